@@ -1,0 +1,75 @@
+/* partition/plan.h
+ * Who holds what. Pure functions: model shape and wishes in, plan out; no MPI, clock, environment.
+ *
+ * Ranks are numbered stage * shards + shard. A stage is a run of consecutive layers; the first also
+ * holds the embedding, the last the output norm and the head, both cut by vocabulary rows over its
+ * shards. A shard is a slice of every layer of its stage:
+ *   query heads [q0, q1) with the KV heads they use [kv0, kv1) (KV heads replicate when several
+ *   shards share one), FFN rows [f0, f1) with f0, f1 multiples of PART_FFN_BLOCK or the width itself.
+ * Slices may be empty (more shards than heads): such a rank still takes part in the exchanges. */
+#ifndef TRIREME_PARTITION_PLAN_H
+#define TRIREME_PARTITION_PLAN_H
+
+#include "base/status.h"
+#include "model/model.h"
+
+enum { PART_FFN_BLOCK = 32 }; /* equals the norm block of docs/NUMERICS.md section 2 */
+
+typedef struct {
+    uint32_t  stages;
+    uint32_t  shards;
+    uint32_t *stage_layer;  /* stages + 1 boundaries: stage s holds layers [s], [s+1); owned */
+    uint32_t *shard_weight; /* shards relative shares, each 1..1000000, in every stage; owned */
+} part_plan_t;
+
+typedef struct {
+    uint32_t begin, end;
+} part_range_t;
+
+typedef struct {
+    part_range_t q;   /* query heads */
+    part_range_t kv;  /* KV heads */
+    part_range_t ffn; /* rows of gate and up, columns of down */
+} part_slice_t;
+
+/* Cut n items into shares proportional to weights, at multiples of `granule` (the last boundary is n): the
+ * boundary after share i is round(n * cumulative / total) to the granule. Exact integers, monotone. */
+void part_cut(uint64_t n, uint64_t granule, const uint32_t *weights, uint32_t n_weights,
+              uint32_t index, uint64_t *begin, uint64_t *end);
+
+part_slice_t part_slice(const part_plan_t *plan, const model_layer_t *layer, uint32_t shard);
+part_range_t part_vocab(const part_plan_t *plan, const model_desc_t *desc, uint32_t shard);
+part_range_t part_stage_layers(const part_plan_t *plan, uint32_t stage);
+
+/* What a user may ask. */
+typedef struct {
+    uint32_t        n_ranks;
+    uint32_t        n_hosts; /* for the automatic layout: shards inside a host, stages between */
+    const char     *layout;  /* "2x4" (stages x shards) or NULL: automatic */
+    uint32_t        pipeline_parallel; /* 0: not given; aliases of the two numbers of layout */
+    uint32_t        tensor_parallel;
+    const char     *split;   /* "auto", "even" or "3,1,1": shares of shards, or of stages when shards == 1 */
+} part_wish_t;
+
+/* Make the plan. Status: OK | USAGE (text says which wish does not fit and names the layouts that do) |
+ * MEMORY. part_plan_free accepts zeroed plans. */
+base_status_t part_plan_make(const part_wish_t *wish, const model_desc_t *desc, part_plan_t *plan,
+                             base_err_t *err);
+void          part_plan_free(part_plan_t *plan);
+/* "2x4" into buf. */
+const char *part_layout_name(const part_plan_t *plan, char *buf, size_t buf_bytes);
+
+/* Predicted bytes of one rank. `ternary_bits` is what the packed format stores per weight (2 or 1.6), n_ctx the
+ * positions of the KV cache, n_batch tokens of one step, n_out rows of logits kept. */
+typedef struct {
+    uint64_t ternary;     /* packed ternary weights, with tile padding */
+    uint64_t dense;       /* embedding, head and norms of this rank */
+    uint64_t kv;          /* pages of the KV cache */
+    uint64_t activations; /* step arena */
+    uint64_t total;
+} part_memory_t;
+
+part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
+                          double ternary_bits, uint64_t n_ctx, uint32_t n_batch, uint32_t n_out);
+
+#endif
