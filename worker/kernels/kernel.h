@@ -142,8 +142,8 @@ typedef struct {
 enum {
     KERN_CPU_AVX2       = 1u << 0, /* AVX2, FMA, F16C, and the OS keeps ymm state */
     KERN_CPU_AVX512VNNI = 1u << 1, /* AVX-512 F, BW, VL, DQ, VNNI, and the OS keeps zmm state */
-    KERN_CPU_ALL        = 0xffffffffu,
 };
+#define KERN_CPU_ALL UINT32_MAX /* no int holds it, so no enumerator may */
 
 /* What this CPU and its operating system offer (CPUID and XGETBV). Local, any thread. */
 uint32_t kern_cpu_features(void);
