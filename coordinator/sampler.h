@@ -1,0 +1,90 @@
+/* coordinator/sampler.h
+ * From logits to the next token, the same one on every machine.
+ *
+ * The chain is llama.cpp's default order, temperature last:
+ *   bias -> penalties -> top_k -> top_p -> min_p -> temperature -> draw
+ * Candidates are ordered by (value descending, id ascending) after the penalties; probabilities are
+ * computed in double over that order, with our own exp (docs/NUMERICS.md, section 8). So top_p and
+ * min_p see probabilities at temperature 1, and the temperature flattens what they left.
+ *
+ *   penalties  for each id that occurs `count` times among the last repeat_last_n accepted ids:
+ *              logit > 0 ? logit / repeat_penalty : logit * repeat_penalty, then less
+ *              count * frequency_penalty + presence_penalty; in double
+ *   top_k      the k first
+ *   top_p      the shortest prefix whose probabilities (softmax over what top_k left) add up to at
+ *              least top_p
+ *   min_p      those with p >= min_p * p_first
+ *   draw       softmax of logit / temp, u in [0, 1) times the sum, the first candidate whose running
+ *              sum exceeds it. u is Philox4x32-10 of (seed; sequence, position): no state is carried
+ *   temp <= 0  greedy: after the penalties, the lowest id among the maxima
+ *
+ * One thread per sampler. A sample allocates nothing. */
+#ifndef TRIREME_COORDINATOR_SAMPLER_H
+#define TRIREME_COORDINATOR_SAMPLER_H
+
+#include "base/status.h"
+
+typedef struct {
+    float    temp;              /* 0.8; <= 0: greedy */
+    int32_t  top_k;             /* 40; <= 0: all */
+    float    top_p;             /* 0.95; >= 1: off */
+    float    min_p;             /* 0.05; <= 0: off */
+    float    repeat_penalty;    /* 1 = off; > 0 */
+    int32_t  repeat_last_n;     /* 64; 0: no penalties; -1: everything accepted */
+    float    presence_penalty;  /* 0 = off */
+    float    frequency_penalty; /* 0 = off */
+    uint64_t seed;         /* 0 is a seed like any other; random ones are the caller's affair */
+    uint64_t sequence;     /* number of the sequence: samples of n > 1 differ by it */
+    bool     want_logprob; /* compute coord_sample_t.logprob (one exp per vocabulary entry) */
+} coord_sampler_params_t;
+
+typedef struct {
+    int32_t  id;
+    uint32_t n_candidates; /* left after the chain; 1 when greedy */
+    double   prob;         /* probability with which it was drawn; 1 when greedy */
+    double   logprob;      /* natural log of softmax(raw logits)[id], before the chain; NAN unless
+                            * want_logprob */
+} coord_sample_t;
+
+/* A candidate left by the chain, in order. */
+typedef struct {
+    double  logit; /* after bias and penalties, before temperature */
+    double  prob;  /* as drawn */
+    int32_t id;
+} coord_candidate_t;
+
+typedef struct coord_sampler coord_sampler_t;
+
+/* The defaults noted above, seed and sequence 0. */
+coord_sampler_params_t coord_sampler_defaults(void);
+
+/* Buffers for n_vocab logits. Status: OK | USAGE (a parameter out of range: the text names it) |
+ * LIMIT (n_vocab) | MEMORY. Local. */
+base_status_t coord_sampler_create(const coord_sampler_params_t *params, uint32_t n_vocab,
+                                   coord_sampler_t **out, base_err_t *err);
+void          coord_sampler_destroy(coord_sampler_t **sampler); /* accepts NULL, sets NULL */
+
+/* Add `bias` to the logit of an id before everything else; -INFINITY: never choose it.
+ * The same id again: replaces it. Not between sample steps (may allocate).
+ * Status: OK | USAGE (id out of range, NaN, +infinity) | MEMORY. */
+base_status_t coord_sampler_bias(coord_sampler_t *sampler, int32_t id, float bias, base_err_t *err);
+
+/* Record an id, of the prompt or chosen, for the penalties. Ids out of range are ignored. */
+void coord_sampler_accept(coord_sampler_t *sampler, int32_t id);
+/* Forget what was accepted. */
+void coord_sampler_reset(coord_sampler_t *sampler);
+
+/* Choose the token for `position` (its index in the sequence) from n_vocab logits; does not accept
+ * it. *out is set only on success.
+ * Status: OK | INPUT (a logit is NaN or infinite: the text names the id and position; or every
+ * token is biased away). */
+base_status_t coord_sampler_sample(coord_sampler_t *sampler, const float *logits, uint64_t position,
+                                   coord_sample_t *out, base_err_t *err);
+
+/* The candidates of the latest successful sample: the sampler's, valid until the next one. */
+const coord_candidate_t *coord_sampler_candidates(const coord_sampler_t *sampler, uint32_t *n);
+
+/* The random number of (seed, sequence, position): 53 bits in [0, 1). Pure. */
+double coord_random(uint64_t seed, uint64_t sequence, uint64_t position);
+
+#endif
