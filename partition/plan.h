@@ -5,21 +5,26 @@
  * holds the embedding, the last the output norm and the head, both cut by vocabulary rows over its
  * shards. A shard is a slice of every layer of its stage:
  *   query heads [q0, q1) with the KV heads they use [kv0, kv1) (KV heads replicate when several
- *   shards share one), FFN rows [f0, f1) with f0, f1 multiples of PART_FFN_BLOCK or the width itself.
- * Slices may be empty (more shards than heads): such a rank still takes part in the exchanges. */
+ *   shards share one), FFN rows [f0, f1) with f0, f1 multiples of PART_FFN_BLOCK or the width
+ * itself. Slices may be empty (more shards than heads): such a rank still takes part in the
+ * exchanges. */
 #ifndef TRIREME_PARTITION_PLAN_H
 #define TRIREME_PARTITION_PLAN_H
 
 #include "base/status.h"
 #include "model/model.h"
 
-enum { PART_FFN_BLOCK = 32 }; /* equals the norm block of docs/NUMERICS.md section 2 */
+enum {
+    PART_FFN_BLOCK   = 32, /* equals the norm block of docs/NUMERICS.md section 2 */
+    PART_VOCAB_BLOCK = 16, /* vocabulary rows are cut at multiples of this: 64 bytes of logits */
+    PART_WEIGHT_MAX  = 1000000,
+};
 
 typedef struct {
     uint32_t  stages;
     uint32_t  shards;
     uint32_t *stage_layer;  /* stages + 1 boundaries: stage s holds layers [s], [s+1); owned */
-    uint32_t *shard_weight; /* shards relative shares, each 1..1000000, in every stage; owned */
+    uint32_t *shard_weight; /* shards shares, each 1..PART_WEIGHT_MAX, in every stage; owned */
 } part_plan_t;
 
 typedef struct {
@@ -32,8 +37,9 @@ typedef struct {
     part_range_t ffn; /* rows of gate and up, columns of down */
 } part_slice_t;
 
-/* Cut n items into shares proportional to weights, at multiples of `granule` (the last boundary is n): the
- * boundary after share i is round(n * cumulative / total) to the granule. Exact integers, monotone. */
+/* Cut n items into shares proportional to weights, at multiples of `granule` (the last boundary is
+ * n): the boundary after share i is round(n * cumulative / total) to the granule. Exact integers,
+ * monotone. */
 void part_cut(uint64_t n, uint64_t granule, const uint32_t *weights, uint32_t n_weights,
               uint32_t index, uint64_t *begin, uint64_t *end);
 
@@ -43,24 +49,30 @@ part_range_t part_stage_layers(const part_plan_t *plan, uint32_t stage);
 
 /* What a user may ask. */
 typedef struct {
-    uint32_t        n_ranks;
-    uint32_t        n_hosts; /* for the automatic layout: shards inside a host, stages between */
-    const char     *layout;  /* "2x4" (stages x shards) or NULL: automatic */
-    uint32_t        pipeline_parallel; /* 0: not given; aliases of the two numbers of layout */
-    uint32_t        tensor_parallel;
-    const char     *split;   /* "auto", "even" or "3,1,1": shares of shards, or of stages when shards == 1 */
+    uint32_t    n_ranks;
+    uint32_t    n_hosts; /* for the automatic layout: shards inside a host, stages between */
+    const char *layout;  /* "2x4" (stages x shards) or NULL: automatic */
+    uint32_t    pipeline_parallel; /* 0: not given; aliases of the two numbers of layout */
+    uint32_t    tensor_parallel;
+    /* "auto", "even" or "3,1,1": shares of the shards, or of the stages when shards == 1. */
+    const char *split;
 } part_wish_t;
 
-/* Make the plan. Status: OK | USAGE (text says which wish does not fit and names the layouts that do) |
- * MEMORY. part_plan_free accepts zeroed plans. */
+/* Make the plan. Without a layout: one host takes 1xN; several take one stage each if the ranks and
+ * the layers allow it, else Nx1 while there are layers enough, else 1xN. The layers are laid over
+ * the stages so that the fullest holds as few bytes as can be (the embedding counts with the first
+ * stage, the head with the last).
+ * Status: OK | USAGE (text says which wish does not fit and names the layouts that do) | INPUT (a
+ * shape that cannot be cut) | MEMORY. part_plan_free accepts zeroed plans. */
 base_status_t part_plan_make(const part_wish_t *wish, const model_desc_t *desc, part_plan_t *plan,
                              base_err_t *err);
 void          part_plan_free(part_plan_t *plan);
 /* "2x4" into buf. */
 const char *part_layout_name(const part_plan_t *plan, char *buf, size_t buf_bytes);
 
-/* Predicted bytes of one rank. `ternary_bits` is what the packed format stores per weight (2 or 1.6), n_ctx the
- * positions of the KV cache, n_batch tokens of one step, n_out rows of logits kept. */
+/* Predicted bytes of one rank. `ternary_bits` is what the packed format stores per weight (2 or
+ * 1.6), n_ctx the positions of the KV cache, n_batch tokens of one step, n_out rows of logits kept.
+ * The layers of the rank's own stage must be there, others may be empty. */
 typedef struct {
     uint64_t ternary;     /* packed ternary weights, with tile padding */
     uint64_t dense;       /* embedding, head and norms of this rank */
