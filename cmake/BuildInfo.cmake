@@ -5,7 +5,7 @@ if(NOT CMAKE_SCRIPT_MODE_FILE)
         COMMAND ${CMAKE_COMMAND} -D SOURCE=${PROJECT_SOURCE_DIR} -D VERSION=${PROJECT_VERSION}
                 -D OUT=${PROJECT_BINARY_DIR}/generated/build_info.h -P ${CMAKE_CURRENT_LIST_FILE}
         BYPRODUCTS ${PROJECT_BINARY_DIR}/generated/build_info.h
-        COMMENT "" VERBATIM)
+        COMMENT "build_info.h" VERBATIM)
     return()
 endif()
 
