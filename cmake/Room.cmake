@@ -24,7 +24,6 @@ function(trireme_library name)
     trireme_flags(trireme_${name})
     trireme_link(trireme_${name} PRIVATE ${ARG_LINK} Threads::Threads m)
     add_dependencies(trireme_${name} build_info)
-    set_property(GLOBAL APPEND PROPERTY TRIREME_ROOMS ${name})
 endfunction()
 
 # trireme_room(NAME [EXCEPT file] [LINK names]): all of NAME/*.c but the files named.

@@ -22,7 +22,7 @@ MAY_INCLUDE = {
 
 # A header's pattern, and the pattern of the files that may include it.
 HOMES = [
-    (r"mpi\.h$", r"comm/[^/]*\.c$|tests/(mpi|support)/"),
+    (r"mpi\.h$", r"comm/[^/]*\.c$|tests/(mpi|comm|support)/"),
     (r"hwloc(\.h$|/)", r"worker/topology\.c$"),
     (r"([a-z]mmintrin|immintrin|x86intrin)\.h$", r"worker/kernels/x86/"),
     (r"cpuid\.h$|sys/auxv\.h$", r"worker/kernels/"),

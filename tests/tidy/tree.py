@@ -29,7 +29,7 @@ def files(*suffixes):
 
 
 def sources():
-    return files(".c", ".h", ".inc")
+    return files(".c", ".h", ".inc", ".def")
 
 
 def read(path):
