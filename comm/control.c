@@ -1,0 +1,241 @@
+/* comm/control.c: messages from rank 0 to the others, records from the others to rank 0.
+ *
+ * A control message travels down a tree in which each rank has up to FANOUT children (so up to 33
+ * ranks get it from rank 0 itself), as a head with the length and the first bytes, then in pieces
+ * of COMM_CHUNK_BYTES. Each rank passes a piece on before it asks for the next. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/checked.h"
+#include "base/limits.h"
+#include "comm/internal.h"
+
+enum {
+    FANOUT     = 32,
+    HEAD_BYTES = 2048, /* below the eager limit of every transport: sent without a handshake */
+};
+
+typedef struct {
+    uint64_t bytes; /* of the whole message */
+    uint8_t  first[HEAD_BYTES - sizeof(uint64_t)];
+} head_t;
+_Static_assert(sizeof(head_t) == HEAD_BYTES, "no padding on the wire");
+
+/* ---- pieces ---------------------------------------------------------------------------------------- */
+
+static base_status_t send_one(comm_world_t *w, const void *data, size_t bytes, int to, int tag,
+                              base_err_t *err)
+{
+    MPI_Request   request = MPI_REQUEST_NULL;
+    base_status_t st = comm_check(MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, w->all, &request),
+                                  "MPI_Isend", err);
+    if (st != BASE_OK) return st;
+    return comm_wait(w, &request, 1, COMM_WAIT_SLEEPY, "MPI_Isend", err);
+}
+
+static base_status_t recv_one(comm_world_t *w, void *data, size_t bytes, int from, int tag,
+                              comm_wait_t kind, base_err_t *err)
+{
+    MPI_Request   request = MPI_REQUEST_NULL;
+    base_status_t st = comm_check(MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, w->all, &request),
+                                  "MPI_Irecv", err);
+    if (st != BASE_OK) return st;
+    return comm_wait(w, &request, 1, kind, "MPI_Irecv", err);
+}
+
+static base_status_t send_down(comm_world_t *w, const void *data, size_t bytes, base_err_t *err)
+{
+    int           n  = 0;
+    base_status_t st = BASE_OK;
+
+    for (int64_t k = 1; k <= FANOUT; k++) {
+        int64_t child = (int64_t)w->rank * FANOUT + k;
+        if (child >= w->size) break;
+        st = comm_check(MPI_Isend(data, (int)bytes, MPI_BYTE, (int)child, COMM_TAG_CONTROL, w->all,
+                                  &w->requests[n]),
+                        "MPI_Isend", err);
+        if (st != BASE_OK) return st;
+        n++;
+    }
+    if (n == 0) return BASE_OK;
+    return comm_wait(w, w->requests, n, COMM_WAIT_SLEEPY, "MPI_Isend", err);
+}
+
+/* What of a message of `bytes` lies in the head; the bytes of the head that are sent. */
+static size_t head_share(uint64_t bytes)
+{
+    return base_min_size((size_t)bytes, sizeof(((head_t *)NULL)->first));
+}
+
+/* ---- one message to all ------------------------------------------------------------------------------ */
+
+base_status_t comm_control_send(comm_world_t *world, const void *message, size_t bytes,
+                                base_err_t *err)
+{
+    head_t         head;
+    const uint8_t *data = message;
+    base_status_t  st   = BASE_OK;
+
+    base_assert(world != NULL && world->rank == 0);
+    base_assert(message != NULL || bytes == 0);
+    if (bytes > LIMIT_MESSAGE_BYTES)
+        return base_fail(err, BASE_ERR_LIMIT, "a control message of %zu bytes, limit %d", bytes,
+                         LIMIT_MESSAGE_BYTES);
+    if (world->size == 1) return BASE_OK;
+    head.bytes  = bytes;
+    size_t done = head_share(bytes);
+    if (done > 0) memcpy(head.first, data, done);
+    st = send_down(world, &head, sizeof(head.bytes) + done, err);
+    while (st == BASE_OK && done < bytes) {
+        size_t piece = base_min_size(bytes - done, COMM_CHUNK_BYTES);
+        st           = send_down(world, data + done, piece, err);
+        done += piece;
+    }
+    return st;
+}
+
+base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capacity, size_t *bytes,
+                                base_err_t *err)
+{
+    head_t        head;
+    uint8_t      *data   = message;
+    int           parent = 0;
+    base_status_t st     = BASE_OK;
+
+    base_assert(world != NULL && world->rank > 0);
+    base_assert(bytes != NULL && (message != NULL || capacity == 0));
+    parent = (world->rank - 1) / FANOUT;
+    st     = recv_one(world, &head, sizeof(head), parent, COMM_TAG_CONTROL, COMM_WAIT_IDLE, err);
+    if (st != BASE_OK) return st;
+    if (head.bytes > LIMIT_MESSAGE_BYTES)
+        return base_fail(err, BASE_ERR_PEER, "rank %d announced a control message of %llu bytes",
+                         parent, (unsigned long long)head.bytes);
+    bool   fits = head.bytes <= capacity; /* if not, the ranks below still get it */
+    size_t done = head_share(head.bytes);
+    if (fits && done > 0) memcpy(data, head.first, done);
+    st = send_down(world, &head, sizeof(head.bytes) + done, err);
+    while (st == BASE_OK && done < head.bytes) {
+        size_t   piece = base_min_size((size_t)head.bytes - done, COMM_CHUNK_BYTES);
+        uint8_t *to    = fits ? data + done : world->scratch;
+        st = recv_one(world, to, piece, parent, COMM_TAG_CONTROL, COMM_WAIT_SLEEPY, err);
+        if (st == BASE_OK) st = send_down(world, to, piece, err);
+        done += piece;
+    }
+    if (st != BASE_OK) return st;
+    if (!fits)
+        return base_fail(err, BASE_ERR_LIMIT, "a control message of %llu bytes, room for %zu",
+                         (unsigned long long)head.bytes, capacity);
+    *bytes = (size_t)head.bytes;
+    return BASE_OK;
+}
+
+/* ---- a message for each ------------------------------------------------------------------------------- */
+
+static base_status_t scatter_send(comm_world_t *w, const uint8_t *data, size_t bytes, int to,
+                                  base_err_t *err)
+{
+    uint64_t      length = bytes;
+    base_status_t st     = send_one(w, &length, sizeof(length), to, COMM_TAG_SCATTER, err);
+
+    for (size_t done = 0; st == BASE_OK && done < bytes;) {
+        size_t piece = base_min_size(bytes - done, COMM_CHUNK_BYTES);
+        st           = send_one(w, data + done, piece, to, COMM_TAG_SCATTER, err);
+        done += piece;
+    }
+    return st;
+}
+
+/* Without memory the message is still taken off the wire, so that rank 0 can go on to the others. */
+static base_status_t scatter_recv(comm_world_t *w, void **out, size_t *bytes, base_err_t *err)
+{
+    uint64_t      length = 0;
+    void         *data   = NULL;
+    base_status_t st = recv_one(w, &length, sizeof(length), 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
+
+    if (st != BASE_OK) goto out;
+    if (length > LIMIT_MESSAGE_BYTES) {
+        st = base_fail(err, BASE_ERR_PEER, "rank 0 announced a message of %llu bytes",
+                       (unsigned long long)length);
+        goto out;
+    }
+    st = base_alloc(&data, (size_t)length, 1, "start-up message", err);
+    base_status_t wire = BASE_OK;
+    for (size_t done = 0; wire == BASE_OK && done < length;) {
+        size_t   piece = base_min_size((size_t)length - done, COMM_CHUNK_BYTES);
+        uint8_t *to    = data == NULL ? w->scratch : (uint8_t *)data + done;
+        wire = recv_one(w, to, piece, 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
+        done += piece;
+    }
+    if (wire != BASE_OK) st = wire;
+    if (st != BASE_OK) goto out;
+    *out   = data;
+    *bytes = (size_t)length;
+    data   = NULL;
+out:
+    free(data);
+    return st;
+}
+
+base_status_t comm_control_scatter(comm_world_t *world, const void *const *messages,
+                                   const size_t *lengths, void **out, size_t *bytes,
+                                   base_err_t *err)
+{
+    void         *copy = NULL;
+    base_status_t st   = BASE_OK;
+
+    base_assert(world != NULL && out != NULL && bytes != NULL);
+    if (world->rank != 0) return scatter_recv(world, out, bytes, err);
+
+    base_assert(messages != NULL && lengths != NULL);
+    for (int r = 0; r < world->size && st == BASE_OK; r++)
+        if (lengths[r] > LIMIT_MESSAGE_BYTES)
+            st = base_fail(err, BASE_ERR_LIMIT, "a message of %zu bytes for rank %d, limit %d",
+                           lengths[r], r, LIMIT_MESSAGE_BYTES);
+    if (st == BASE_OK) st = base_alloc(&copy, lengths[0], 1, "start-up message", err);
+    if (st == BASE_OK && lengths[0] > 0) memcpy(copy, messages[0], lengths[0]);
+    for (int r = 1; r < world->size && st == BASE_OK; r++)
+        st = scatter_send(world, messages[r], lengths[r], r, err);
+    if (st != BASE_OK) goto out;
+    *out   = copy;
+    *bytes = lengths[0];
+    copy   = NULL;
+out:
+    free(copy);
+    return st;
+}
+
+/* ---- records and barrier --------------------------------------------------------------------------- */
+
+base_status_t comm_gather_records(comm_world_t *world, const void *in, size_t bytes, void *out,
+                                  base_err_t *err)
+{
+    MPI_Request   request = MPI_REQUEST_NULL;
+    base_status_t st      = BASE_OK;
+
+    base_assert(world != NULL && (in != NULL || bytes == 0));
+    if (bytes > LIMIT_MESSAGE_BYTES)
+        return base_fail(err, BASE_ERR_LIMIT, "a record of %zu bytes, limit %d", bytes,
+                         LIMIT_MESSAGE_BYTES);
+    if (world->size == 1) {
+        if (bytes > 0) memcpy(out, in, bytes);
+        return BASE_OK;
+    }
+    st = comm_check(MPI_Igather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, 0, world->all,
+                                &request),
+                    "MPI_Igather", err);
+    if (st != BASE_OK) return st;
+    return comm_wait(world, &request, 1, COMM_WAIT_SLEEPY, "MPI_Igather", err);
+}
+
+base_status_t comm_barrier(comm_world_t *world, base_err_t *err)
+{
+    MPI_Request   request = MPI_REQUEST_NULL;
+    base_status_t st      = BASE_OK;
+
+    base_assert(world != NULL);
+    if (world->size == 1) return BASE_OK;
+    st = comm_check(MPI_Ibarrier(world->all, &request), "MPI_Ibarrier", err);
+    if (st != BASE_OK) return st;
+    return comm_wait(world, &request, 1, COMM_WAIT_SLEEPY, "MPI_Ibarrier", err);
+}

@@ -1,0 +1,74 @@
+/* comm/internal.h
+ * What the files of comm share, MPI types included: no other room includes this header. */
+#ifndef TRIREME_COMM_INTERNAL_H
+#define TRIREME_COMM_INTERNAL_H
+
+#include <mpi.h>
+
+#include "comm/comm.h"
+
+enum {
+    COMM_TAG_CONTROL = 1, /* on world->all */
+    COMM_TAG_SCATTER,
+    COMM_TAG_STAGE, /* on grid->all */
+    COMM_TAG_LOGITS,
+    COMM_TAG_SUM, /* on grid->group */
+    COMM_TAG_GATHER,
+};
+
+enum {
+    COMM_CHUNK_BYTES       = 1 << 18, /* a larger transfer goes in pieces of this size */
+    COMM_INTERRUPT_GIVE_UP = 600000,  /* us: mpirun kills 1 s after its SIGTERM */
+};
+
+struct comm_world {
+    bool     mpi; /* false: one process, and MPI was never started */
+    int      rank, size;
+    int      local_rank, local_size;
+    int      host_count, host_index;
+    bool     spin;    /* the CPUs of this host suffice for all its ranks */
+    MPI_Comm all;     /* control plane */
+    MPI_Comm host;    /* ranks of this host */
+    uint8_t *scratch; /* COMM_CHUNK_BYTES: pieces of control messages that are only passed on */
+    /* requests of one call that talks to many ranks: as many as the world has ranks */
+    MPI_Request *requests;
+};
+
+struct comm_grid {
+    comm_world_t *world;
+    uint32_t      stages, shards, stage, shard;
+    MPI_Comm      all;   /* rank = stage * shards + shard */
+    MPI_Comm      group; /* the shards of this stage; rank = shard */
+    int32_t      *work;  /* what the other shards send in comm_sum_i32 */
+    MPI_Request  *requests;
+    comm_stats_t  stats;
+};
+
+/* ---- wait.c ---- */
+
+typedef enum {
+    COMM_WAIT_DATA,   /* a peer is about to answer: latency counts */
+    COMM_WAIT_SLEEPY, /* may last for ever: the CPU belongs to others; latency is a share of the wait */
+    COMM_WAIT_IDLE,   /* the same, and an interrupt older than COMM_INTERRUPT_GIVE_UP ends it */
+} comm_wait_t;
+
+/* Wait for all n requests; they are MPI_REQUEST_NULL afterwards. `what` names the MPI call in errors.
+ * On INTERRUPTED (COMM_WAIT_IDLE) the requests were cancelled. */
+base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
+                        const char *what, base_err_t *err);
+
+/* Turns the result of an MPI call into a status: BASE_OK, or PEER with MPI's own text. */
+base_status_t comm_check(int rc, const char *what, base_err_t *err);
+
+/* ---- grid.c, collective.c ---- */
+
+void   comm_count(comm_grid_t *grid, uint64_t start_us, uint64_t bytes); /* one call, for the statistics */
+size_t comm_sum_work(uint32_t shards); /* values that comm_grid.work must hold */
+
+/* ---- interrupt.c ---- */
+
+base_status_t comm_interrupt_install(base_err_t *err);
+void          comm_interrupt_done(void);  /* the orderly end was reached: no forced exit any more */
+uint64_t      comm_interrupt_age_us(void); /* since the first signal; 0 if none */
+
+#endif

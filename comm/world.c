@@ -1,0 +1,253 @@
+/* comm/world.c: the start and the end of MPI, and who shares a host with whom. */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "comm/internal.h"
+
+enum { CPU_MASK_BYTES = 1024 }; /* 8192 CPUs */
+
+/* ---- the launcher, as its environment variables tell -------------------------------------------- */
+
+static bool env_set(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0';
+}
+
+/* Without a launcher MPI_Init would only cost time, and in a container it may fail. */
+static bool launched(void)
+{
+    static const char *const marks[] = {
+        "OMPI_COMM_WORLD_SIZE",   /* mpirun of Open MPI */
+        "PMIX_RANK",              /* PMIx: srun --mpi=pmix, prterun */
+        "PMI_RANK",               /* PMI 1 and 2: hydra (MPICH, Intel), srun --mpi=pmi2 */
+        "PMI_FD",
+        "PALS_RANKID",            /* Cray */
+        "JSM_NAMESPACE_RANK",     /* jsrun */
+        "MV2_COMM_WORLD_RANK",
+    };
+
+    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+        if (env_set(marks[i])) return true;
+    if (env_set("SLURM_PROCID") && env_set("SLURM_STEP_ID")) return true;
+    const char *force = getenv("TRIREME_FORCE_MPI");
+    return force != NULL && strcmp(force, "1") == 0;
+}
+
+static long env_number(const char *name)
+{
+    const char *value = getenv(name);
+    return value == NULL ? 0 : strtol(value, NULL, 10);
+}
+
+/* Some launchers start N worlds of one rank when launcher and library do not match. */
+static void warn_lonely(const comm_world_t *world)
+{
+    const char *name  = "SLURM_NTASKS";
+    long        tasks = env_number(name);
+
+    if (world->size != 1) return;
+    if (env_set("SLURM_STEP_NUM_TASKS")) {
+        name  = "SLURM_STEP_NUM_TASKS";
+        tasks = env_number(name);
+    }
+    if (tasks <= 1 || env_number("SLURM_PROCID") != 0) return;
+    if (env_set("SLURM_STEP_ID"))
+        base_log(BASE_LOG_WARN,
+                 "%s is %ld but MPI sees ONE rank: every task runs the whole model alone. Likely "
+                 "cause: srun and the MPI library do not speak the same PMI. Try: srun --mpi=pmix",
+                 name, tasks);
+    else
+        base_log(BASE_LOG_WARN,
+                 "%s is %ld but this process was started without a launcher: it runs alone, as one "
+                 "rank. Likely remedy: start it by mpirun or by srun --mpi=pmix",
+                 name, tasks);
+}
+
+/* ---- hosts ----------------------------------------------------------------------------------------- */
+
+static base_status_t hosts_number(comm_world_t *w, base_err_t *err)
+{
+    int          *leaders = NULL; /* lowest world rank on the host of each rank */
+    int           lowest  = w->rank;
+    void         *memory  = NULL;
+    base_status_t st      = BASE_OK;
+
+    st = base_alloc(&memory, (size_t)w->size, sizeof(int), "host table", err);
+    if (st != BASE_OK) goto out;
+    leaders = memory;
+    st = comm_check(MPI_Bcast(&lowest, 1, MPI_INT, 0, w->host), "MPI_Bcast", err);
+    if (st != BASE_OK) goto out;
+    st = comm_check(MPI_Allgather(&lowest, 1, MPI_INT, leaders, 1, MPI_INT, w->all),
+                    "MPI_Allgather", err);
+    if (st != BASE_OK) goto out;
+    for (int r = 0; r < w->size; r++) {
+        if (leaders[r] != r) continue;
+        w->host_count++;
+        if (r < lowest) w->host_index++;
+    }
+out:
+    free(memory);
+    return st;
+}
+
+/* Spinning is for hosts whose ranks have a CPU each: the union of what they may run on. */
+static base_status_t hosts_count_cpus(comm_world_t *w, base_err_t *err)
+{
+    uint64_t      mask[CPU_MASK_BYTES / 8] = {0};
+    int           cpus                     = 0;
+    base_status_t st                       = BASE_OK;
+
+    if (sched_getaffinity(0, sizeof(mask), (cpu_set_t *)(void *)mask) != 0) mask[0] = 1;
+    st = comm_check(MPI_Allreduce(MPI_IN_PLACE, mask, CPU_MASK_BYTES / 8, MPI_UINT64_T, MPI_BOR,
+                                  w->host),
+                    "MPI_Allreduce", err);
+    for (size_t i = 0; i < CPU_MASK_BYTES / 8; i++) cpus += __builtin_popcountll(mask[i]);
+    w->spin = cpus >= w->local_size;
+    return st;
+}
+
+static base_status_t comm_returns_errors(MPI_Comm comm, base_err_t *err)
+{
+    return comm_check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler",
+                      err);
+}
+
+static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
+{
+    int           provided = MPI_THREAD_SINGLE;
+    void         *memory   = NULL;
+    base_status_t st       = BASE_OK;
+
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+        return base_fail(err, BASE_ERR_SYSTEM, "MPI_Init_thread failed");
+    w->mpi = true;
+    st     = comm_returns_errors(MPI_COMM_WORLD, err);
+    if (st != BASE_OK) return st;
+    if (provided < MPI_THREAD_FUNNELED)
+        return base_fail(err, BASE_ERR_SYSTEM,
+                         "this MPI library offers thread level %d, at least MPI_THREAD_FUNNELED (%d) "
+                         "is needed",
+                         provided, MPI_THREAD_FUNNELED);
+    st = comm_check(MPI_Comm_dup(MPI_COMM_WORLD, &w->all), "MPI_Comm_dup", err);
+    if (st == BASE_OK) st = comm_returns_errors(w->all, err);
+    if (st == BASE_OK) st = comm_check(MPI_Comm_rank(w->all, &w->rank), "MPI_Comm_rank", err);
+    if (st == BASE_OK) st = comm_check(MPI_Comm_size(w->all, &w->size), "MPI_Comm_size", err);
+    if (st != BASE_OK) return st;
+    if (w->size > LIMIT_RANKS)
+        return base_fail(err, BASE_ERR_LIMIT, "%d ranks, limit %d", w->size, LIMIT_RANKS);
+    st = comm_check(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &w->host),
+                    "MPI_Comm_split_type", err);
+    if (st == BASE_OK) st = comm_returns_errors(w->host, err);
+    if (st == BASE_OK)
+        st = comm_check(MPI_Comm_rank(w->host, &w->local_rank), "MPI_Comm_rank", err);
+    if (st == BASE_OK)
+        st = comm_check(MPI_Comm_size(w->host, &w->local_size), "MPI_Comm_size", err);
+    w->host_count = 0;
+    w->host_index = 0;
+    if (st == BASE_OK) st = hosts_number(w, err);
+    if (st == BASE_OK) st = hosts_count_cpus(w, err);
+    if (st == BASE_OK) st = base_alloc(&memory, 1, COMM_CHUNK_BYTES, "control buffer", err);
+    if (st != BASE_OK) return st;
+    w->scratch = memory;
+    st         = base_alloc(&memory, (size_t)w->size, sizeof(MPI_Request), "requests", err);
+    if (st == BASE_OK) w->requests = memory;
+    return st;
+}
+
+/* ---- public ---------------------------------------------------------------------------------------- */
+
+base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
+{
+    comm_world_t *w      = NULL;
+    void         *memory = NULL;
+    base_status_t st     = BASE_OK;
+
+    base_assert(out != NULL);
+    st = base_alloc(&memory, 1, sizeof(*w), "comm world", err);
+    if (st != BASE_OK) goto out;
+    w             = memory;
+    w->all        = MPI_COMM_NULL;
+    w->host       = MPI_COMM_NULL;
+    w->size       = 1;
+    w->local_size = 1;
+    w->host_count = 1;
+    w->spin       = true;
+    if (launched()) st = world_start_mpi(w, err);
+    if (st == BASE_OK) st = comm_interrupt_install(err);
+    if (st != BASE_OK) goto out;
+    warn_lonely(w);
+    *out = w;
+    w    = NULL;
+out:
+    comm_world_close(&w);
+    return st;
+}
+
+void comm_world_close(comm_world_t **world)
+{
+    comm_world_t *w = NULL;
+
+    base_assert(world != NULL);
+    w = *world;
+    if (w == NULL) return;
+    if (w->mpi) {
+        if (w->host != MPI_COMM_NULL) (void)MPI_Comm_free(&w->host);
+        if (w->all != MPI_COMM_NULL) (void)MPI_Comm_free(&w->all);
+        (void)MPI_Finalize();
+    }
+    comm_interrupt_done();
+    free(w->requests);
+    free(w->scratch);
+    free(w);
+    *world = NULL;
+}
+
+void comm_world_abort(comm_world_t *world, const base_err_t *err)
+{
+    int status = 1;
+
+    if (err != NULL && err->code != BASE_OK) {
+        status = base_status_exit(err->code);
+        base_log(BASE_LOG_ERROR, "%s", err->text);
+    }
+    (void)fflush(NULL);
+    if (world != NULL && world->mpi) (void)MPI_Abort(MPI_COMM_WORLD, status);
+    _exit(status);
+}
+
+int comm_rank(const comm_world_t *world)
+{
+    return world->rank;
+}
+
+int comm_size(const comm_world_t *world)
+{
+    return world->size;
+}
+
+int comm_local_rank(const comm_world_t *world)
+{
+    return world->local_rank;
+}
+
+int comm_local_size(const comm_world_t *world)
+{
+    return world->local_size;
+}
+
+int comm_host_count(const comm_world_t *world)
+{
+    return world->host_count;
+}
+
+int comm_host_index(const comm_world_t *world)
+{
+    return world->host_index;
+}
