@@ -1,0 +1,98 @@
+/* worker/state.h
+ * Inside of the worker, shared by its .c files: buffers of a step and where they lie.
+ *
+ * B: tokens of the largest step. W: width. Rows of a float buffer follow each other without padding unless
+ * a stride is named. Everything here is reserved at creation (docs/ARCHITECTURE.md, three memory lives). */
+#ifndef TRIREME_WORKER_STATE_H
+#define TRIREME_WORKER_STATE_H
+
+#include "worker/shard.h"
+#include "worker/worker.h"
+
+enum {
+    WORKER_NORM_BLOCK = 128, /* of the hidden vector, NUMERICS 2 */
+    WORKER_ACC_ELEMS  = 1 << 15,
+};
+
+/* What one thread owns. */
+typedef struct {
+    int32_t *acc;    /* accumulators of a run of tiles */
+    size_t   n_acc;
+    float   *blocks; /* block sums of a hidden vector */
+    float   *page;   /* attention: one page's (m, z)[GROUP], o[GROUP][hd_pad] */
+    float   *merged; /* the same, merged */
+} worker_scratch_t;
+
+/* The KV cache of one layer: [kv head][position][hd_pad], keys and values. */
+typedef struct {
+    float *k, *v;
+} worker_kv_t;
+
+struct worker {
+    worker_config_t config;
+    kern_table_t    kern;
+    uint32_t        cpu_features;
+    worker_shard_t *shard;
+    uint32_t        shards, my_shard;
+
+    /* KV cache */
+    base_arena_t kv_arena;
+    worker_kv_t *kv; /* per layer of the stage */
+    size_t       kv_positions; /* n_ctx rounded up to pages */
+    size_t       hd_pad;
+
+    /* step arena */
+    base_arena_t      arena;
+    float            *x;       /* [B][W] residual stream */
+    int8_t           *q8;      /* [B][stride of the product at hand] */
+    int32_t          *q_sum;   /* [B] */
+    float            *q_undo;  /* [B] d of NUMERICS 3 */
+    float            *flat;    /* [B][(q + 2 kv) * head_dim] raw projections */
+    float            *heads;   /* [B][q][hd_pad] rotated queries */
+    float            *attn;    /* [B][q * head_dim] */
+    float            *gate;    /* [B][ffn] gate, then the activation */
+    float            *up;      /* [B][ffn] */
+    int32_t          *partial; /* [B][W tiles * 16] shares of a column-split product */
+    float            *stats;   /* pieces of block sums and maxima, see exchange.c */
+    float            *maxima;  /* [B][own blocks] */
+    float            *row;     /* [threads][row_stride] gathered block sums of one token */
+    size_t            row_stride;
+    size_t            widest_piece; /* vocabulary rows of the widest shard */
+    float            *rope_cos, *rope_sin; /* [B][rope_dims / 2] */
+    double           *rope_freq;           /* [rope_dims / 2] */
+    float            *normed;  /* [n_out][W] */
+    float            *piece;   /* [n_out][own vocabulary rows] */
+    float            *logits;  /* root: [n_out][n_vocab] */
+    float            *staging; /* root: room for one piece of the widest */
+    worker_scratch_t *scratch; /* per thread */
+    uint32_t         *blocks[2];      /* [n_layers][shards] attention, FFN blocks of each shard */
+    uint32_t         *counts, *offsets; /* [shards] of the exchange at hand */
+    uint32_t         *vocab_counts, *vocab_offsets;
+
+    /* the step at hand, written by thread 0 before the team runs */
+    const int32_t *ids;
+    uint32_t       n_tok, pos, n_out;
+    base_status_t  st; /* of the communication, by thread 0 */
+    base_err_t     err;
+    bool           stop; /* a communication failed: all threads leave at the next barrier */
+};
+
+/* Attention of this thread's share of (token, head group) items, layer l; writes w->attn and the
+ * statistics of its heads. */
+void worker_attention(worker_t *w, uint32_t l, int thread, int n_threads);
+/* Copy raw projections to rotated queries and into the KV cache; this thread's share. */
+void worker_store_heads(worker_t *w, uint32_t l, int thread, int n_threads);
+/* cos and sin of this step's positions; this thread's share of tokens. */
+void worker_rope_tables(worker_t *w, int thread, int n_threads);
+
+/* Statistics of a sub-norm. kind 0: attention output (blocks are heads), 1: FFN activation. */
+float *worker_stat_row(worker_t *w, int kind, uint32_t l, uint32_t token); /* own block sums */
+float *worker_stat_max(worker_t *w, int kind, uint32_t l, uint32_t token); /* own block maxima */
+/* Thread 0: reduce maxima and exchange with the other shards. */
+void worker_stats_exchange(worker_t *w, int kind, uint32_t l);
+/* Sum of squares and maximum of a token's whole vector, after the exchange. `row`: scratch of at least
+ * the number of all blocks. */
+void worker_stats_total(const worker_t *w, int kind, uint32_t l, uint32_t token, float *row,
+                        float *sumsq, float *max);
+
+#endif

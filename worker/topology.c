@@ -1,0 +1,128 @@
+/* worker/topology.c: cores of this rank through hwloc. */
+#include "worker/topology.h"
+
+#include <hwloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/limits.h"
+
+struct worker_topology {
+    hwloc_topology_t hw;
+    worker_binding_t mine;
+    int              n_cores;              /* of this rank's part */
+    int              cores[LIMIT_THREADS]; /* logical index of the first CPU of each */
+};
+
+static bool cpu_in(const worker_binding_t *b, int cpu)
+{
+    return (b->cpus[cpu / 8] >> (cpu % 8) & 1) != 0;
+}
+
+/* One CPU per core of the binding: SMT siblings share the units that ternary kernels live on. */
+static void read_binding(worker_topology_t *t, hwloc_const_bitmap_t set)
+{
+    int n = hwloc_get_nbobjs_by_type(t->hw, HWLOC_OBJ_CORE);
+    for (int i = 0; i < n; i++) {
+        hwloc_obj_t core = hwloc_get_obj_by_type(t->hw, HWLOC_OBJ_CORE, (unsigned)i);
+        int         cpu  = -1;
+        while ((cpu = hwloc_bitmap_next(core->cpuset, cpu)) >= 0) {
+            if (!hwloc_bitmap_isset(set, (unsigned)cpu)) continue;
+            if (cpu < WORKER_CPUSET_BYTES * 8) {
+                t->mine.cpus[cpu / 8] |= (uint8_t)(1u << (cpu % 8));
+                t->mine.n_cores++;
+            }
+            break;
+        }
+    }
+}
+
+base_status_t worker_topology_open(int host, worker_topology_t **out, base_err_t *err)
+{
+    worker_topology_t *t   = NULL;
+    hwloc_bitmap_t     set = NULL;
+    base_status_t st = base_alloc((void **)&t, 1, sizeof(*t), "topology", err);
+    if (st != BASE_OK) goto out;
+    if (hwloc_topology_init(&t->hw) != 0 || hwloc_topology_load(t->hw) != 0) {
+        st = base_fail(err, BASE_ERR_SYSTEM, "hwloc cannot read this machine's topology");
+        goto out;
+    }
+    set = hwloc_bitmap_alloc();
+    if (set == NULL || hwloc_get_cpubind(t->hw, set, HWLOC_CPUBIND_PROCESS) != 0) {
+        st = base_fail(err, BASE_ERR_SYSTEM, "hwloc cannot read this process's CPU binding");
+        goto out;
+    }
+    t->mine.host = host;
+    read_binding(t, set);
+    if (t->mine.n_cores == 0) { /* a machine without core objects: count what the set holds */
+        int cpu = -1;
+        while ((cpu = hwloc_bitmap_next(set, cpu)) >= 0 && cpu < WORKER_CPUSET_BYTES * 8) {
+            t->mine.cpus[cpu / 8] |= (uint8_t)(1u << (cpu % 8));
+            t->mine.n_cores++;
+        }
+    }
+    worker_topology_share(t, &t->mine, 1, 0);
+    *out = t;
+    t    = NULL;
+out:
+    hwloc_bitmap_free(set);
+    worker_topology_close(&t);
+    return st;
+}
+
+void worker_topology_close(worker_topology_t **topology)
+{
+    if (topology == NULL || *topology == NULL) return;
+    if ((*topology)->hw != NULL) hwloc_topology_destroy((*topology)->hw);
+    free(*topology);
+    *topology = NULL;
+}
+
+worker_binding_t worker_topology_binding(const worker_topology_t *topology)
+{
+    return topology->mine;
+}
+
+void worker_topology_share(worker_topology_t *t, const worker_binding_t *all, int n_ranks,
+                           int my_rank)
+{
+    t->n_cores = 0;
+    for (int cpu = 0, nth = 0; cpu < WORKER_CPUSET_BYTES * 8; cpu++) {
+        int sharers = 0; /* ranks of this host that may use the cpu */
+        int place   = 0; /* my place among them */
+        if (!cpu_in(&all[my_rank], cpu)) continue;
+        for (int r = 0; r < n_ranks; r++) {
+            if (all[r].host != all[my_rank].host || !cpu_in(&all[r], cpu)) continue;
+            if (r == my_rank) place = sharers;
+            sharers++;
+        }
+        /* Contiguous parts: the nth of my n cores belongs to sharer nth * sharers / n. */
+        int owner = (int)((int64_t)nth * sharers / all[my_rank].n_cores);
+        nth++;
+        if (owner == place && t->n_cores < LIMIT_THREADS) t->cores[t->n_cores++] = cpu;
+    }
+}
+
+int worker_topology_cores(const worker_topology_t *topology)
+{
+    return topology->n_cores;
+}
+
+bool worker_topology_fits(const worker_topology_t *topology, int n_threads)
+{
+    return n_threads <= topology->n_cores;
+}
+
+bool worker_topology_pin(const worker_topology_t *topology, int index)
+{
+    bool           ok  = false;
+    hwloc_bitmap_t set = NULL;
+    if (index < 0 || index >= topology->n_cores) return false;
+    set = hwloc_bitmap_alloc();
+    if (set == NULL) return false;
+    hwloc_bitmap_only(set, (unsigned)topology->cores[index]);
+    ok = hwloc_set_cpubind(topology->hw, set, HWLOC_CPUBIND_THREAD) == 0;
+    hwloc_bitmap_free(set);
+    return ok;
+}

@@ -1,0 +1,270 @@
+/* worker/worker.c: what a rank reserves at start. */
+#include "worker/worker.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/detmath.h"
+#include "worker/state.h"
+
+static bool find_format(const char *name, const kern_format_t **out)
+{
+    for (int i = 0; i < KERN_FORMAT_COUNT; i++) {
+        const kern_format_t *f = kern_format((kern_format_id_t)i);
+        if (strcmp(f->name, name) != 0) continue;
+        *out = f;
+        return true;
+    }
+    return false;
+}
+
+bool worker_pack_known(const char *name)
+{
+    const kern_format_t *f = NULL;
+    return find_format(name, &f);
+}
+
+bool worker_cpu_known(const char *name)
+{
+    uint32_t mask = 0;
+    return kern_cpu_mask_parse(name, &mask);
+}
+
+const char *worker_pack_auto(const model_desc_t *desc)
+{
+    bool base3 = desc->n_layers > 0 && desc->layers[0].t[MODEL_FFN_UP].type == MODEL_TQ1_0;
+    return kern_format(base3 ? KERN_T3 : KERN_T2)->name;
+}
+
+const char *worker_cpu_name(const worker_t *worker)
+{
+    return kern_cpu_name(worker->cpu_features);
+}
+
+uint64_t worker_weight_bytes(const worker_t *worker)
+{
+    return worker->shard->bytes;
+}
+
+uint64_t worker_kv_bytes(const worker_t *worker)
+{
+    return worker->kv_arena.used;
+}
+
+/* --- KV cache --- */
+
+static size_t kv_floats(const worker_t *w, uint32_t l)
+{
+    const part_slice_t *s = &w->shard->layers[l].slice;
+    return (size_t)(s->kv.end - s->kv.begin) * w->kv_positions * w->hd_pad;
+}
+
+static base_status_t kv_create(worker_t *w, base_err_t *err)
+{
+    size_t        bytes = 64;
+    uint32_t      n     = w->shard->n_layers;
+    base_status_t st    = base_alloc((void **)&w->kv, n, sizeof(worker_kv_t), "KV cache", err);
+    if (st != BASE_OK) return st;
+    for (uint32_t l = 0; l < n; l++) bytes += 2 * kv_floats(w, l) * sizeof(float) + 128;
+    st = base_arena_create(&w->kv_arena, bytes, "KV cache", err);
+    if (st != BASE_OK) return st;
+    for (uint32_t l = 0; l < n; l++) {
+        w->kv[l].k = base_arena_take(&w->kv_arena, kv_floats(w, l) * sizeof(float));
+        w->kv[l].v = base_arena_take(&w->kv_arena, kv_floats(w, l) * sizeof(float));
+    }
+    return BASE_OK;
+}
+
+/* --- step arena --- */
+
+/* The largest of every per-layer size of this stage. */
+typedef struct {
+    size_t q, kv, ffn;       /* own heads, KV heads, FFN rows */
+    size_t blocks, all;      /* blocks of a sub-norm: own, of all shards */
+} widest_t;
+
+static base_status_t count_blocks(worker_t *w, widest_t *widest, base_err_t *err)
+{
+    const worker_config_t *c = &w->config;
+    uint32_t               n = w->shard->n_layers;
+    base_status_t          st = BASE_OK;
+    for (int kind = 0; kind < 2 && st == BASE_OK; kind++)
+        st = base_alloc((void **)&w->blocks[kind], (size_t)n * w->shards, sizeof(uint32_t),
+                        "exchange", err);
+    if (st != BASE_OK) return st;
+    for (uint32_t l = 0; l < n; l++) {
+        const model_layer_t *layer = &c->desc->layers[w->shard->layer0 + l];
+        size_t               all[2] = {0, 0};
+        for (uint32_t s = 0; s < w->shards; s++) {
+            part_slice_t slice = part_slice(c->plan, layer, s);
+            size_t       at    = (size_t)l * w->shards + s;
+            w->blocks[0][at]   = slice.q.end - slice.q.begin;
+            w->blocks[1][at] =
+                (slice.ffn.end - slice.ffn.begin + PART_FFN_BLOCK - 1) / PART_FFN_BLOCK;
+            for (int kind = 0; kind < 2; kind++) {
+                all[kind] += w->blocks[kind][at];
+                if (s == w->my_shard)
+                    widest->blocks = base_max_size(widest->blocks, w->blocks[kind][at]);
+            }
+        }
+        const part_slice_t *own = &w->shard->layers[l].slice;
+        widest->all             = base_max_size(widest->all, base_max_size(all[0], all[1]));
+        widest->q               = base_max_size(widest->q, own->q.end - own->q.begin);
+        widest->kv              = base_max_size(widest->kv, own->kv.end - own->kv.begin);
+        widest->ffn             = base_max_size(widest->ffn, own->ffn.end - own->ffn.begin);
+    }
+    return BASE_OK;
+}
+
+/* Take n * size bytes, or only count them: the same list serves for sizing and placing, so the two
+ * cannot differ. */
+static void *reserve(base_arena_t *arena, size_t *total, size_t n, size_t size)
+{
+    size_t bytes = base_round_up(n * size, 64);
+    *total += bytes;
+    return arena->base == NULL ? NULL : base_arena_take(arena, bytes);
+}
+
+#define RESERVE(field, n) (w->field = reserve(&w->arena, &total, (n), sizeof(*w->field)))
+
+static size_t lay_out_scratch(worker_t *w, worker_scratch_t *s, size_t total)
+{
+    size_t width = w->config.desc->width;
+    size_t page  = KERN_MAX_GROUP * (2 + w->hd_pad);
+    s->n_acc     = base_max_size(WORKER_ACC_ELEMS, KERN_TILE_ROWS * (size_t)w->config.n_batch);
+    s->acc       = reserve(&w->arena, &total, s->n_acc, sizeof(int32_t));
+    s->blocks    = reserve(&w->arena, &total, width / WORKER_NORM_BLOCK + 1, sizeof(float));
+    s->page      = reserve(&w->arena, &total, page, sizeof(float));
+    s->merged    = reserve(&w->arena, &total, page, sizeof(float));
+    return total;
+}
+
+static size_t lay_out(worker_t *w, const widest_t *widest)
+{
+    const worker_config_t *c     = &w->config;
+    const model_desc_t    *d     = c->desc;
+    size_t                 B     = c->n_batch;
+    size_t                 rows  = w->shard->vocab.end - w->shard->vocab.begin;
+    size_t                 total = 0;
+    size_t                 wide  = base_max_size(d->width, base_max_size(widest->q * d->head_dim, widest->ffn));
+    bool                   lone  = w->shards == 1 && c->plan->stages == 1;
+
+    RESERVE(x, B * d->width);
+    RESERVE(q8, B * kern_q_stride(wide));
+    RESERVE(q_sum, B);
+    RESERVE(q_undo, B);
+    RESERVE(flat, B * (widest->q + 2 * widest->kv) * d->head_dim);
+    RESERVE(heads, B * widest->q * w->hd_pad);
+    RESERVE(attn, B * widest->q * d->head_dim);
+    RESERVE(gate, B * widest->ffn);
+    RESERVE(up, B * widest->ffn);
+    if (w->shards > 1) RESERVE(partial, B * kern_tiles(d->width) * KERN_TILE_ROWS);
+    RESERVE(stats, B * (widest->all + w->shards));
+    RESERVE(maxima, B * (widest->blocks + 1));
+    w->row_stride = base_round_up(widest->all + 1, KERN_LANES);
+    RESERVE(row, w->row_stride * (size_t)worker_team_size(c->team));
+    RESERVE(rope_cos, B * d->rope_dims / 2 + 1);
+    RESERVE(rope_sin, B * d->rope_dims / 2 + 1);
+    RESERVE(rope_freq, d->rope_dims / 2 + 1);
+    RESERVE(counts, w->shards);
+    RESERVE(offsets, w->shards);
+    RESERVE(vocab_counts, w->shards);
+    RESERVE(vocab_offsets, w->shards);
+    if (w->shard->has_head) {
+        RESERVE(normed, (size_t)c->n_out_max * d->width);
+        RESERVE(piece, (size_t)c->n_out_max * rows);
+    }
+    if (c->is_root && lone) w->logits = w->piece;
+    if (c->is_root && !lone) {
+        RESERVE(logits, (size_t)c->n_out_max * d->n_vocab);
+        RESERVE(staging, (size_t)c->n_out_max * w->widest_piece);
+    }
+    for (int t = 0; t < worker_team_size(c->team); t++) total = lay_out_scratch(w, &w->scratch[t], total);
+    return total;
+}
+
+static void fill_tables(worker_t *w)
+{
+    const model_desc_t *d   = w->config.desc;
+    double              log_base = base_log(d->rope_base);
+    for (uint32_t j = 0; j < d->rope_dims / 2; j++)
+        w->rope_freq[j] = base_exp(-2.0 * (double)j / (double)d->rope_dims * log_base);
+    for (uint32_t s = 0; s < w->shards; s++) {
+        part_range_t r      = part_vocab(w->config.plan, d, s);
+        w->vocab_counts[s]  = r.end - r.begin;
+        w->vocab_offsets[s] = r.begin;
+    }
+}
+
+static base_status_t step_create(worker_t *w, base_err_t *err)
+{
+    const worker_config_t *c      = &w->config;
+    widest_t               widest = {0};
+    base_status_t          st     = count_blocks(w, &widest, err);
+    if (st != BASE_OK) return st;
+    for (uint32_t s = 0; s < w->shards; s++) {
+        part_range_t r  = part_vocab(c->plan, c->desc, s);
+        w->widest_piece = base_max_size(w->widest_piece, r.end - r.begin);
+    }
+    st = base_alloc((void **)&w->scratch, (size_t)worker_team_size(c->team),
+                    sizeof(worker_scratch_t), "threads", err);
+    if (st != BASE_OK) return st;
+    size_t bytes = lay_out(w, &widest); /* counts */
+    st           = base_arena_create(&w->arena, bytes, "activations", err);
+    if (st != BASE_OK) return st;
+    size_t again = lay_out(w, &widest); /* places */
+    base_assert(again == bytes);
+    fill_tables(w);
+    return BASE_OK;
+}
+
+base_status_t worker_create(const worker_config_t *config, worker_t **out, base_err_t *err)
+{
+    worker_t            *w      = NULL;
+    const kern_format_t *format = NULL;
+    uint32_t             mask   = KERN_CPU_ALL;
+    base_status_t        st     = BASE_OK;
+
+    if (!find_format(config->pack, &format))
+        return base_fail(err, BASE_ERR_USAGE, "unknown packed format '%s'", config->pack);
+    if (config->cpu != NULL && !kern_cpu_mask_parse(config->cpu, &mask))
+        return base_fail(err, BASE_ERR_USAGE, "unknown CPU variant '%s'", config->cpu);
+    st = base_alloc((void **)&w, 1, sizeof(*w), "worker", err);
+    if (st != BASE_OK) goto out;
+    w->config       = *config;
+    w->cpu_features = kern_cpu_features() & mask;
+    w->shards       = comm_grid_shards(config->grid);
+    w->my_shard     = comm_grid_shard(config->grid);
+    w->hd_pad       = base_round_up(config->desc->head_dim, KERN_LANES);
+    w->kv_positions = base_round_up(config->n_ctx, KERN_PAGE);
+    kern_table_init(&w->kern, w->cpu_features);
+    st = worker_shard_load(config->desc, config->source, config->plan, config->grid, format,
+                           config->team, config->progress, &w->shard, err);
+    if (st != BASE_OK) goto out;
+    st = kv_create(w, err);
+    if (st != BASE_OK) goto out;
+    st = step_create(w, err);
+    if (st != BASE_OK) goto out;
+    *out = w;
+    w    = NULL;
+out:
+    worker_destroy(&w);
+    return st;
+}
+
+void worker_destroy(worker_t **worker)
+{
+    worker_t *w = worker == NULL ? NULL : *worker;
+    if (w == NULL) return;
+    worker_shard_destroy(&w->shard);
+    base_arena_destroy(&w->kv_arena);
+    base_arena_destroy(&w->arena);
+    free(w->kv);
+    free(w->scratch);
+    free(w->blocks[0]);
+    free(w->blocks[1]);
+    free(w);
+    *worker = NULL;
+}

@@ -1,0 +1,54 @@
+/* worker/worker.h
+ * One rank's runtime: its shard, its KV cache, its thread team, and the step through its layers. */
+#ifndef TRIREME_WORKER_WORKER_H
+#define TRIREME_WORKER_WORKER_H
+
+#include "base/status.h"
+#include "comm/comm.h"
+#include "model/model.h"
+#include "partition/plan.h"
+#include "worker/team.h"
+#include "worker/topology.h"
+
+typedef struct {
+    const model_desc_t   *desc;   /* these five stay the caller's and outlive the worker */
+    const model_source_t *source;
+    const part_plan_t    *plan;
+    comm_grid_t          *grid;
+    worker_team_t        *team;
+    const char           *pack; /* name of a packed format: "t2", "t3" */
+    const char           *cpu;  /* strongest kernel variant to use; NULL: the best there is */
+    uint32_t              n_ctx;     /* positions of the KV cache, 1..LIMIT_CONTEXT */
+    uint32_t              n_batch;   /* tokens of one step, 1..LIMIT_BATCH */
+    uint32_t              n_out_max; /* rows of logits of one step, 1..n_batch */
+    bool                  is_root;   /* this rank receives the logits */
+    bool                  progress;
+} worker_config_t;
+
+typedef struct worker worker_t;
+
+/* Load the shard, reserve the KV cache and the step arena. After it nothing is allocated.
+ * Status: OK | INPUT | UNSUPPORTED | USAGE (an unknown pack or cpu) | MEMORY | PEER. Collective over the shard group. */
+base_status_t worker_create(const worker_config_t *config, worker_t **out, base_err_t *err);
+void          worker_destroy(worker_t **worker); /* accepts NULL */
+
+/* One step of the one sequence: tokens ids[0..n_tokens) at positions pos... The KV cache holds
+ * positions below pos. n_out: logits wanted for the last n_out tokens.
+ * *logits: on the root n_out rows of n_vocab floats, the worker's, until the next step; else NULL.
+ * ids in 0..n_vocab-1, 1 <= n_tokens <= n_batch, pos + n_tokens <= n_ctx, n_out <= n_out_max: asserted (the
+ * control channel checks them). No allocation. Status: OK | PEER.
+ * Collective over the grid. One calling thread, the team's creator. */
+base_status_t worker_step(worker_t *worker, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
+                          uint32_t n_out, const float **logits, base_err_t *err);
+
+/* Bytes held: weights, KV cache; and the name of the kernel variants in use. */
+uint64_t    worker_weight_bytes(const worker_t *worker);
+uint64_t    worker_kv_bytes(const worker_t *worker);
+const char *worker_cpu_name(const worker_t *worker);
+/* The pack format to use for a model when none is asked for: follows the stored type. */
+const char *worker_pack_auto(const model_desc_t *desc);
+/* Is `name` a pack format? */
+bool worker_pack_known(const char *name);
+bool worker_cpu_known(const char *name);
+
+#endif
