@@ -26,10 +26,9 @@ typedef struct {
 /* Unpack n granules at w to planes. */
 typedef void gemm_unpack_fn(uint8_t (*plane)[64], const uint8_t *w, size_t n);
 
-/* acc[t][16 * tile + r] += the block's products; where `qsum` is given, acc starts at -qsum[t]. */
+/* acc[t][16 * tile + r] += the block's products. n_planes >= 1. */
 typedef void gemm_mul_fn(int32_t *acc, size_t acc_stride, const gemm_block_t *block, size_t n_tiles,
-                         size_t n_planes, const int8_t *q, size_t q_stride, const int32_t *qsum,
-                         size_t n_tok);
+                         size_t n_planes, const int8_t *q, size_t q_stride, size_t n_tok);
 
 static inline __attribute__((always_inline)) void
 gemm_loops(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_tiles, size_t k_granules,
@@ -38,6 +37,10 @@ gemm_loops(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_tiles, si
 {
     gemm_block_t block;
 
+    /* The codes are trit + 1: what they count too much is the sum of q. */
+    for (size_t t = 0; t < n_tok; t++) {
+        for (size_t i = 0; i < KERN_TILE_ROWS * n_tiles; i++) acc[t * acc_stride + i] = -qsum[t];
+    }
     for (size_t tile = 0; tile < n_tiles; tile += GEMM_TILES) {
         const size_t nt = n_tiles - tile < GEMM_TILES ? n_tiles - tile : GEMM_TILES;
 
@@ -48,7 +51,7 @@ gemm_loops(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_tiles, si
                 unpack(block.plane[i], w + ((tile + i) * k_granules + g) * 64, ng);
             }
             mul(acc + KERN_TILE_ROWS * tile, acc_stride, &block, nt, ng * (k_granule / 4),
-                q + g * k_granule, q_stride, g == 0 ? qsum : NULL, n_tok);
+                q + g * k_granule, q_stride, n_tok);
         }
     }
 }

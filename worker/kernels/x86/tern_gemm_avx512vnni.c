@@ -40,47 +40,10 @@ static inline void t3_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
     }
 }
 
-/* The sums are 24 named variables, and the loops over tokens are written out: GCC keeps arrays and structs
- * of vectors in memory, stored anew in every step. Conditions on nt and n_tok are constants. */
-#define EACH_TOKEN(X)                                                                             \
-    X(0)                                                                                          \
-    if (n_tok > 1) X(1)                                                                           \
-    if (n_tok > 2) X(2)                                                                           \
-    if (n_tok > 3) X(3)                                                                           \
-    if (n_tok > 4) X(4)                                                                           \
-    if (n_tok > 5) X(5)
-
-#define DECLARE(t)                                                                                \
-    __m512i s##t##0 = _mm512_setzero_si512(), s##t##1 = s##t##0, s##t##2 = s##t##0,               \
-            s##t##3 = s##t##0;
-#define BEGIN(t)                                                                                  \
-    {                                                                                             \
-        s##t##0 = begin(acc + t * acc_stride, qsum, t);                                           \
-        if (nt > 1) {                                                                             \
-            s##t##1 = begin(acc + t * acc_stride + 16, qsum, t);                                  \
-            s##t##2 = begin(acc + t * acc_stride + 32, qsum, t);                                  \
-            s##t##3 = begin(acc + t * acc_stride + 48, qsum, t);                                  \
-        }                                                                                         \
-    }
-#define STEP(t)                                                                                   \
-    {                                                                                             \
-        const __m512i q4 = load_q4(q + t * q_stride);                                             \
-        s##t##0          = _mm512_dpbusd_epi32(s##t##0, w0, q4);                                  \
-        if (nt > 1) {                                                                             \
-            s##t##1 = _mm512_dpbusd_epi32(s##t##1, w1, q4);                                       \
-            s##t##2 = _mm512_dpbusd_epi32(s##t##2, w2, q4);                                       \
-            s##t##3 = _mm512_dpbusd_epi32(s##t##3, w3, q4);                                       \
-        }                                                                                         \
-    }
-#define END(t)                                                                                    \
-    {                                                                                             \
-        _mm512_storeu_si512(acc + t * acc_stride, s##t##0);                                       \
-        if (nt > 1) {                                                                             \
-            _mm512_storeu_si512(acc + t * acc_stride + 16, s##t##1);                              \
-            _mm512_storeu_si512(acc + t * acc_stride + 32, s##t##2);                              \
-            _mm512_storeu_si512(acc + t * acc_stride + 48, s##t##3);                              \
-        }                                                                                         \
-    }
+/* The sums are 24 named variables of the type that VPDPBUSD works on, and the loop over tokens is written
+ * out. GCC keeps arrays and structs of vectors in memory, and a sum of type __m512i (eight 64-bit
+ * elements) in two registers, one for each view of it. Conditions on nt and n_tok are constants. */
+typedef int32_t v16i_t __attribute__((vector_size(64)));
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -92,73 +55,121 @@ INLINE __m512i load_q4(const int8_t *q)
     return _mm512_set1_epi32(v);
 }
 
-INLINE __m512i begin(const int32_t *acc, const int32_t *qsum, size_t t)
+INLINE v16i_t load_sum(const int32_t *acc)
 {
-    return qsum != NULL ? _mm512_set1_epi32(-qsum[t]) : _mm512_loadu_si512(acc);
+    return (v16i_t)_mm512_loadu_si512(acc);
 }
+
+INLINE v16i_t dot4(v16i_t sum, __m512i w, __m512i q4)
+{
+    return (v16i_t)_mm512_dpbusd_epi32((__m512i)sum, w, q4);
+}
+
+INLINE void store_sum(int32_t *acc, v16i_t sum)
+{
+    _mm512_storeu_si512(acc, (__m512i)sum);
+}
+
+#define EACH_TOKEN(X)                                                                             \
+    X(0)                                                                                          \
+    if (n_tok > 1) X(1)                                                                           \
+    if (n_tok > 2) X(2)                                                                           \
+    if (n_tok > 3) X(3)                                                                           \
+    if (n_tok > 4) X(4)                                                                           \
+    if (n_tok > 5) X(5)
+
+#define DECLARE(t) v16i_t s##t##0 = {0}, s##t##1 = {0}, s##t##2 = {0}, s##t##3 = {0};
+#define BEGIN(t)                                                                                  \
+    {                                                                                             \
+        s##t##0 = load_sum(acc + t * acc_stride);                                                 \
+        if (nt > 1) {                                                                             \
+            s##t##1 = load_sum(acc + t * acc_stride + 16);                                        \
+            s##t##2 = load_sum(acc + t * acc_stride + 32);                                        \
+            s##t##3 = load_sum(acc + t * acc_stride + 48);                                        \
+        }                                                                                         \
+    }
+#define STEP(t)                                                                                   \
+    {                                                                                             \
+        const __m512i q4 = load_q4(q + t * q_stride);                                             \
+        s##t##0          = dot4(s##t##0, w0, q4);                                                 \
+        if (nt > 1) {                                                                             \
+            s##t##1 = dot4(s##t##1, w1, q4);                                                      \
+            s##t##2 = dot4(s##t##2, w2, q4);                                                      \
+            s##t##3 = dot4(s##t##3, w3, q4);                                                      \
+        }                                                                                         \
+    }
+#define END(t)                                                                                    \
+    {                                                                                             \
+        store_sum(acc + t * acc_stride, s##t##0);                                                 \
+        if (nt > 1) {                                                                             \
+            store_sum(acc + t * acc_stride + 16, s##t##1);                                        \
+            store_sum(acc + t * acc_stride + 32, s##t##2);                                        \
+            store_sum(acc + t * acc_stride + 48, s##t##3);                                        \
+        }                                                                                         \
+    }
 
 /* nt (1 or 4) tiles x n_tok (1..6) tokens, both constant after inlining. */
 INLINE void mul_fixed(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],
                       size_t nt, size_t n_planes, const int8_t *q, size_t q_stride,
-                      const int32_t *qsum, size_t n_tok)
+                      size_t n_tok)
 {
     DECLARE(0) DECLARE(1) DECLARE(2) DECLARE(3) DECLARE(4) DECLARE(5)
 
     EACH_TOKEN(BEGIN)
-    for (size_t p = 0; p < n_planes; p++, q += 4) {
+    size_t p = 0;
+    do {
         const __m512i w0 = _mm512_load_si512(plane[0][p]);
         const __m512i w1 = nt > 1 ? _mm512_load_si512(plane[1][p]) : w0;
         const __m512i w2 = nt > 1 ? _mm512_load_si512(plane[2][p]) : w0;
         const __m512i w3 = nt > 1 ? _mm512_load_si512(plane[3][p]) : w0;
 
         EACH_TOKEN(STEP)
-    }
+        q += 4;
+    } while (++p < n_planes);
     EACH_TOKEN(END)
 }
 
-#define MUL_CASE(nt, n)                                                                           \
-    case n: mul_fixed(acc, acc_stride, plane, nt, n_planes, q, q_stride, qsum, n); break;
-#define MUL_TOKENS(nt)                                                                            \
-    switch (n_tok) {                                                                              \
-        MUL_CASE(nt, 6)                                                                           \
-        MUL_CASE(nt, 5)                                                                           \
-        MUL_CASE(nt, 4)                                                                           \
-        MUL_CASE(nt, 3)                                                                           \
-        MUL_CASE(nt, 2)                                                                           \
-        MUL_CASE(nt, 1)                                                                           \
-    default: break;                                                                               \
+typedef void mul_fn(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],
+                    size_t n_planes, const int8_t *q, size_t q_stride);
+
+/* Not inlined: one function holds one loop, and its registers. */
+#define MUL(nt, n_tok)                                                                            \
+    static __attribute__((noinline)) void mul_##nt##x##n_tok(                                     \
+        int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],                 \
+        size_t n_planes, const int8_t *q, size_t q_stride)                   \
+    {                                                                                             \
+        mul_fixed(acc, acc_stride, plane, nt, n_planes, q, q_stride, n_tok);                      \
     }
+MUL(1, 1)
+MUL(1, 2)
+MUL(1, 3)
+MUL(1, 4)
+MUL(1, 5)
+MUL(1, 6)
+MUL(4, 1)
+MUL(4, 2)
+MUL(4, 3)
+MUL(4, 4)
+MUL(4, 5)
+MUL(4, 6)
 
-static void mul_4(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],
-                  size_t n_planes, const int8_t *q, size_t q_stride, const int32_t *qsum,
-                  size_t n_tok)
-{
-    MUL_TOKENS(4)
-}
-
-static void mul_1(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],
-                  size_t n_planes, const int8_t *q, size_t q_stride, const int32_t *qsum,
-                  size_t n_tok)
-{
-    MUL_TOKENS(1)
-}
+static mul_fn *const MUL_1[TOKENS] = {mul_1x1, mul_1x2, mul_1x3, mul_1x4, mul_1x5, mul_1x6};
+static mul_fn *const MUL_4[TOKENS] = {mul_4x1, mul_4x2, mul_4x3, mul_4x4, mul_4x5, mul_4x6};
 
 static void mul_block(int32_t *acc, size_t acc_stride, const gemm_block_t *block, size_t n_tiles,
-                      size_t n_planes, const int8_t *q, size_t q_stride, const int32_t *qsum,
-                      size_t n_tok)
+                      size_t n_planes, const int8_t *q, size_t q_stride, size_t n_tok)
 {
     for (size_t t = 0; t < n_tok; t += TOKENS) {
         const size_t   n  = n_tok - t < TOKENS ? n_tok - t : TOKENS;
-        const int32_t *qs = qsum != NULL ? qsum + t : NULL;
+        const int8_t  *qt = q + t * q_stride;
         int32_t       *a  = acc + t * acc_stride;
 
         if (n_tiles == GEMM_TILES) {
-            mul_4(a, acc_stride, block->plane, n_planes, q + t * q_stride, q_stride, qs, n);
+            MUL_4[n - 1](a, acc_stride, block->plane, n_planes, qt, q_stride);
             continue;
         }
         for (size_t i = 0; i < n_tiles; i++) {
-            mul_1(a + 16 * i, acc_stride, block->plane + i, n_planes, q + t * q_stride, q_stride, qs,
-                  n);
+            MUL_1[n - 1](a + 16 * i, acc_stride, block->plane + i, n_planes, qt, q_stride);
         }
     }
 }
