@@ -16,10 +16,12 @@ base_status_t base_arena_create(base_arena_t *arena, size_t bytes, const char *w
     size_t size = base_round_up(bytes == 0 ? 1 : bytes, 4096);
     /* One huge page more, so that the start can be aligned to one and none is split. */
     size_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
-    void  *p     = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void  *p = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        return base_fail(err, BASE_ERR_MEMORY, "%s: cannot reserve %zu bytes; use more ranks or a "
-                         "smaller context (-c)", what, bytes);
+        return base_fail(err, BASE_ERR_MEMORY,
+                         "%s: cannot reserve %zu bytes; use more ranks or a "
+                         "smaller context (-c)",
+                         what, bytes);
     uint8_t *start = p;
     if (slack != 0) {
         size_t head = (size_t)(-(uintptr_t)start & (HUGE_PAGE - 1));
@@ -59,7 +61,8 @@ base_status_t base_alloc(void **out, size_t n, size_t size, const char *what, ba
     void    *p     = NULL;
     if (base_mul_u64(n, size, &bytes)) p = calloc(1, bytes == 0 ? 1 : bytes);
     if (p == NULL)
-        return base_fail(err, BASE_ERR_MEMORY, "%s: cannot allocate %zu x %zu bytes", what, n, size);
+        return base_fail(err, BASE_ERR_MEMORY, "%s: cannot allocate %zu x %zu bytes", what, n,
+                         size);
     *out = p;
     return BASE_OK;
 }

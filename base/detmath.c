@@ -11,12 +11,12 @@ static const double LN2_LO = 1.90821492927058770002e-10;
 /* v * 2^n by exponent arithmetic, in two steps so that subnormal results round once. */
 static double scale_2(double v, int n)
 {
-    int      half    = n / 2;
-    int      rest    = n - half;
-    uint64_t a_bits  = (uint64_t)(1023 + half) << 52;
-    uint64_t b_bits  = (uint64_t)(1023 + rest) << 52;
-    double   a       = 0;
-    double   b       = 0;
+    int      half   = n / 2;
+    int      rest   = n - half;
+    uint64_t a_bits = (uint64_t)(1023 + half) << 52;
+    uint64_t b_bits = (uint64_t)(1023 + rest) << 52;
+    double   a      = 0;
+    double   b      = 0;
     memcpy(&a, &a_bits, sizeof(a));
     memcpy(&b, &b_bits, sizeof(b));
     return v * a * b;

@@ -12,7 +12,8 @@ static const struct {
     BASE_STATUS_LIST(X)
 #undef X
 };
-_Static_assert(sizeof(status_table) / sizeof(status_table[0]) == BASE_STATUS_COUNT, "one row a code");
+_Static_assert(sizeof(status_table) / sizeof(status_table[0]) == BASE_STATUS_COUNT,
+               "one row a code");
 
 base_status_t base_fail(base_err_t *err, base_status_t code, const char *format, ...)
 {

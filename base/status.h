@@ -14,17 +14,17 @@
 
 /* code, exit status of the process, short name. Grouped by what must be rebuilt:
  * the request (usage, input), or the run (everything else). */
-#define BASE_STATUS_LIST(X)                                                                       \
-    X(BASE_OK, 0, "ok")                                                                           \
-    X(BASE_ERR_USAGE, 2, "usage")             /* the command line is wrong */                     \
-    X(BASE_ERR_INPUT, 3, "bad input")         /* a file or text is damaged or does not fit */     \
-    X(BASE_ERR_UNSUPPORTED, 3, "unsupported") /* a sound file that this program does not run */   \
-    X(BASE_ERR_LIMIT, 3, "over a limit")      /* a value above base/limits.h */                   \
-    X(BASE_ERR_IO, 3, "cannot read")          /* a path that cannot be opened, mapped, written */ \
-    X(BASE_ERR_MEMORY, 1, "out of memory")                                                        \
-    X(BASE_ERR_SYSTEM, 1, "system")     /* a call of the operating system failed */               \
-    X(BASE_ERR_PEER, 1, "peer")         /* another rank failed or sent what it must not */        \
-    X(BASE_ERR_DEADLINE, 1, "deadline") /* a wait took too long */                                \
+#define BASE_STATUS_LIST(X)                                                                        \
+    X(BASE_OK, 0, "ok")                                                                            \
+    X(BASE_ERR_USAGE, 2, "usage")             /* the command line is wrong */                      \
+    X(BASE_ERR_INPUT, 3, "bad input")         /* a file or text is damaged or does not fit */      \
+    X(BASE_ERR_UNSUPPORTED, 3, "unsupported") /* a sound file that this program does not run */    \
+    X(BASE_ERR_LIMIT, 3, "over a limit")      /* a value above base/limits.h */                    \
+    X(BASE_ERR_IO, 3, "cannot read")          /* a path that cannot be opened, mapped, written */  \
+    X(BASE_ERR_MEMORY, 1, "out of memory")                                                         \
+    X(BASE_ERR_SYSTEM, 1, "system")     /* a call of the operating system failed */                \
+    X(BASE_ERR_PEER, 1, "peer")         /* another rank failed or sent what it must not */         \
+    X(BASE_ERR_DEADLINE, 1, "deadline") /* a wait took too long */                                 \
     X(BASE_ERR_INTERRUPTED, 130, "interrupted")
 
 typedef enum {
@@ -51,7 +51,7 @@ int         base_status_exit(base_status_t code);
 const char *base_status_name(base_status_t code);
 
 /* A broken invariant is a bug, not an error: print and abort. Kept in release. */
-#define base_assert(cond)                                                                         \
+#define base_assert(cond)                                                                          \
     ((cond) ? (void)0 : base_assert_failed(#cond, __FILE__, __LINE__, __func__))
 _Noreturn void base_assert_failed(const char *cond, const char *file, int line, const char *func);
 

@@ -69,27 +69,29 @@ void worker_store_heads(worker_t *w, uint32_t l, int thread, int n_threads)
 static void attend(worker_t *w, uint32_t l, size_t t, size_t h, size_t n, size_t kv,
                    worker_scratch_t *s)
 {
-    const worker_layer_t *layer  = &w->shard->layers[l];
-    size_t                hd     = w->config.desc->head_dim;
-    size_t                n_q    = layer->slice.q.end - layer->slice.q.begin;
-    size_t                end    = w->pos + t + 1;
-    float                 scale  = (float)(1.0 / sqrt((double)hd));
-    const float          *q      = w->heads + (t * n_q + h) * w->hd_pad;
-    float                *m      = s->merged;
-    float                *z      = m + KERN_MAX_GROUP;
-    float                *o      = z + KERN_MAX_GROUP;
-    float                *mp     = s->page;
-    float                *zp     = mp + KERN_MAX_GROUP;
-    float                *op     = zp + KERN_MAX_GROUP;
+    const worker_layer_t *layer = &w->shard->layers[l];
+    size_t                hd    = w->config.desc->head_dim;
+    size_t                n_q   = layer->slice.q.end - layer->slice.q.begin;
+    size_t                end   = w->pos + t + 1;
+    float                 scale = (float)(1.0 / sqrt((double)hd));
+    const float          *q     = w->heads + (t * n_q + h) * w->hd_pad;
+    float                *m     = s->merged;
+    float                *z     = m + KERN_MAX_GROUP;
+    float                *o     = z + KERN_MAX_GROUP;
+    float                *mp    = s->page;
+    float                *zp    = mp + KERN_MAX_GROUP;
+    float                *op    = zp + KERN_MAX_GROUP;
     for (size_t p = 0; p < end; p += KERN_PAGE) {
         size_t       n_pos = base_min_size(KERN_PAGE, end - p);
         const float *k     = kv_at(w, w->kv[l].k, kv, p);
         const float *v     = kv_at(w, w->kv[l].v, kv, p);
         if (p == 0) {
-            w->kern.attn_page_f32(m, z, o, w->hd_pad, q, w->hd_pad, n, k, v, n_pos, w->hd_pad, scale);
+            w->kern.attn_page_f32(m, z, o, w->hd_pad, q, w->hd_pad, n, k, v, n_pos, w->hd_pad,
+                                  scale);
             continue;
         }
-        w->kern.attn_page_f32(mp, zp, op, w->hd_pad, q, w->hd_pad, n, k, v, n_pos, w->hd_pad, scale);
+        w->kern.attn_page_f32(mp, zp, op, w->hd_pad, q, w->hd_pad, n, k, v, n_pos, w->hd_pad,
+                              scale);
         for (size_t i = 0; i < n; i++)
             w->kern.attn_merge_f32(&m[i], &z[i], o + i * w->hd_pad, mp[i], zp[i],
                                    op + i * w->hd_pad, w->hd_pad);

@@ -43,7 +43,7 @@ void worker_stats_exchange(worker_t *w, int kind, uint32_t l)
 {
     const uint32_t *blocks = blocks_of(w, kind, l);
     uint32_t        own    = blocks[w->my_shard];
-    float *max = w->stats + piece_at(w, blocks, w->my_shard) + (size_t)w->n_tok * own;
+    float          *max    = w->stats + piece_at(w, blocks, w->my_shard) + (size_t)w->n_tok * own;
     for (uint32_t t = 0; t < w->n_tok; t++) {
         float m = 0;
         for (uint32_t b = 0; b < own; b++) m = max_or_nan(m, w->maxima[(size_t)t * own + b]);

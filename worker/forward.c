@@ -84,14 +84,14 @@ typedef enum { OUT_STORE, OUT_ADD } out_mode_t;
 static void product(worker_t *w, const worker_layer_t *layer, worker_tern_id_t id, float *out,
                     size_t out_stride, out_mode_t mode, int thread, int n_threads)
 {
-    const worker_tern_t *m     = &layer->m[id];
-    const kern_format_t *f     = w->shard->format;
-    worker_scratch_t    *s     = &w->scratch[thread];
-    kern_tern_fn        *fn    = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
-    kern_scale_fn *scale = mode == OUT_ADD ? w->kern.scale_add_i32_f32 : w->kern.scale_i32_f32;
-    size_t         chunk = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * (size_t)w->n_tok));
-    size_t         t0    = 0;
-    size_t         t1    = 0;
+    const worker_tern_t *m  = &layer->m[id];
+    const kern_format_t *f  = w->shard->format;
+    worker_scratch_t    *s  = &w->scratch[thread];
+    kern_tern_fn        *fn = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
+    kern_scale_fn *scale    = mode == OUT_ADD ? w->kern.scale_add_i32_f32 : w->kern.scale_i32_f32;
+    size_t         chunk    = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * (size_t)w->n_tok));
+    size_t         t0       = 0;
+    size_t         t1       = 0;
     worker_tern_share(layer, id, thread, n_threads, &t0, &t1);
     for (size_t c = t0; c < t1; c += chunk) {
         size_t n    = base_min_size(chunk, t1 - c);
@@ -197,7 +197,8 @@ static void gated(worker_t *w, uint32_t l, int thread, int n_threads)
 {
     const worker_layer_t *layer = &w->shard->layers[l];
     size_t                ffn   = layer->slice.ffn.end - layer->slice.ffn.begin;
-    kern_glu_fn *glu = w->config.desc->act == MODEL_ACT_SILU ? w->kern.silu_mul_f32 : w->kern.relu2_mul_f32;
+    kern_glu_fn          *glu =
+        w->config.desc->act == MODEL_ACT_SILU ? w->kern.silu_mul_f32 : w->kern.relu2_mul_f32;
     size_t t0 = 0;
     size_t t1 = 0;
     product(w, layer, WORKER_GATE, w->gate, ffn, OUT_STORE, thread, n_threads);
@@ -212,9 +213,8 @@ static void gated(worker_t *w, uint32_t l, int thread, int n_threads)
         w->kern.sumsq_f32(worker_stat_row(w, 1, l, t) + b / PART_FFN_BLOCK, f, e - b,
                           PART_FFN_BLOCK);
         for (size_t i = b; i < e; i += PART_FFN_BLOCK)
-            maxima[i / PART_FFN_BLOCK] =
-                w->kern.absmax_f32(f + (i - b), layer->ffn_sub_norm + i,
-                                   base_min_size(PART_FFN_BLOCK, e - i));
+            maxima[i / PART_FFN_BLOCK] = w->kern.absmax_f32(f + (i - b), layer->ffn_sub_norm + i,
+                                                            base_min_size(PART_FFN_BLOCK, e - i));
     }
 }
 

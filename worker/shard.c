@@ -34,8 +34,8 @@ typedef struct {
 } load_t;
 
 static const model_layer_tensor_t tern_tensor[WORKER_TERN_COUNT] = {
-    [WORKER_Q] = MODEL_ATTN_Q,     [WORKER_K] = MODEL_ATTN_K,       [WORKER_V] = MODEL_ATTN_V,
-    [WORKER_O] = MODEL_ATTN_OUT,   [WORKER_GATE] = MODEL_FFN_GATE,  [WORKER_UP] = MODEL_FFN_UP,
+    [WORKER_Q] = MODEL_ATTN_Q,     [WORKER_K] = MODEL_ATTN_K,      [WORKER_V] = MODEL_ATTN_V,
+    [WORKER_O] = MODEL_ATTN_OUT,   [WORKER_GATE] = MODEL_FFN_GATE, [WORKER_UP] = MODEL_FFN_UP,
     [WORKER_DOWN] = MODEL_FFN_DOWN};
 
 /* Rows and columns of the stored tensor that make up the shard's matrix. */
@@ -104,11 +104,12 @@ static void load_tern(load_t *job, uint32_t l, worker_tern_id_t id, int thread, 
     worker_tern_t        *m      = &layer->m[id];
     const model_tensor_t *tensor = &job->desc->layers[shard->layer0 + l].t[tern_tensor[id]];
     int8_t               *trits  = job->scratch + (size_t)thread * job->scratch_bytes;
-    scale_span_t *span = &job->spans[((size_t)thread * shard->n_layers + l) * WORKER_TERN_COUNT + id];
-    size_t        row0 = 0;
-    size_t        col0 = 0;
-    size_t        t0   = 0;
-    size_t        t1   = 0;
+    scale_span_t         *span =
+        &job->spans[((size_t)thread * shard->n_layers + l) * WORKER_TERN_COUNT + id];
+    size_t row0 = 0;
+    size_t col0 = 0;
+    size_t t0   = 0;
+    size_t t1   = 0;
 
     tern_window(layer, id, job->desc->head_dim, &row0, &col0);
     worker_tern_share(layer, id, thread, n_threads, &t0, &t1);
@@ -121,13 +122,13 @@ static void load_tern(load_t *job, uint32_t l, worker_tern_id_t id, int thread, 
                 continue;
             base_err_t err;
             char       name[64];
-            (void)base_fail(&err, BASE_ERR_INPUT,
-                            "%s: %s row %zu holds an invalid ternary code or scale; the file is "
-                            "damaged",
-                            model_source_path(job->source, tensor->file),
-                            model_layer_tensor_name(shard->layer0 + l, tern_tensor[id], name,
-                                                    sizeof(name)),
-                            row);
+            (void)base_fail(
+                &err, BASE_ERR_INPUT,
+                "%s: %s row %zu holds an invalid ternary code or scale; the file is "
+                "damaged",
+                model_source_path(job->source, tensor->file),
+                model_layer_tensor_name(shard->layer0 + l, tern_tensor[id], name, sizeof(name)),
+                row);
             load_fail(job, BASE_ERR_INPUT, &err);
             return;
         }
@@ -182,7 +183,8 @@ static void load_job(void *ctx, int thread, int n_threads)
         if (thread == 0) load_norms(job, l);
     }
     if (!job->shard->has_head) return;
-    if (thread == 0) load_norm(job, &job->desc->out_norm, 0, job->desc->width, job->shard->out_norm);
+    if (thread == 0)
+        load_norm(job, &job->desc->out_norm, 0, job->desc->width, job->shard->out_norm);
     load_head(job, thread, n_threads);
 }
 
@@ -268,8 +270,7 @@ static void place_layer(base_arena_t *arena, worker_layer_t *layer, size_t width
     layer->attn_sub_norm = take_floats(arena, layer->m[WORKER_O].cols);
     layer->ffn_sub_norm  = take_floats(arena, layer->m[WORKER_DOWN].cols);
     for (int id = 0; id < WORKER_TERN_COUNT; id++)
-        layer->m[id].data =
-            base_arena_take(arena, layer->m[id].n_tiles * layer->m[id].tile_bytes);
+        layer->m[id].data = base_arena_take(arena, layer->m[id].n_tiles * layer->m[id].tile_bytes);
 }
 
 static base_status_t shard_shape(const model_desc_t *desc, const part_plan_t *plan,
@@ -284,7 +285,8 @@ static base_status_t shard_shape(const model_desc_t *desc, const part_plan_t *pl
     shard->has_embed = stage == 0;
     shard->has_head  = stage + 1 == plan->stages;
     shard->vocab     = part_vocab(plan, desc, comm_grid_shard(grid));
-    st = base_alloc((void **)&shard->layers, shard->n_layers, sizeof(worker_layer_t), "layers", err);
+    st =
+        base_alloc((void **)&shard->layers, shard->n_layers, sizeof(worker_layer_t), "layers", err);
     if (st != BASE_OK) return st;
     for (uint32_t l = 0; l < shard->n_layers; l++) {
         st = shape_layer(desc, plan, shard->layer0 + l, comm_grid_shard(grid), shard->format,
@@ -322,16 +324,17 @@ static base_status_t shard_place(const model_desc_t *desc, worker_shard_t *shard
 /* Merge the spans of the threads, exchange them with the other shards, and set the scales. */
 static base_status_t scales_agree(load_t *job, comm_grid_t *grid, int n_threads, base_err_t *err)
 {
-    worker_shard_t *shard   = job->shard;
-    uint32_t        shards  = comm_grid_shards(grid);
-    size_t          n       = (size_t)shard->n_layers * WORKER_TERN_COUNT;
-    scale_span_t   *all     = NULL;
-    uint32_t       *counts  = NULL; /* shards counts, then shards offsets */
-    base_status_t   st      = BASE_OK;
-    base_status_t   mine    = job->st;
+    worker_shard_t *shard  = job->shard;
+    uint32_t        shards = comm_grid_shards(grid);
+    size_t          n      = (size_t)shard->n_layers * WORKER_TERN_COUNT;
+    scale_span_t   *all    = NULL;
+    uint32_t       *counts = NULL; /* shards counts, then shards offsets */
+    base_status_t   st     = BASE_OK;
+    base_status_t   mine   = job->st;
 
     st = base_alloc((void **)&all, n * shards, sizeof(*all), "scales", err);
-    if (st == BASE_OK) st = base_alloc((void **)&counts, 2 * (size_t)shards, sizeof(*counts), "scales", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&counts, 2 * (size_t)shards, sizeof(*counts), "scales", err);
     if (st != BASE_OK) goto out;
     scale_span_t *own = all + n * comm_grid_shard(grid);
     for (size_t i = 0; i < n; i++) {
@@ -357,12 +360,12 @@ static base_status_t scales_agree(load_t *job, comm_grid_t *grid, int n_threads,
         uint32_t         l  = (uint32_t)(i / WORKER_TERN_COUNT);
         char             name[64];
         if (sum.lo < sum.hi) {
-            st = base_fail(err, BASE_ERR_UNSUPPORTED,
-                           "%s: the blocks' scales differ (%.9g to %.9g): not a ternary-trained "
-                           "tensor with one scale, which is what this version runs",
-                           model_layer_tensor_name(shard->layer0 + l, tern_tensor[id], name,
-                                                   sizeof(name)),
-                           (double)sum.lo, (double)sum.hi);
+            st = base_fail(
+                err, BASE_ERR_UNSUPPORTED,
+                "%s: the blocks' scales differ (%.9g to %.9g): not a ternary-trained "
+                "tensor with one scale, which is what this version runs",
+                model_layer_tensor_name(shard->layer0 + l, tern_tensor[id], name, sizeof(name)),
+                (double)sum.lo, (double)sum.hi);
             goto out;
         }
         shard->layers[l].m[id].scale = sum.hi; /* 0 when every weight is 0 */
@@ -387,10 +390,10 @@ base_status_t worker_shard_load(const model_desc_t *desc, const model_source_t *
                                 const kern_format_t *format, worker_team_t *team, bool progress,
                                 worker_shard_t **out, base_err_t *err)
 {
-    int    n_threads = worker_team_size(team);
-    load_t job = {.desc = desc, .source = source, .progress = progress};
-    base_status_t st     = BASE_OK;
-    size_t        n_span = 0;
+    int           n_threads = worker_team_size(team);
+    load_t        job       = {.desc = desc, .source = source, .progress = progress};
+    base_status_t st        = BASE_OK;
+    size_t        n_span    = 0;
 
     (void)pthread_mutex_init(&job.lock, NULL);
     st = base_alloc((void **)&job.shard, 1, sizeof(worker_shard_t), "shard", err);

@@ -46,9 +46,9 @@ typedef struct {
     uint32_t             layer0, n_layers; /* of this stage */
     worker_layer_t      *layers;           /* n_layers */
     bool                 has_embed, has_head;
-    part_range_t         vocab;     /* rows of embedding and head on this rank */
-    float               *out_norm;  /* [width], with the head */
-    uint8_t             *head;      /* rows of the head in file layout, with the head */
+    part_range_t         vocab;    /* rows of embedding and head on this rank */
+    float               *out_norm; /* [width], with the head */
+    uint8_t             *head;     /* rows of the head in file layout, with the head */
     size_t               head_row_bytes;
     kern_dense_t         head_type;
     base_arena_t         arena;

@@ -16,7 +16,7 @@ enum {
 
 /* What one thread owns. */
 typedef struct {
-    int32_t *acc;    /* accumulators of a run of tiles */
+    int32_t *acc; /* accumulators of a run of tiles */
     size_t   n_acc;
     float   *blocks; /* block sums of a hidden vector */
     float   *page;   /* attention: one page's (m, z)[GROUP], o[GROUP][hd_pad] */
@@ -37,7 +37,7 @@ struct worker {
 
     /* KV cache */
     base_arena_t kv_arena;
-    worker_kv_t *kv; /* per layer of the stage */
+    worker_kv_t *kv;           /* per layer of the stage */
     size_t       kv_positions; /* n_ctx rounded up to pages */
     size_t       hd_pad;
 
@@ -57,15 +57,15 @@ struct worker {
     float            *maxima;  /* [B][own blocks] */
     float            *row;     /* [threads][row_stride] gathered block sums of one token */
     size_t            row_stride;
-    size_t            widest_piece; /* vocabulary rows of the widest shard */
+    size_t            widest_piece;        /* vocabulary rows of the widest shard */
     float            *rope_cos, *rope_sin; /* [B][rope_dims / 2] */
     double           *rope_freq;           /* [rope_dims / 2] */
-    float            *normed;  /* [n_out][W] */
-    float            *piece;   /* [n_out][own vocabulary rows] */
-    float            *logits;  /* root: [n_out][n_vocab] */
-    float            *staging; /* root: room for one piece of the widest */
-    worker_scratch_t *scratch; /* per thread */
-    uint32_t         *blocks[2];      /* [n_layers][shards] attention, FFN blocks of each shard */
+    float            *normed;              /* [n_out][W] */
+    float            *piece;               /* [n_out][own vocabulary rows] */
+    float            *logits;              /* root: [n_out][n_vocab] */
+    float            *staging;             /* root: room for one piece of the widest */
+    worker_scratch_t *scratch;             /* per thread */
+    uint32_t         *blocks[2];        /* [n_layers][shards] attention, FFN blocks of each shard */
     uint32_t         *counts, *offsets; /* [shards] of the exchange at hand */
     uint32_t         *vocab_counts, *vocab_offsets;
 

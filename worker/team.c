@@ -119,7 +119,8 @@ base_status_t worker_team_create(int n_threads, const worker_topology_t *topolog
     *team          = (worker_team_t){.n_threads = n_threads};
     team->spin     = spin ? SPIN_ROUNDS : 0;
     team->topology = pin ? topology : NULL;
-    st = base_alloc((void **)&team->members, (size_t)n_threads, sizeof(member_t), "thread team", err);
+    st = base_alloc((void **)&team->members, (size_t)n_threads, sizeof(member_t), "thread team",
+                    err);
     if (st != BASE_OK) goto out;
     /* Signals belong to the creator: a member must not run handlers meant for it. */
     sigset_t all;

@@ -42,7 +42,7 @@ base_status_t worker_topology_open(int host, worker_topology_t **out, base_err_t
 {
     worker_topology_t *t   = NULL;
     hwloc_bitmap_t     set = NULL;
-    base_status_t st = base_alloc((void **)&t, 1, sizeof(*t), "topology", err);
+    base_status_t      st  = base_alloc((void **)&t, 1, sizeof(*t), "topology", err);
     if (st != BASE_OK) goto out;
     if (hwloc_topology_init(&t->hw) != 0 || hwloc_topology_load(t->hw) != 0) {
         st = base_fail(err, BASE_ERR_SYSTEM, "hwloc cannot read this machine's topology");

@@ -81,21 +81,21 @@ static base_status_t kv_create(worker_t *w, base_err_t *err)
 
 /* The largest of every per-layer size of this stage. */
 typedef struct {
-    size_t q, kv, ffn;       /* own heads, KV heads, FFN rows */
-    size_t blocks, all;      /* blocks of a sub-norm: own, of all shards */
+    size_t q, kv, ffn;  /* own heads, KV heads, FFN rows */
+    size_t blocks, all; /* blocks of a sub-norm: own, of all shards */
 } widest_t;
 
 static base_status_t count_blocks(worker_t *w, widest_t *widest, base_err_t *err)
 {
-    const worker_config_t *c = &w->config;
-    uint32_t               n = w->shard->n_layers;
+    const worker_config_t *c  = &w->config;
+    uint32_t               n  = w->shard->n_layers;
     base_status_t          st = BASE_OK;
     for (int kind = 0; kind < 2 && st == BASE_OK; kind++)
         st = base_alloc((void **)&w->blocks[kind], (size_t)n * w->shards, sizeof(uint32_t),
                         "exchange", err);
     if (st != BASE_OK) return st;
     for (uint32_t l = 0; l < n; l++) {
-        const model_layer_t *layer = &c->desc->layers[w->shard->layer0 + l];
+        const model_layer_t *layer  = &c->desc->layers[w->shard->layer0 + l];
         size_t               all[2] = {0, 0};
         for (uint32_t s = 0; s < w->shards; s++) {
             part_slice_t slice = part_slice(c->plan, layer, s);
@@ -148,8 +148,8 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     size_t                 B     = c->n_batch;
     size_t                 rows  = w->shard->vocab.end - w->shard->vocab.begin;
     size_t                 total = 0;
-    size_t                 wide  = base_max_size(d->width, base_max_size(widest->q * d->head_dim, widest->ffn));
-    bool                   lone  = w->shards == 1 && c->plan->stages == 1;
+    size_t wide = base_max_size(d->width, base_max_size(widest->q * d->head_dim, widest->ffn));
+    bool   lone = w->shards == 1 && c->plan->stages == 1;
 
     RESERVE(x, B * d->width);
     RESERVE(q8, B * kern_q_stride(wide));
@@ -181,13 +181,14 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
         RESERVE(logits, (size_t)c->n_out_max * d->n_vocab);
         RESERVE(staging, (size_t)c->n_out_max * w->widest_piece);
     }
-    for (int t = 0; t < worker_team_size(c->team); t++) total = lay_out_scratch(w, &w->scratch[t], total);
+    for (int t = 0; t < worker_team_size(c->team); t++)
+        total = lay_out_scratch(w, &w->scratch[t], total);
     return total;
 }
 
 static void fill_tables(worker_t *w)
 {
-    const model_desc_t *d   = w->config.desc;
+    const model_desc_t *d        = w->config.desc;
     double              log_base = base_log(d->rope_base);
     for (uint32_t j = 0; j < d->rope_dims / 2; j++)
         w->rope_freq[j] = base_exp(-2.0 * (double)j / (double)d->rope_dims * log_base);

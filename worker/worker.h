@@ -11,13 +11,13 @@
 #include "worker/topology.h"
 
 typedef struct {
-    const model_desc_t   *desc;   /* these five stay the caller's and outlive the worker */
+    const model_desc_t   *desc; /* these five stay the caller's and outlive the worker */
     const model_source_t *source;
     const part_plan_t    *plan;
     comm_grid_t          *grid;
     worker_team_t        *team;
-    const char           *pack; /* name of a packed format: "t2", "t3" */
-    const char           *cpu;  /* strongest kernel variant to use; NULL: the best there is */
+    const char           *pack;      /* name of a packed format: "t2", "t3" */
+    const char           *cpu;       /* strongest kernel variant to use; NULL: the best there is */
     uint32_t              n_ctx;     /* positions of the KV cache, 1..LIMIT_CONTEXT */
     uint32_t              n_batch;   /* tokens of one step, 1..LIMIT_BATCH */
     uint32_t              n_out_max; /* rows of logits of one step, 1..n_batch */

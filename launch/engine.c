@@ -1,0 +1,485 @@
+/* launch/engine.c
+ * One model over all ranks: start (topology, plan, assignments, shards), steps, figures, end. */
+#include "launch/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "partition/assignment_wire.h"
+#include "partition/step_wire.h"
+#include "worker/worker.h"
+
+enum { BATCH_DEFAULT = 256 };
+
+struct engine {
+    comm_world_t        *world;
+    comm_grid_t         *grid;
+    model_t             *model;  /* rank 0 */
+    model_source_t      *source; /* other ranks */
+    part_assignment_t    part;
+    worker_topology_t   *topology;
+    worker_team_t       *team;
+    worker_t            *worker;
+    engine_info_t        info;
+    uint64_t             step_us; /* in steps since the last reset */
+    uint64_t             rss_bytes;
+    engine_rank_stats_t *records; /* rank 0: one per rank */
+    int32_t             *ids;     /* other ranks: of the step at hand */
+    uint8_t              message[PART_STEP_MAX_BYTES];
+};
+
+/* --- start --- */
+
+/* Bindings of all ranks to all ranks, so that ranks which share cores split them. */
+static base_status_t share_cores(engine_t *e, base_err_t *err)
+{
+    int               n    = comm_size(e->world);
+    worker_binding_t  mine = worker_topology_binding(e->topology);
+    worker_binding_t *all  = NULL;
+    size_t            got  = 0;
+    base_status_t     st   = base_alloc((void **)&all, (size_t)n, sizeof(*all), "bindings", err);
+    if (st != BASE_OK) goto out;
+    if (n == 1) {
+        all[0] = mine;
+    } else {
+        size_t bytes = (size_t)n * sizeof(*all);
+        st           = comm_gather_records(e->world, &mine, sizeof(mine), all, err);
+        if (st != BASE_OK) goto out;
+        st = comm_rank(e->world) == 0 ? comm_control_send(e->world, all, bytes, err)
+                                      : comm_control_recv(e->world, all, bytes, &got, err);
+        if (st != BASE_OK) goto out;
+    }
+    worker_topology_share(e->topology, all, n, comm_rank(e->world));
+out:
+    free(all);
+    return st;
+}
+
+/* The numbers that the user left open. */
+static base_status_t fill_numbers(const engine_config_t *config, const model_desc_t *desc,
+                                  part_assignment_t *a, base_err_t *err)
+{
+    const char *pack = config->pack;
+    uint64_t    ctx  = config->n_ctx != 0 ? config->n_ctx : desc->context;
+    if (pack == NULL || strcmp(pack, "auto") == 0) pack = worker_pack_auto(desc);
+    if (!worker_pack_known(pack))
+        return base_fail(err, BASE_ERR_USAGE, "--pack %s: not a packed format (auto, t2, t3)",
+                         pack);
+    if (config->cpu != NULL && !worker_cpu_known(config->cpu))
+        return base_fail(err, BASE_ERR_USAGE, "--cpu %s: not a variant (ref, avx2, avx512vnni)",
+                         config->cpu);
+    if (ctx == 0 || ctx > LIMIT_CONTEXT)
+        return base_fail(err, BASE_ERR_USAGE, "-c %llu: 1 to %d positions", (unsigned long long)ctx,
+                         LIMIT_CONTEXT);
+    a->n_ctx     = (uint32_t)ctx;
+    a->n_batch   = config->n_batch != 0 ? config->n_batch : BATCH_DEFAULT;
+    a->n_out_max = config->n_out_max != 0 ? config->n_out_max : 1;
+    if (a->n_batch > LIMIT_BATCH) a->n_batch = LIMIT_BATCH;
+    if (a->n_batch > a->n_ctx) a->n_batch = a->n_ctx;
+    if (a->n_out_max > a->n_batch) a->n_out_max = a->n_batch;
+    a->n_threads = config->n_threads;
+    (void)snprintf(a->pack, sizeof(a->pack), "%s", pack);
+    (void)snprintf(a->cpu, sizeof(a->cpu), "%s", config->cpu != NULL ? config->cpu : "");
+    return BASE_OK;
+}
+
+/* Rank 0: open the model and plan. The assignment borrows the model's desc. */
+static base_status_t plan_model(engine_t *e, const engine_config_t *config, part_assignment_t *a,
+                                base_err_t *err)
+{
+    part_wish_t   wish = {.n_ranks           = (uint32_t)comm_size(e->world),
+                          .n_hosts           = (uint32_t)comm_host_count(e->world),
+                          .layout            = config->layout,
+                          .pipeline_parallel = config->pipeline_parallel,
+                          .tensor_parallel   = config->tensor_parallel,
+                          .split             = config->split};
+    base_status_t st   = model_open(config->model_path, false, &e->model, err);
+    if (st != BASE_OK) return st;
+    a->desc = e->model->desc;
+    st      = fill_numbers(config, &a->desc, a, err);
+    if (st != BASE_OK) return st;
+    return part_plan_make(&wish, &a->desc, &a->plan, err);
+}
+
+/* Rank 0's part: one packed assignment per rank. */
+static base_status_t pack_assignments(engine_t *e, part_assignment_t *a, void **messages,
+                                      size_t *lengths, base_err_t *err)
+{
+    uint32_t      n     = model_source_count(e->model->source);
+    const char  **paths = NULL;
+    base_status_t st    = base_alloc((void **)&paths, n, sizeof(*paths), "paths", err);
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0; i < n; i++) paths[i] = model_source_path(e->model->source, i);
+    a->paths   = paths;
+    a->n_paths = n;
+    for (int r = 0; r < comm_size(e->world) && st == BASE_OK; r++) {
+        a->rank = (uint32_t)r;
+        st      = part_assignment_pack(a, (uint8_t **)&messages[r], &lengths[r], err);
+    }
+    a->paths = NULL;
+    free(paths);
+    return st;
+}
+
+/* Every rank gets its part. *agreed: rank 0 could not plan, and all ranks know why. */
+static base_status_t assign(engine_t *e, const engine_config_t *config, bool *agreed,
+                            base_err_t *err)
+{
+    bool              root     = comm_rank(e->world) == 0;
+    size_t            n        = (size_t)comm_size(e->world);
+    part_assignment_t a        = {0};
+    void            **messages = NULL;
+    size_t           *lengths  = NULL;
+    void             *mine     = NULL;
+    size_t            bytes    = 0;
+    base_status_t     st       = BASE_OK;
+
+    if (root) {
+        st = base_alloc((void **)&messages, n, sizeof(*messages), "plan", err);
+        if (st == BASE_OK) st = base_alloc((void **)&lengths, n, sizeof(*lengths), "plan", err);
+        if (st == BASE_OK) st = plan_model(e, config, &a, err);
+        if (st == BASE_OK) st = pack_assignments(e, &a, messages, lengths, err);
+    }
+    st      = comm_agree(e->world, st, err);
+    *agreed = st != BASE_OK;
+    if (st != BASE_OK) goto out;
+    st = comm_control_scatter(e->world, (const void *const *)messages, lengths, &mine, &bytes, err);
+    if (st == BASE_OK) st = part_assignment_unpack(mine, bytes, &e->part, err);
+out:
+    part_plan_free(&a.plan);
+    for (size_t r = 0; messages != NULL && r < n; r++) free(messages[r]);
+    free(messages);
+    free(lengths);
+    free(mine);
+    return st;
+}
+
+/* The tensors of this rank must lie in the files that this rank sees. */
+static base_status_t check_tensors(const engine_t *e, const model_source_t *source, base_err_t *err)
+{
+    const model_desc_t *d     = &e->part.desc;
+    uint32_t            stage = e->part.rank / e->part.plan.shards;
+    part_range_t        range = part_stage_layers(&e->part.plan, stage);
+    base_status_t       st    = BASE_OK;
+    if (stage == 0) st = model_source_check(source, &d->embed, "token_embd", err);
+    if (st == BASE_OK && stage + 1 == e->part.plan.stages) {
+        st = model_source_check(source, &d->head, "output", err);
+        if (st == BASE_OK) st = model_source_check(source, &d->out_norm, "output_norm", err);
+    }
+    for (uint32_t l = range.begin; st == BASE_OK && l < range.end; l++)
+        for (int i = 0; st == BASE_OK && i < MODEL_LAYER_TENSOR_COUNT; i++) {
+            char name[64];
+            (void)model_layer_tensor_name(l, (model_layer_tensor_t)i, name, sizeof(name));
+            st = model_source_check(source, &d->layers[l].t[i], name, err);
+        }
+    return st;
+}
+
+static base_status_t open_source(engine_t *e, base_err_t *err)
+{
+    base_status_t st = BASE_OK;
+    if (e->model == NULL) st = model_source_open(e->part.paths, e->part.n_paths, &e->source, err);
+    if (st == BASE_OK) st = check_tensors(e, e->model != NULL ? e->model->source : e->source, err);
+    return st;
+}
+
+static uint32_t choose_threads(const engine_t *e)
+{
+    const char *slurm = getenv("SLURM_CPUS_PER_TASK");
+    int         cores = worker_topology_cores(e->topology);
+    if (e->part.n_threads != 0) return e->part.n_threads;
+    if (slurm != NULL && strtol(slurm, NULL, 10) > 0) cores = (int)strtol(slurm, NULL, 10);
+    if (cores < 1) cores = 1;
+    return cores > LIMIT_THREADS ? LIMIT_THREADS : (uint32_t)cores;
+}
+
+static base_status_t start_team(engine_t *e, const engine_config_t *config, base_err_t *err)
+{
+    uint32_t n    = choose_threads(e);
+    bool     fits = worker_topology_fits(e->topology, (int)n);
+    if (!fits && comm_local_rank(e->world) == 0)
+        base_log(BASE_LOG_WARN,
+                 "%u threads a rank on %d cores of its own%s: threads are not pinned; bind wider "
+                 "(mpirun --bind-to none or numa) or lower -t",
+                 n, worker_topology_cores(e->topology),
+                 comm_local_size(e->world) > 1 ? " (ranks of a host share its cores out)" : "");
+    e->part.n_threads = n;
+    return worker_team_create((int)n, e->topology, !config->no_pin && fits, fits, &e->team, err);
+}
+
+static base_status_t start_worker(engine_t *e, const engine_config_t *config, base_err_t *err)
+{
+    worker_config_t w = {.desc      = &e->part.desc,
+                         .source    = e->model != NULL ? e->model->source : e->source,
+                         .plan      = &e->part.plan,
+                         .grid      = e->grid,
+                         .team      = e->team,
+                         .pack      = e->part.pack,
+                         .cpu       = e->part.cpu[0] != '\0' ? e->part.cpu : NULL,
+                         .n_ctx     = e->part.n_ctx,
+                         .n_batch   = e->part.n_batch,
+                         .n_out_max = e->part.n_out_max,
+                         .is_root   = e->part.rank == 0,
+                         .progress  = e->part.rank == 0 && !config->quiet};
+    return worker_create(&w, &e->worker, err);
+}
+
+static uint64_t anonymous_bytes(void)
+{
+    char     line[256];
+    uint64_t kib = 0;
+    FILE    *f   = fopen("/proc/self/status", "r");
+    if (f == NULL) return 0;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        unsigned long long v = 0;
+        if (sscanf(line, "RssAnon: %llu", &v) == 1 || sscanf(line, "RssShmem: %llu", &v) == 1)
+            kib += v;
+    }
+    (void)fclose(f);
+    return kib * 1024;
+}
+
+static void note_rss(engine_t *e)
+{
+    uint64_t now = anonymous_bytes();
+    if (now > e->rss_bytes) e->rss_bytes = now;
+}
+
+static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
+{
+    engine_info_t      *info = &e->info;
+    engine_rank_stats_t mine = {.shard_bytes = worker_weight_bytes(e->worker)};
+    size_t              n    = (size_t)comm_size(e->world);
+    base_status_t       st   = BASE_OK;
+    (void)part_layout_name(&e->part.plan, info->layout, sizeof(info->layout));
+    (void)snprintf(info->cpu, sizeof(info->cpu), "%s", worker_cpu_name(e->worker));
+    (void)snprintf(info->pack, sizeof(info->pack), "%s", e->part.pack);
+    info->n_ranks = (uint32_t)n;
+    info->n_hosts = (uint32_t)comm_host_count(e->world);
+    st            = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
+    for (size_t r = 0; e->records != NULL && r < n; r++)
+        info->weight_bytes += e->records[r].shard_bytes;
+    info->load_s = (double)(base_clock_us() - start_us) * 1e-6;
+    note_rss(e);
+    return st;
+}
+
+static base_status_t prepare(engine_t *e, const engine_config_t *config, base_err_t *err)
+{
+    size_t        n  = (size_t)comm_size(e->world);
+    base_status_t st = worker_topology_open(comm_host_index(e->world), &e->topology, err);
+    if (st == BASE_OK && comm_rank(e->world) == 0)
+        st = base_alloc((void **)&e->records, n, sizeof(*e->records), "figures", err);
+    if (st == BASE_OK && comm_rank(e->world) == 0 && config->model_path == NULL)
+        st = base_fail(err, BASE_ERR_USAGE, "no model: give one with -m");
+    return st;
+}
+
+base_status_t engine_start(comm_world_t *world, const engine_config_t *config, engine_t **out,
+                           base_err_t *err)
+{
+    engine_t     *e      = NULL;
+    bool          agreed = false;
+    uint64_t      start  = base_clock_us();
+    base_status_t st     = base_alloc((void **)&e, 1, sizeof(*e), "engine", err);
+    base_assert(st == BASE_OK); /* alone, others would wait */
+    e->world = world;
+    st       = comm_agree(world, prepare(e, config, err), err);
+    if (st != BASE_OK) goto out;
+    st = comm_agree(world, share_cores(e, err), err);
+    if (st != BASE_OK) goto out;
+    st = assign(e, config, &agreed, err);
+    if (agreed) goto out;
+    if (st == BASE_OK) st = open_source(e, err);
+    if (st == BASE_OK) st = base_alloc((void **)&e->ids, LIMIT_BATCH, sizeof(*e->ids), "step", err);
+    if (st == BASE_OK) st = start_team(e, config, err);
+    st = comm_agree(world, st, err);
+    if (st != BASE_OK) goto out;
+    st = comm_grid_create(world, e->part.plan.stages, e->part.plan.shards, &e->grid, err);
+    if (st == BASE_OK) st = start_worker(e, config, err);
+    st = comm_agree(world, st, err);
+    if (st != BASE_OK) goto out;
+    st = fill_info(e, start, err);
+    if (st != BASE_OK) goto out;
+    *out = e;
+    e    = NULL;
+out:
+    engine_destroy(&e);
+    return st;
+}
+
+void engine_destroy(engine_t **engine)
+{
+    engine_t *e = engine == NULL ? NULL : *engine;
+    if (e == NULL) return;
+    worker_destroy(&e->worker);
+    worker_team_destroy(&e->team);
+    worker_topology_close(&e->topology);
+    comm_grid_destroy(&e->grid);
+    part_assignment_free(&e->part);
+    model_source_close(&e->source);
+    model_close(&e->model);
+    free(e->records);
+    free(e->ids);
+    free(e);
+    *engine = NULL;
+}
+
+/* --- steps --- */
+
+/* Inside a step there is no agreement any more: a failed exchange ends the run for all. */
+static base_status_t run_step(engine_t *e, const part_step_t *step, const float **logits,
+                              base_err_t *err)
+{
+    base_err_t    local = {0};
+    uint64_t      start = base_clock_us();
+    base_status_t st =
+        worker_step(e->worker, step->ids, step->n_ids, step->pos, step->n_out, logits, &local);
+    e->step_us += base_clock_us() - start;
+    if (st != BASE_OK && comm_size(e->world) > 1) comm_world_abort(e->world, &local);
+    if (st != BASE_OK && err != NULL) *err = local;
+    return st;
+}
+
+static base_status_t send_step(engine_t *e, const part_step_t *step, base_err_t *err)
+{
+    size_t        n  = 0;
+    base_status_t st = BASE_OK;
+    if (comm_size(e->world) == 1) return BASE_OK;
+    st = part_step_pack(step, e->message, sizeof(e->message), &n, err);
+    if (st != BASE_OK) return st;
+    return comm_control_send(e->world, e->message, n, err);
+}
+
+base_status_t engine_step(engine_t *e, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
+                          uint32_t n_out, const float **logits, base_err_t *err)
+{
+    part_step_t step = {
+        .kind = PART_STEP_TOKENS, .pos = pos, .n_out = n_out, .n_ids = n_tokens, .ids = ids};
+    base_status_t st = BASE_OK;
+    if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
+    base_assert(n_tokens >= 1 && n_tokens <= e->part.n_batch);
+    if (pos > e->part.n_ctx || n_tokens > e->part.n_ctx - pos)
+        return base_fail(err, BASE_ERR_USAGE,
+                         "%u tokens at position %u do not fit a context of %u; give a larger -c",
+                         n_tokens, pos, e->part.n_ctx);
+    for (uint32_t i = 0; i < n_tokens; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= e->part.desc.n_vocab)
+            return base_fail(err, BASE_ERR_INPUT, "token id %d: the model has 0 to %u", ids[i],
+                             e->part.desc.n_vocab - 1);
+    st = send_step(e, &step, err);
+    if (st != BASE_OK) return st;
+    return run_step(e, &step, logits, err);
+}
+
+/* --- figures --- */
+
+static engine_rank_stats_t own_stats(engine_t *e, bool reset)
+{
+    comm_stats_t        c = comm_stats(e->grid);
+    engine_rank_stats_t s = {.shard_bytes = worker_weight_bytes(e->worker),
+                             .kv_bytes    = worker_kv_bytes(e->worker),
+                             .compute_us  = e->step_us > c.wait_us ? e->step_us - c.wait_us : 0,
+                             .comm_us     = c.wait_us,
+                             .comm_bytes  = c.bytes};
+    note_rss(e);
+    s.rss_bytes = e->rss_bytes;
+    if (reset) {
+        comm_stats_reset(e->grid);
+        e->step_us = 0;
+    }
+    return s;
+}
+
+base_status_t engine_stats(engine_t *e, engine_rank_stats_t *stats, bool reset, base_err_t *err)
+{
+    part_step_t         step = {.kind = PART_STEP_STATS, .reset = reset};
+    engine_rank_stats_t mine = {0};
+    base_status_t       st   = send_step(e, &step, err);
+    if (st != BASE_OK) return st;
+    mine = own_stats(e, reset);
+    return comm_gather_records(e->world, &mine, sizeof(mine), stats, err);
+}
+
+/* --- the other ranks --- */
+
+static base_status_t check_step(const engine_t *e, const part_step_t *s, base_err_t *err)
+{
+    const part_assignment_t *p  = &e->part;
+    bool                     ok = s->n_ids >= 1 && s->n_ids <= p->n_batch && s->pos <= p->n_ctx &&
+              s->n_ids <= p->n_ctx - s->pos && s->n_out <= s->n_ids && s->n_out <= p->n_out_max;
+    for (uint32_t i = 0; ok && i < s->n_ids; i++)
+        ok = s->ids[i] >= 0 && (uint32_t)s->ids[i] < p->desc.n_vocab;
+    if (ok) return BASE_OK;
+    return base_fail(err, BASE_ERR_PEER, "rank 0 sent a step that does not fit the plan");
+}
+
+/* One message of rank 0. *stop: it was the last. */
+static base_status_t serve_one(engine_t *e, bool *stop, base_err_t *err)
+{
+    size_t              n    = 0;
+    part_step_t         step = {0};
+    engine_rank_stats_t mine = {0};
+    base_status_t       st   = comm_control_recv(e->world, e->message, sizeof(e->message), &n, err);
+    if (st == BASE_OK) st = part_step_unpack(e->message, n, &step, e->ids, LIMIT_BATCH, err);
+    if (st != BASE_OK) return st;
+    switch (step.kind) {
+    case PART_STEP_STOP: *stop = true; return BASE_OK;
+    case PART_STEP_STATS:
+        mine = own_stats(e, step.reset);
+        return comm_gather_records(e->world, &mine, sizeof(mine), NULL, err);
+    case PART_STEP_TOKENS:
+        st = check_step(e, &step, err);
+        return st == BASE_OK ? run_step(e, &step, NULL, err) : st;
+    }
+    return base_fail(err, BASE_ERR_PEER, "rank 0 sent a step of an unknown kind");
+}
+
+base_status_t engine_serve(engine_t *e, base_err_t *err)
+{
+    bool          stop = false;
+    base_err_t    local;
+    base_status_t st = BASE_OK;
+    while (st == BASE_OK && !stop) st = serve_one(e, &stop, &local);
+    /* Rank 0 would wait for this rank: the run is over for all. */
+    if (st != BASE_OK && st != BASE_ERR_INTERRUPTED) comm_world_abort(e->world, &local);
+    if (st != BASE_OK && err != NULL) *err = local;
+    return st;
+}
+
+base_status_t engine_stop(engine_t *e, base_err_t *err)
+{
+    part_step_t step = {.kind = PART_STEP_STOP};
+    return send_step(e, &step, err);
+}
+
+/* --- what commands ask --- */
+
+const model_t *engine_model(const engine_t *engine)
+{
+    return engine->model;
+}
+
+uint32_t engine_n_ctx(const engine_t *engine)
+{
+    return engine->part.n_ctx;
+}
+
+uint32_t engine_n_batch(const engine_t *engine)
+{
+    return engine->part.n_batch;
+}
+
+uint32_t engine_n_threads(const engine_t *engine)
+{
+    return engine->part.n_threads;
+}
+
+engine_info_t engine_info(const engine_t *engine)
+{
+    return engine->info;
+}
