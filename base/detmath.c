@@ -33,7 +33,7 @@ double base_exp(double x)
     return scale_2(p, (int)n);
 }
 
-double base_log(double x)
+double base_ln(double x)
 {
     int    e = 0;
     double m = frexp(x, &e); /* [0.5, 1) */

@@ -9,7 +9,7 @@
 /* exp(x): 0 below -745.2, +inf above 709.8. */
 double base_exp(double x);
 /* Natural logarithm of a normal positive x. */
-double base_log(double x);
+double base_ln(double x);
 /* sin and cos of x, |x| < 2^30. */
 void base_sincos(double x, double *sin_p, double *cos_p);
 

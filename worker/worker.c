@@ -189,7 +189,7 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
 static void fill_tables(worker_t *w)
 {
     const model_desc_t *d        = w->config.desc;
-    double              log_base = base_log(d->rope_base);
+    double              log_base = base_ln(d->rope_base);
     for (uint32_t j = 0; j < d->rope_dims / 2; j++)
         w->rope_freq[j] = base_exp(-2.0 * (double)j / (double)d->rope_dims * log_base);
     for (uint32_t s = 0; s < w->shards; s++) {
