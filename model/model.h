@@ -103,18 +103,33 @@ typedef struct model_source model_source_t;
 base_status_t model_source_open(const char *const *paths, uint32_t n_paths, model_source_t **out,
                                 base_err_t *err);
 void          model_source_close(model_source_t **source); /* accepts NULL */
-uint32_t      model_source_count(const model_source_t *source);
-const char   *model_source_path(const model_source_t *source, uint32_t file);
-uint64_t      model_source_bytes(const model_source_t *source, uint32_t file);
+
+/* A source without files: the bytes of rows are made when they are read (synthetic models in memory).
+ * The function writes blocks [block, block + n_blocks) of a row in stored form; it is called from any
+ * thread. `label` (copied) stands for the path. All of model_row_* work on it but model_row().
+ * Status: OK | MEMORY. Local. */
+typedef void  model_generate_t(void *context, const model_tensor_t *tensor, uint64_t row,
+                               uint64_t block, uint64_t n_blocks, uint8_t *out);
+base_status_t model_source_generate(model_generate_t *generate, void *context, const char *label,
+                                    model_source_t **out, base_err_t *err);
+bool          model_source_generated(const model_source_t *source);
+
+uint32_t    model_source_count(const model_source_t *source);
+const char *model_source_path(const model_source_t *source, uint32_t file);
+uint64_t    model_source_bytes(const model_source_t *source, uint32_t file);
 
 /* Does the tensor lie inside its file, with consistent type, shape and bytes (checked arithmetic)?
  * `name` is for the text. Status: OK | INPUT | LIMIT. */
 base_status_t model_source_check(const model_source_t *source, const model_tensor_t *tensor,
                                  const char *name, base_err_t *err);
 
-/* First byte of a row of a checked tensor; row < n_rows. */
+/* First byte of a row of a checked tensor of mapped files; row < n_rows. Any alignment. */
 const uint8_t *model_row(const model_source_t *source, const model_tensor_t *tensor, uint64_t row);
 uint64_t       model_row_bytes(model_type_t type, uint64_t n_cols);
+
+/* A whole row in stored form: model_row_bytes() bytes into out. Works for every source. */
+void model_row_copy(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
+                    uint8_t *out);
 
 /* Columns [col, col + n) of a row, widened to float as NUMERICS 5 says (ternary: trit * d). col and
  * n need not be on block boundaries. */
@@ -155,11 +170,11 @@ typedef struct {
     float             *scores;   /* n_tokens, owned; NULL if absent (BPE) */
     uint8_t           *types;    /* n_tokens, owned; MODEL_TOKEN_NORMAL where absent */
     uint32_t           n_merges;
-    model_str_t       *merges;       /* n_merges, owned: "left right" */
-    int32_t            bos;          /* -1: none */
-    int32_t            eos, eot;     /* -1: none */
-    int32_t            unk, pad;     /* -1: none */
-    bool               add_bos;      /* the file's value, or the default of the kind */
+    model_str_t       *merges;   /* n_merges, owned: "left right" */
+    int32_t            bos;      /* -1: none */
+    int32_t            eos, eot; /* -1: none */
+    int32_t            unk, pad; /* -1: none */
+    bool               add_bos;  /* the file's value, or the default of the kind */
     bool               add_eos;
     bool               add_space_prefix; /* SPM; default true */
     model_str_t        chat_template;    /* empty if absent */
@@ -179,9 +194,17 @@ base_status_t model_open(const char *path, bool vocab_only, model_t **out, base_
 void          model_close(model_t **model); /* accepts NULL */
 
 /* Check shapes of a desc against each other and against limits; used by model_open and by ranks
- * that got it over the wire. `where` names the origin in the text. */
+ * that got it over the wire. `where` names the origin in the text. Tensors that are MODEL_NONE are an
+ * error but for the sub-norms, which some models lack. Status: OK | INPUT | UNSUPPORTED | LIMIT. */
 base_status_t model_desc_check(const model_desc_t *desc, const char *where, base_err_t *err);
 void          model_desc_free(model_desc_t *desc); /* frees layers; accepts zeroed */
+
+/* Rows and columns that a tensor of a layer must have; is it a norm (a vector, F32)?; the number of
+ * parameters of all tensors that are there. */
+void     model_layer_tensor_shape(const model_desc_t *desc, const model_layer_t *layer,
+                                  model_layer_tensor_t which, uint64_t *n_rows, uint64_t *n_cols);
+bool     model_layer_tensor_is_norm(model_layer_tensor_t which);
+uint64_t model_desc_params(const model_desc_t *desc);
 
 /* Name of a tensor for texts: "blk.3.attn_q" into buf. */
 const char *model_layer_tensor_name(uint32_t layer, model_layer_tensor_t which, char *buf,

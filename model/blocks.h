@@ -1,0 +1,18 @@
+/* model/blocks.h
+ * Inside of the room: decoding single blocks. quantize/ tests its encoders against these. */
+#ifndef TRIREME_MODEL_BLOCKS_H
+#define TRIREME_MODEL_BLOCKS_H
+
+#include "model/model.h"
+
+/* The codes of one block as trits -1, 0, +1; the scale is left alone.
+ * TQ2_0: false if a code is 3 (decoded as +2). TQ1_0 has no invalid codes. */
+bool model_block_tq2_trits(const uint8_t *block, int8_t out[256]);
+void model_block_tq1_trits(const uint8_t *block, int8_t out[256]);
+
+/* Blocks [block, block + n) of a row of a checked tensor: in the mapped file, or generated into
+ * scratch, which has room for them. */
+const uint8_t *model_row_blocks(const model_source_t *source, const model_tensor_t *tensor,
+                                uint64_t row, uint64_t block, uint64_t n, uint8_t *scratch);
+
+#endif

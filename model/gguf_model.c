@@ -1,0 +1,367 @@
+/* model/gguf_model.c: keys and tensors of a GGUF directory become the shape of a model. */
+#include "model/gguf_model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "model/source.h"
+
+enum { NAME_BYTES = 128 };
+
+/* No key says which activation a model wants: the architecture's name decides. "bitnet" is llama.cpp's;
+ * the others are Microsoft's, for models with squared ReLU (2B-4T). All rotate halves. */
+static const struct {
+    const char  *name;
+    model_act_t  act;
+    model_rope_t rope;
+} architectures[] = {
+    {"bitnet", MODEL_ACT_SILU, MODEL_ROPE_HALF},
+    {"bitnet-b1.58", MODEL_ACT_RELU2, MODEL_ROPE_HALF},
+    {"bitnet-25", MODEL_ACT_RELU2, MODEL_ROPE_HALF},
+};
+static const char *const architecture_list = "bitnet, bitnet-b1.58, bitnet-25";
+
+typedef struct {
+    model_gguf_t         *gguf;
+    const model_source_t *source;
+    model_desc_t         *desc;
+    base_err_t           *err;
+    char                  key[NAME_BYTES]; /* of arch_key() */
+} reader_t;
+
+/* "<arch>.suffix", in r->key until the next call. */
+static const char *arch_key(reader_t *r, const char *suffix)
+{
+    (void)snprintf(r->key, sizeof(r->key), "%s.%s", r->desc->arch, suffix);
+    return r->key;
+}
+
+/* ---- names --------------------------------------------------------------------------------------- */
+
+/* Copy for display: cut at a whole UTF-8 character, control characters become '?'. */
+static void copy_name(char *out, size_t out_bytes, const char *text, size_t bytes)
+{
+    if (bytes >= out_bytes) {
+        bytes = out_bytes - 1;
+        while (bytes > 0 && ((unsigned char)text[bytes] & 0xc0) == 0x80) bytes--;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)text[i];
+        out[i]          = c < 0x20 || c == 0x7f ? '?' : text[i];
+    }
+    out[bytes] = '\0';
+}
+
+static base_status_t read_names(reader_t *r, bool any_arch)
+{
+    model_str_t   arch = {NULL, 0};
+    model_str_t   name = {NULL, 0};
+    model_desc_t *d    = r->desc;
+    base_status_t st   = model_gguf_str(r->gguf, "general.architecture", true, &arch, r->err);
+    if (st != BASE_OK) return st;
+    copy_name(d->arch, sizeof(d->arch), arch.text, arch.bytes);
+    st = model_gguf_str(r->gguf, "general.name", false, &name, r->err);
+    if (st != BASE_OK) return st;
+    const char *slash = strrchr(r->gguf->path, '/');
+    const char *file  = slash == NULL ? r->gguf->path : slash + 1;
+    if (name.bytes > 0)
+        copy_name(d->name, sizeof(d->name), name.text, name.bytes);
+    else
+        copy_name(d->name, sizeof(d->name), file, strlen(file));
+    for (size_t i = 0; i < sizeof(architectures) / sizeof(architectures[0]); i++) {
+        if (!model_str_is(arch, architectures[i].name)) continue;
+        d->act  = architectures[i].act;
+        d->rope = architectures[i].rope;
+        return BASE_OK;
+    }
+    if (any_arch) return BASE_OK;
+    return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                     "%s: architecture '%s' is not supported; "
+                     "supported are %s",
+                     r->gguf->path, d->arch, architecture_list);
+}
+
+/* ---- keys ---------------------------------------------------------------------------------------- */
+
+static base_status_t read_rope(reader_t *r)
+{
+    model_desc_t *d      = r->desc;
+    double        factor = 1;
+    model_str_t   type   = {"linear", 6}; /* llama.cpp's default: a factor alone counts */
+    base_status_t st     = BASE_OK;
+
+    d->rope_base = 10000;
+    st = model_gguf_f64(r->gguf, arch_key(r, "rope.freq_base"), false, &d->rope_base, r->err);
+    if (st != BASE_OK) return st;
+    d->rope_dims = d->head_dim;
+    st = model_gguf_u32(r->gguf, arch_key(r, "rope.dimension_count"), false, 1, LIMIT_HEAD_DIM,
+                        &d->rope_dims, r->err);
+    if (st != BASE_OK) return st;
+    st =
+        model_gguf_f64(r->gguf, arch_key(r, "rope.scale_linear"), false, &factor, r->err); /* old */
+    if (st != BASE_OK) return st;
+    st = model_gguf_f64(r->gguf, arch_key(r, "rope.scaling.factor"), false, &factor, r->err);
+    if (st != BASE_OK) return st;
+    st = model_gguf_str(r->gguf, arch_key(r, "rope.scaling.type"), false, &type, r->err);
+    if (st != BASE_OK) return st;
+    d->rope_scale = 1;
+    if (model_str_is(type, "linear"))
+        d->rope_scale = factor == 0 ? 1 : factor;
+    else if (!model_str_is(type, "none"))
+        return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                         "%s: %s is '%.*s'; supported are none and "
+                         "linear",
+                         r->gguf->path, r->key, type.bytes > 40 ? 40 : (int)type.bytes, type.text);
+    return BASE_OK;
+}
+
+/* Heads, KV heads and feed-forward widths of all layers; each key is one number or one per layer. */
+static base_status_t read_layers(reader_t *r, uint32_t *each)
+{
+    model_desc_t  *d  = r->desc;
+    const uint32_t n  = d->n_layers;
+    base_status_t  st = model_gguf_u32_each(r->gguf, arch_key(r, "attention.head_count"), true, 1,
+                                            LIMIT_HEADS, n, each, r->err);
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0; i < n; i++) d->layers[i].n_heads = each[i];
+    st = model_gguf_u32_each(r->gguf, arch_key(r, "attention.head_count_kv"), false, 1, LIMIT_HEADS,
+                             n, each, r->err); /* absent: as many as heads */
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0; i < n; i++) d->layers[i].n_kv_heads = each[i];
+    st = model_gguf_u32_each(r->gguf, arch_key(r, "feed_forward_length"), true, 1, LIMIT_FFN, n,
+                             each, r->err);
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0; i < n; i++) d->layers[i].ffn = each[i];
+    return BASE_OK;
+}
+
+static base_status_t read_head_dim(reader_t *r)
+{
+    model_desc_t  *d     = r->desc;
+    const uint32_t heads = d->layers[0].n_heads;
+    uint32_t       value = 0;
+    base_status_t  st    = model_gguf_u32(r->gguf, arch_key(r, "attention.key_length"), false, 1,
+                                          LIMIT_HEAD_DIM, &d->head_dim, r->err);
+    if (st != BASE_OK) return st;
+    if (d->head_dim == 0) {
+        if (d->width % heads != 0 || d->width / heads > LIMIT_HEAD_DIM)
+            return base_fail(r->err, BASE_ERR_INPUT,
+                             "%s: width %" PRIu32 " and %" PRIu32
+                             " heads give no head dimension, and %s is missing",
+                             r->gguf->path, d->width, heads, r->key);
+        d->head_dim = d->width / heads;
+    }
+    value = d->head_dim;
+    st    = model_gguf_u32(r->gguf, arch_key(r, "attention.value_length"), false, 1, LIMIT_HEAD_DIM,
+                           &value, r->err);
+    if (st != BASE_OK) return st;
+    if (value != d->head_dim)
+        return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                         "%s: %s is %" PRIu32 ", keys have %" PRIu32
+                         ": unlike heads are not supported",
+                         r->gguf->path, r->key, value, d->head_dim);
+    return BASE_OK;
+}
+
+static base_status_t read_keys(reader_t *r)
+{
+    model_desc_t *d    = r->desc;
+    model_gguf_t *g    = r->gguf;
+    double        eps  = 0;
+    void         *p    = NULL;
+    void         *each = NULL;
+    uint32_t      n    = 0;
+    base_status_t st   = BASE_OK;
+
+    st = model_gguf_u32(g, arch_key(r, "block_count"), true, 1, LIMIT_LAYERS, &n, r->err);
+    if (st != BASE_OK) goto out;
+    st = model_gguf_u32(g, arch_key(r, "context_length"), true, 1, LIMIT_CONTEXT, &d->context,
+                        r->err);
+    if (st != BASE_OK) goto out;
+    st =
+        model_gguf_u32(g, arch_key(r, "embedding_length"), true, 1, LIMIT_WIDTH, &d->width, r->err);
+    if (st != BASE_OK) goto out;
+    st = model_gguf_f64(g, arch_key(r, "attention.layer_norm_rms_epsilon"), true, &eps, r->err);
+    if (st != BASE_OK) goto out;
+    d->norm_eps = (float)eps;
+    st          = base_alloc(&p, n, sizeof(*d->layers), g->path, r->err);
+    if (st != BASE_OK) goto out;
+    d->layers   = p;
+    d->n_layers = n;
+    st          = base_alloc(&each, n, sizeof(uint32_t), g->path, r->err);
+    if (st != BASE_OK) goto out;
+    st = read_layers(r, each);
+    if (st != BASE_OK) goto out;
+    st = read_head_dim(r);
+    if (st != BASE_OK) goto out;
+    st = read_rope(r);
+out:
+    free(each);
+    return st;
+}
+
+/* ---- tensors ------------------------------------------------------------------------------------- */
+
+/* Bind "<name>.weight"; absent: *out is left zero (MODEL_NONE). */
+static base_status_t bind(reader_t *r, const char *name, model_tensor_t *out)
+{
+    char full[NAME_BYTES];
+    (void)snprintf(full, sizeof(full), "%s.weight", name);
+    model_gguf_tensor_t *t = model_gguf_tensor(r->gguf, full);
+    if (t == NULL) return BASE_OK;
+    t->used = true;
+    if (t->type == MODEL_NONE)
+        return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                         "%s: tensor %s has type %s; supported are "
+                         "F32, F16, BF16, Q8_0, Q6_K, TQ1_0, TQ2_0",
+                         r->gguf->path, full, t->type_name);
+    if (t->dims[2] != 1 || t->dims[3] != 1)
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: tensor %s has %" PRIu32 " dimensions, want at most 2", r->gguf->path,
+                         full, t->n_dims);
+    model_tensor_t tensor = {.type   = t->type,
+                             .file   = t->file,
+                             .offset = t->offset,
+                             .bytes  = t->bytes,
+                             .n_rows = t->dims[1],
+                             .n_cols = t->dims[0]};
+    base_status_t  st     = model_source_check(r->source, &tensor, full, r->err);
+    if (st != BASE_OK) return st;
+    *out = tensor;
+    return BASE_OK;
+}
+
+static base_status_t bind_required(reader_t *r, const char *name, model_tensor_t *out)
+{
+    base_status_t st = bind(r, name, out);
+    if (st == BASE_OK && out->type == MODEL_NONE)
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: tensor %s.weight is missing; an incomplete "
+                         "conversion, or a file of a split set?",
+                         r->gguf->path, name);
+    return st;
+}
+
+static base_status_t bind_all(reader_t *r)
+{
+    model_desc_t *d  = r->desc;
+    base_status_t st = bind_required(r, "token_embd", &d->embed);
+    if (st != BASE_OK) return st;
+    st = bind_required(r, "output_norm", &d->out_norm);
+    if (st != BASE_OK) return st;
+    st = bind(r, "output", &d->head);
+    if (st != BASE_OK) return st;
+    d->tied = d->head.type == MODEL_NONE;
+    if (d->tied) d->head = d->embed;
+    for (uint32_t i = 0; i < d->n_layers; i++) {
+        for (int w = 0; w < MODEL_LAYER_TENSOR_COUNT; w++) {
+            char name[64];
+            model_layer_tensor_name(i, (model_layer_tensor_t)w, name, sizeof(name));
+            st = bind_required(r, name, &d->layers[i].t[w]);
+            if (st != BASE_OK) return st;
+        }
+    }
+    return BASE_OK;
+}
+
+static bool ends_with(model_str_t s, const char *end)
+{
+    size_t n = strlen(end);
+    return s.bytes >= n && memcmp(s.text + s.bytes - n, end, n) == 0;
+}
+
+/* Tensors that nobody asked for. Some would change the result if they were ignored. */
+static base_status_t check_unused(reader_t *r)
+{
+    static const struct {
+        const char *end, *what;
+    } refused[] = {
+        {".bias", "biases"},
+        {".scale", "separate scales (of an old converter)"},
+        {".input_scale", "stored activation scales"},
+        {"rope_freqs.weight", "RoPE frequency factors (Llama 3 scaling)"},
+        {"rope_factors_long.weight", "long-context RoPE factors"},
+        {"rope_factors_short.weight", "long-context RoPE factors"},
+    };
+    const model_gguf_t        *g     = r->gguf;
+    const model_gguf_tensor_t *first = NULL;
+    uint32_t                   n     = 0;
+    for (uint32_t i = 0; i < g->n_tensors; i++) {
+        const model_gguf_tensor_t *t = &g->tensors[i];
+        if (t->used) continue;
+        for (size_t k = 0; k < sizeof(refused) / sizeof(refused[0]); k++)
+            if (ends_with(t->name, refused[k].end))
+                return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                                 "%s: tensor %.*s: %s are not "
+                                 "supported",
+                                 g->path, (int)t->name.bytes, t->name.text, refused[k].what);
+        if (first == NULL) first = t;
+        n++;
+    }
+    if (n > 0) {
+        char name[NAME_BYTES];
+        copy_name(name, sizeof(name), first->name.text, first->name.bytes);
+        base_log(BASE_LOG_WARN, "%s: %" PRIu32 " unknown tensor%s ignored, the first is %s",
+                 g->path, n, n == 1 ? "" : "s", name);
+    }
+    return BASE_OK;
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------- */
+
+/* What the keys of any architecture say, as far as they say it. */
+static base_status_t read_keys_loosely(reader_t *r)
+{
+    model_desc_t *d  = r->desc;
+    base_status_t st = model_gguf_u32(r->gguf, arch_key(r, "context_length"), false, 0,
+                                      LIMIT_CONTEXT, &d->context, r->err);
+    if (st != BASE_OK) return st;
+    st = model_gguf_u32(r->gguf, arch_key(r, "embedding_length"), false, 0, LIMIT_WIDTH, &d->width,
+                        r->err);
+    if (st != BASE_OK) return st;
+    return model_gguf_u32(r->gguf, arch_key(r, "vocab_size"), false, 0, LIMIT_VOCAB, &d->n_vocab,
+                          r->err);
+}
+
+base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source, bool vocab_only,
+                              model_desc_t *desc, base_err_t *err)
+{
+    reader_t      r     = {.gguf = gguf, .source = source, .desc = desc, .err = err};
+    uint32_t      vocab = 0;
+    base_status_t st    = read_names(&r, vocab_only);
+    if (st != BASE_OK) goto out;
+    if (vocab_only) {
+        st = read_keys_loosely(&r);
+        goto out;
+    }
+    if (gguf->n_tensors == 0) {
+        st = base_fail(err, BASE_ERR_INPUT, "%s: holds a vocabulary but no weights", gguf->path);
+        goto out;
+    }
+    st = read_keys(&r);
+    if (st != BASE_OK) goto out;
+    st = bind_all(&r);
+    if (st != BASE_OK) goto out;
+    desc->n_vocab = (uint32_t)desc->embed.n_rows; /* at most LIMIT_VOCAB: model_source_check() */
+    vocab         = desc->n_vocab;
+    st = model_gguf_u32(gguf, arch_key(&r, "vocab_size"), false, 1, LIMIT_VOCAB, &vocab, err);
+    if (st != BASE_OK) goto out;
+    if (vocab != desc->n_vocab) {
+        st = base_fail(err, BASE_ERR_INPUT,
+                       "%s: %s is %" PRIu32 ", the embedding has %" PRIu32 " rows", gguf->path,
+                       r.key, vocab, desc->n_vocab);
+        goto out;
+    }
+    st = model_desc_check(desc, gguf->path, err);
+    if (st != BASE_OK) goto out;
+    st = check_unused(&r);
+    if (st != BASE_OK) goto out;
+    desc->n_params = model_desc_params(desc);
+out:
+    if (st != BASE_OK) model_desc_free(desc);
+    return st;
+}

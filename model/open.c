@@ -1,0 +1,161 @@
+/* model/open.c: opening a model: its file or files, shape and tokenizer tables. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "model/gguf_model.h"
+#include "model/source.h"
+
+/* "-00001-of-00003.gguf": how llama.cpp names the files of a split set. */
+enum { SPLIT_SUFFIX_BYTES = 20, SPLIT_MAX = 99999 };
+
+static base_status_t fail_split(const char *path, uint32_t n, base_err_t *err)
+{
+    return base_fail(err, BASE_ERR_INPUT,
+                     "%s: a set of %" PRIu32 " files: give the first, which must "
+                     "be named ...-00001-of-%05" PRIu32 ".gguf, as its makers named it",
+                     path, n, n);
+}
+
+/* Paths of a set of n files from that of its first; *out: n strings, to be freed. */
+static base_status_t split_paths(const char *path, uint32_t n, char ***out, base_err_t *err)
+{
+    char          suffix[SPLIT_SUFFIX_BYTES + 16];
+    size_t        bytes = strlen(path);
+    void         *p     = NULL;
+    base_status_t st    = BASE_OK;
+
+    (void)snprintf(suffix, sizeof(suffix), "-%05d-of-%05" PRIu32 ".gguf", 1, n);
+    if (bytes < SPLIT_SUFFIX_BYTES || strcmp(path + bytes - SPLIT_SUFFIX_BYTES, suffix) != 0)
+        return fail_split(path, n, err);
+    st = base_alloc(&p, n, sizeof(char *), path, err);
+    if (st != BASE_OK) return st;
+    *out = p; /* the caller frees what is there */
+    for (uint32_t i = 0; i < n; i++) {
+        st = base_alloc(&p, bytes + 1, 1, path, err);
+        if (st != BASE_OK) return st;
+        (*out)[i] = p;
+        memcpy(p, path, bytes - SPLIT_SUFFIX_BYTES);
+        (void)snprintf((*out)[i] + bytes - SPLIT_SUFFIX_BYTES, SPLIT_SUFFIX_BYTES + 1,
+                       "-%05" PRIu32 "-of-%05" PRIu32 ".gguf", (i + 1) % (SPLIT_MAX + 1),
+                       n % (SPLIT_MAX + 1));
+    }
+    return BASE_OK;
+}
+
+/* Number of files of the set that a file says it belongs to, 1 if it does not say. */
+static base_status_t split_count(const model_gguf_t *g, uint32_t *n, base_err_t *err)
+{
+    uint32_t      no = 0;
+    base_status_t st = model_gguf_u32(g, "split.count", false, 0, LIMIT_MODEL_FILES, n, err);
+    if (st != BASE_OK) return st;
+    if (*n == 0) *n = 1;
+    st = model_gguf_u32(g, "split.no", false, 0, LIMIT_MODEL_FILES, &no, err);
+    if (st != BASE_OK) return st;
+    if (no != 0) return fail_split(g->path, *n, err);
+    return BASE_OK;
+}
+
+/* Map all files of the set instead of the first alone, and put their tensors into one directory. */
+static base_status_t open_split(const char *path, uint32_t n, model_source_t **source,
+                                model_gguf_t *g, base_err_t *err)
+{
+    char        **paths = NULL;
+    model_gguf_t  other = {0};
+    base_status_t st    = split_paths(path, n, &paths, err);
+    if (st != BASE_OK) goto out;
+    model_gguf_free(g);
+    model_source_close(source);
+    st = model_source_open((const char *const *)paths, n, source, err);
+    if (st != BASE_OK) goto out;
+    st = model_gguf_parse(*source, 0, g, err);
+    for (uint32_t i = 1; st == BASE_OK && i < n; i++) {
+        uint32_t no = 0;
+        st          = model_gguf_parse(*source, i, &other, err);
+        if (st != BASE_OK) goto out;
+        st = model_gguf_u32(&other, "split.no", true, 0, LIMIT_MODEL_FILES, &no, err);
+        if (st == BASE_OK && no != i)
+            st = base_fail(err, BASE_ERR_INPUT,
+                           "%s: says that it is number %" PRIu32
+                           " of its set, counted from 0, want %" PRIu32,
+                           other.path, no, i);
+        if (st == BASE_OK) st = model_gguf_merge(g, &other, err);
+        model_gguf_free(&other);
+    }
+out:
+    for (uint32_t i = 0; paths != NULL && i < n; i++) free(paths[i]);
+    free(paths);
+    return st;
+}
+
+/* Shape and vocabulary out of an opened directory. */
+static base_status_t interpret(model_t *m, model_gguf_t *g, bool vocab_only, base_err_t *err)
+{
+    base_status_t st = model_gguf_desc(g, m->source, vocab_only, &m->desc, err);
+    if (st != BASE_OK) return st;
+    st = model_gguf_vocab(g, &m->vocab, err);
+    if (st != BASE_OK) return st;
+    if (m->desc.n_vocab == 0) m->desc.n_vocab = m->vocab.n_tokens; /* vocab_only */
+    if (m->vocab.n_tokens > m->desc.n_vocab)
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s: the tokenizer has %" PRIu32 " tokens, the model %" PRIu32, g->path,
+                         m->vocab.n_tokens, m->desc.n_vocab);
+    return BASE_OK;
+}
+
+base_status_t model_open_source(model_source_t **source, bool vocab_only, model_t **out,
+                                base_err_t *err)
+{
+    model_gguf_t  g  = {0};
+    model_t      *m  = NULL;
+    void         *p  = NULL;
+    uint32_t      n  = 1;
+    base_status_t st = base_alloc(&p, 1, sizeof(*m), "model", err);
+    if (st != BASE_OK) goto out;
+    m         = p;
+    m->source = *source;
+    *source   = NULL;
+    st        = model_gguf_parse(m->source, 0, &g, err);
+    if (st != BASE_OK) goto out;
+    st = split_count(&g, &n, err);
+    if (st != BASE_OK) goto out;
+    if (n > 1 && !vocab_only) {
+        char *path = strdup(g.path); /* the source that holds it is closed */
+        st         = path == NULL ? base_fail(err, BASE_ERR_MEMORY, "%s: no memory", g.path)
+                                  : open_split(path, n, &m->source, &g, err);
+        free(path);
+        if (st != BASE_OK) goto out;
+    }
+    st = interpret(m, &g, vocab_only, err);
+    if (st != BASE_OK) goto out;
+    *out = m;
+    m    = NULL;
+out:
+    model_gguf_free(&g);
+    model_source_close(source);
+    model_close(&m);
+    return st;
+}
+
+base_status_t model_open(const char *path, bool vocab_only, model_t **out, base_err_t *err)
+{
+    model_source_t *source = NULL;
+
+    base_assert(path != NULL && out != NULL);
+    base_status_t st = model_source_open(&path, 1, &source, err);
+    if (st != BASE_OK) return st;
+    return model_open_source(&source, vocab_only, out, err);
+}
+
+void model_close(model_t **model)
+{
+    if (model == NULL || *model == NULL) return;
+    model_t *m = *model;
+    model_vocab_free(&m->vocab);
+    model_desc_free(&m->desc);
+    model_source_close(&m->source);
+    free(m);
+    *model = NULL;
+}

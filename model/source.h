@@ -1,0 +1,20 @@
+/* model/source.h
+ * Inside of the room: the bytes of a source, and sources that are no files. */
+#ifndef TRIREME_MODEL_SOURCE_H
+#define TRIREME_MODEL_SOURCE_H
+
+#include "model/model.h"
+
+/* All bytes of a mapped file; NULL for a generated source. */
+const uint8_t *model_source_data(const model_source_t *source, uint32_t file);
+
+/* A source over bytes that the caller keeps alive and unchanged; `label` (copied) stands for the
+ * path in texts. For fuzzing and tests. Status: OK | MEMORY. Local. */
+base_status_t model_source_wrap(const void *bytes, uint64_t n_bytes, const char *label,
+                                model_source_t **out, base_err_t *err);
+
+/* model_open() on an open source; takes *source over, in any case, and sets it NULL. */
+base_status_t model_open_source(model_source_t **source, bool vocab_only, model_t **out,
+                                base_err_t *err);
+
+#endif
