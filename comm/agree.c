@@ -39,8 +39,9 @@ base_status_t comm_agree(comm_world_t *world, base_status_t status, base_err_t *
         (void)snprintf(verdict.text, sizeof(verdict.text), "%s",
                        err != NULL && err->code == status ? err->text : base_status_name(status));
     }
-    st = comm_check(MPI_Ibcast(&verdict, (int)sizeof(verdict), MPI_BYTE, owner, world->all, &request),
-                    "MPI_Ibcast", err);
+    st = comm_check(
+        MPI_Ibcast(&verdict, (int)sizeof(verdict), MPI_BYTE, owner, world->all, &request),
+        "MPI_Ibcast", err);
     if (st == BASE_OK) st = comm_wait(world, &request, 1, COMM_WAIT_SLEEPY, "MPI_Ibcast", err);
     if (st != BASE_OK) return st;
     verdict.text[sizeof(verdict.text) - 1] = '\0';

@@ -3,7 +3,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
-#include "comm/internal.h"
+#include "comm/local.h"
 
 enum {
     SUM_DIRECT   = 1 << 13, /* up to here everyone sends everything to everyone: one round */
@@ -23,8 +23,7 @@ static void add_i32(int32_t *restrict to, const int32_t *restrict from, size_t n
     for (size_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-/* Slice s of n values, cut into `shards` slices that differ by at most one. */
-static size_t slice_begin(size_t n, uint32_t shards, uint32_t s)
+size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s)
 {
     return n / shards * s + base_min_size(s, n % shards);
 }
@@ -38,13 +37,19 @@ static uint32_t peer_of(const comm_grid_t *g, uint32_t k)
 static base_status_t post_send(comm_grid_t *g, const void *buf, size_t n, MPI_Datatype type,
                                uint32_t to, int tag, int *posted, base_err_t *err)
 {
+    base_status_t st = BASE_OK;
+
     if (n == 0) return BASE_OK;
-    return comm_check(MPI_Isend(buf, (int)n, type, (int)to, tag, g->group, &g->requests[(*posted)++]),
-                      "MPI_Isend", err);
+    st = comm_check(MPI_Isend(buf, (int)n, type, (int)to, tag, g->group, &g->requests[*posted]),
+                    "MPI_Isend", err);
+    if (st != BASE_OK) return st;
+    (*posted)++;
+    comm_ring(g->world, (int)(g->stage * g->shards + to));
+    return BASE_OK;
 }
 
-static base_status_t post_recv(comm_grid_t *g, void *buf, size_t n, MPI_Datatype type, uint32_t from,
-                               int tag, int *posted, base_err_t *err)
+static base_status_t post_recv(comm_grid_t *g, void *buf, size_t n, MPI_Datatype type,
+                               uint32_t from, int tag, int *posted, base_err_t *err)
 {
     if (n == 0) return BASE_OK;
     return comm_check(
@@ -71,8 +76,8 @@ static base_status_t sum_direct(comm_grid_t *g, int32_t *buf, size_t n, base_err
 /* Each shard sums one slice of the buffer, then hands the total to the others. */
 static base_status_t sum_slices(comm_grid_t *g, int32_t *buf, size_t n, base_err_t *err)
 {
-    size_t        mine   = slice_begin(n, g->shards, g->shard);
-    size_t        own    = slice_begin(n, g->shards, g->shard + 1) - mine;
+    size_t        mine   = comm_slice_begin(n, g->shards, g->shard);
+    size_t        own    = comm_slice_begin(n, g->shards, g->shard + 1) - mine;
     int           posted = 0;
     base_status_t st     = BASE_OK;
 
@@ -81,9 +86,9 @@ static base_status_t sum_slices(comm_grid_t *g, int32_t *buf, size_t n, base_err
                        COMM_TAG_SUM, &posted, err);
     for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++) {
         uint32_t to    = peer_of(g, k);
-        size_t   begin = slice_begin(n, g->shards, to);
-        st = post_send(g, buf + begin, slice_begin(n, g->shards, to + 1) - begin, MPI_INT32_T, to,
-                       COMM_TAG_SUM, &posted, err);
+        size_t   begin = comm_slice_begin(n, g->shards, to);
+        st = post_send(g, buf + begin, comm_slice_begin(n, g->shards, to + 1) - begin, MPI_INT32_T,
+                       to, COMM_TAG_SUM, &posted, err);
     }
     if (st == BASE_OK) st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "sum", err);
     if (st != BASE_OK) return st;
@@ -92,9 +97,9 @@ static base_status_t sum_slices(comm_grid_t *g, int32_t *buf, size_t n, base_err
     posted = 0;
     for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++) {
         uint32_t from  = peer_of(g, g->shards - k);
-        size_t   begin = slice_begin(n, g->shards, from);
-        st = post_recv(g, buf + begin, slice_begin(n, g->shards, from + 1) - begin, MPI_INT32_T,
-                       from, COMM_TAG_SUM, &posted, err);
+        size_t   begin = comm_slice_begin(n, g->shards, from);
+        st             = post_recv(g, buf + begin, comm_slice_begin(n, g->shards, from + 1) - begin,
+                                   MPI_INT32_T, from, COMM_TAG_SUM, &posted, err);
     }
     for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++)
         st = post_send(g, buf + mine, own, MPI_INT32_T, peer_of(g, k), COMM_TAG_SUM, &posted, err);
@@ -112,7 +117,11 @@ base_status_t comm_sum_i32(comm_grid_t *grid, int32_t *buf, size_t n, base_err_t
     if (grid->shards == 1 || n == 0) return BASE_OK;
     start         = base_clock_us();
     uint64_t sent = 0;
-    for (size_t done = 0; st == BASE_OK && done < n;) {
+    if (grid->local_group) {
+        comm_local_sum(grid, buf, n);
+        sent = n;
+    }
+    for (size_t done = 0; !grid->local_group && st == BASE_OK && done < n;) {
         size_t piece = base_min_size(n - done, SUM_CHUNK);
         if (piece <= SUM_DIRECT) {
             st = sum_direct(grid, buf + done, piece, err);
@@ -127,35 +136,48 @@ base_status_t comm_sum_i32(comm_grid_t *grid, int32_t *buf, size_t n, base_err_t
     return st;
 }
 
+static base_status_t gather_messages(comm_grid_t *g, float *buf, const uint32_t *counts,
+                                     const uint32_t *offsets, base_err_t *err)
+{
+    size_t        most = 0, own = counts[g->shard];
+    base_status_t st = BASE_OK;
+
+    for (uint32_t i = 0; i < g->shards; i++) most = base_max_size(most, counts[i]);
+    for (size_t done = 0; st == BASE_OK && done < most; done += GATHER_CHUNK) {
+        int posted = 0;
+        for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++) {
+            uint32_t from = peer_of(g, g->shards - k);
+            if (counts[from] <= done) continue;
+            st = post_recv(g, buf + offsets[from] + done,
+                           base_min_size(counts[from] - done, GATHER_CHUNK), MPI_FLOAT, from,
+                           COMM_TAG_GATHER, &posted, err);
+        }
+        for (uint32_t k = 1; k < g->shards && st == BASE_OK && own > done; k++)
+            st = post_send(g, buf + offsets[g->shard] + done,
+                           base_min_size(own - done, GATHER_CHUNK), MPI_FLOAT, peer_of(g, k),
+                           COMM_TAG_GATHER, &posted, err);
+        if (st == BASE_OK)
+            st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "gather", err);
+    }
+    return st;
+}
+
 base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *counts,
                               const uint32_t *offsets, base_err_t *err)
 {
-    uint64_t      start = 0;
-    size_t        most  = 0;
-    base_status_t st    = BASE_OK;
+    uint64_t      start = 0, sent = 0;
+    base_status_t st = BASE_OK;
 
     base_assert(grid != NULL && counts != NULL && offsets != NULL);
     if (grid->shards == 1) return BASE_OK;
     start = base_clock_us();
-    for (uint32_t i = 0; i < grid->shards; i++) most = base_max_size(most, counts[i]);
-    for (size_t done = 0; st == BASE_OK && done < most; done += GATHER_CHUNK) {
-        int posted = 0;
-        for (uint32_t k = 1; k < grid->shards && st == BASE_OK; k++) {
-            uint32_t from = peer_of(grid, grid->shards - k);
-            if (counts[from] <= done) continue;
-            st = post_recv(grid, buf + offsets[from] + done,
-                           base_min_size(counts[from] - done, GATHER_CHUNK), MPI_FLOAT, from,
-                           COMM_TAG_GATHER, &posted, err);
-        }
-        for (uint32_t k = 1; k < grid->shards && st == BASE_OK; k++) {
-            if (counts[grid->shard] <= done) break;
-            st = post_send(grid, buf + offsets[grid->shard] + done,
-                           base_min_size(counts[grid->shard] - done, GATHER_CHUNK), MPI_FLOAT,
-                           peer_of(grid, k), COMM_TAG_GATHER, &posted, err);
-        }
-        if (st == BASE_OK && posted > 0)
-            st = comm_wait(grid->world, grid->requests, posted, COMM_WAIT_DATA, "gather", err);
+    sent  = counts[grid->shard];
+    if (grid->local_group) {
+        comm_local_gather(grid, buf, counts, offsets);
+    } else {
+        st = gather_messages(grid, buf, counts, offsets, err);
+        sent *= grid->shards - 1;
     }
-    comm_count(grid, start, (uint64_t)counts[grid->shard] * (grid->shards - 1) * sizeof(float));
+    comm_count(grid, start, sent * sizeof(float));
     return st;
 }

@@ -31,6 +31,7 @@ static base_status_t send_one(comm_world_t *w, const void *data, size_t bytes, i
     base_status_t st = comm_check(MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, w->all, &request),
                                   "MPI_Isend", err);
     if (st != BASE_OK) return st;
+    comm_ring(w, to);
     return comm_wait(w, &request, 1, COMM_WAIT_SLEEPY, "MPI_Isend", err);
 }
 
@@ -38,8 +39,8 @@ static base_status_t recv_one(comm_world_t *w, void *data, size_t bytes, int fro
                               comm_wait_t kind, base_err_t *err)
 {
     MPI_Request   request = MPI_REQUEST_NULL;
-    base_status_t st = comm_check(MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, w->all, &request),
-                                  "MPI_Irecv", err);
+    base_status_t st      = comm_check(
+             MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, w->all, &request), "MPI_Irecv", err);
     if (st != BASE_OK) return st;
     return comm_wait(w, &request, 1, kind, "MPI_Irecv", err);
 }
@@ -56,6 +57,7 @@ static base_status_t send_down(comm_world_t *w, const void *data, size_t bytes, 
                                   &w->requests[n]),
                         "MPI_Isend", err);
         if (st != BASE_OK) return st;
+        comm_ring(w, (int)child);
         n++;
     }
     if (n == 0) return BASE_OK;
@@ -151,7 +153,8 @@ static base_status_t scatter_recv(comm_world_t *w, void **out, size_t *bytes, ba
 {
     uint64_t      length = 0;
     void         *data   = NULL;
-    base_status_t st = recv_one(w, &length, sizeof(length), 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
+    base_status_t st =
+        recv_one(w, &length, sizeof(length), 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
 
     if (st != BASE_OK) goto out;
     if (length > LIMIT_MESSAGE_BYTES) {
@@ -159,12 +162,12 @@ static base_status_t scatter_recv(comm_world_t *w, void **out, size_t *bytes, ba
                        (unsigned long long)length);
         goto out;
     }
-    st = base_alloc(&data, (size_t)length, 1, "start-up message", err);
+    st                 = base_alloc(&data, (size_t)length, 1, "start-up message", err);
     base_status_t wire = BASE_OK;
     for (size_t done = 0; wire == BASE_OK && done < length;) {
         size_t   piece = base_min_size((size_t)length - done, COMM_CHUNK_BYTES);
         uint8_t *to    = data == NULL ? w->scratch : (uint8_t *)data + done;
-        wire = recv_one(w, to, piece, 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
+        wire           = recv_one(w, to, piece, 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
         done += piece;
     }
     if (wire != BASE_OK) st = wire;
@@ -221,9 +224,9 @@ base_status_t comm_gather_records(comm_world_t *world, const void *in, size_t by
         if (bytes > 0) memcpy(out, in, bytes);
         return BASE_OK;
     }
-    st = comm_check(MPI_Igather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, 0, world->all,
-                                &request),
-                    "MPI_Igather", err);
+    st = comm_check(
+        MPI_Igather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, 0, world->all, &request),
+        "MPI_Igather", err);
     if (st != BASE_OK) return st;
     return comm_wait(world, &request, 1, COMM_WAIT_SLEEPY, "MPI_Igather", err);
 }

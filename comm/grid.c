@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "base/checked.h"
 #include "base/log.h"
-#include "comm/internal.h"
+#include "comm/local.h"
 
 enum { STAGE_CHUNK = 1 << 20 }; /* floats in one message */
 
@@ -38,21 +38,23 @@ base_status_t comm_grid_create(comm_world_t *world, uint32_t stages, uint32_t sh
                          shards, (unsigned long long)stages * shards, world->size);
     st = base_alloc(&memory, 1, sizeof(*g), "comm grid", err);
     if (st != BASE_OK) goto out;
-    g         = memory;
-    g->world  = world;
-    g->stages = stages;
-    g->shards = shards;
-    g->stage  = (uint32_t)world->rank / shards;
-    g->shard  = (uint32_t)world->rank % shards;
-    g->all    = MPI_COMM_NULL;
-    g->group  = MPI_COMM_NULL;
-    st        = base_alloc(&memory, 2 * (size_t)shards, sizeof(MPI_Request), "requests", err);
+    g          = memory;
+    g->world   = world;
+    g->stages  = stages;
+    g->shards  = shards;
+    g->stage   = (uint32_t)world->rank / shards;
+    g->shard   = (uint32_t)world->rank % shards;
+    g->all     = MPI_COMM_NULL;
+    g->group   = MPI_COMM_NULL;
+    g->shm.win = MPI_WIN_NULL;
+    st         = base_alloc(&memory, 2 * (size_t)shards, sizeof(MPI_Request), "requests", err);
     if (st == BASE_OK) g->requests = memory;
     if (st == BASE_OK) st = base_alloc(&memory, comm_sum_work(shards), 4, "sum workspace", err);
     if (st == BASE_OK) g->work = memory;
     if (world->mpi) {
         st = comm_agree(world, st, err);
         if (st == BASE_OK) st = split_comms(g, err);
+        if (st == BASE_OK) st = comm_local_create(g, err);
     }
     if (st != BASE_OK) goto out;
     *out = g;
@@ -69,6 +71,7 @@ void comm_grid_destroy(comm_grid_t **grid)
     base_assert(grid != NULL);
     g = *grid;
     if (g == NULL) return;
+    comm_local_destroy(g);
     if (g->group != MPI_COMM_NULL) (void)MPI_Comm_free(&g->group);
     if (g->all != MPI_COMM_NULL) (void)MPI_Comm_free(&g->all);
     free(g->work);
@@ -121,11 +124,16 @@ static base_status_t floats_send(comm_grid_t *g, const float *buf, size_t n, int
 {
     base_status_t st = BASE_OK;
 
+    if (comm_local_reaches(g, to)) {
+        comm_local_send(g, buf, n);
+        return BASE_OK;
+    }
     for (size_t done = 0; st == BASE_OK && done < n;) {
         MPI_Request request = MPI_REQUEST_NULL;
         size_t      piece   = base_min_size(n - done, STAGE_CHUNK);
         st = comm_check(MPI_Isend(buf + done, (int)piece, MPI_FLOAT, to, tag, g->all, &request),
                         "MPI_Isend", err);
+        comm_ring(g->world, to);
         if (st == BASE_OK) st = comm_wait(g->world, &request, 1, COMM_WAIT_DATA, "MPI_Isend", err);
         done += piece;
     }
@@ -137,6 +145,10 @@ static base_status_t floats_recv(comm_grid_t *g, float *buf, size_t n, int from,
 {
     base_status_t st = BASE_OK;
 
+    if (comm_local_reaches(g, from)) {
+        comm_local_recv(g, buf, n, from);
+        return BASE_OK;
+    }
     for (size_t done = 0; st == BASE_OK && done < n;) {
         MPI_Request request = MPI_REQUEST_NULL;
         size_t      piece   = base_min_size(n - done, STAGE_CHUNK);
@@ -176,7 +188,8 @@ base_status_t comm_stage_recv(comm_grid_t *grid, float *buf, size_t n, base_err_
 
 /* ---- logits ------------------------------------------------------------------------------------------ */
 
-static void place_rows(const float *piece, size_t n_rows, size_t count, float *to, size_t row_stride)
+static void place_rows(const float *piece, size_t n_rows, size_t count, float *to,
+                       size_t row_stride)
 {
     if (count == 0) return;
     for (size_t r = 0; r < n_rows; r++)

@@ -6,6 +6,7 @@
 #include <mpi.h>
 
 #include "comm/comm.h"
+#include "comm/shm.h"
 
 enum {
     COMM_TAG_CONTROL = 1, /* on world->all */
@@ -26,10 +27,15 @@ struct comm_world {
     int      rank, size;
     int      local_rank, local_size;
     int      host_count, host_index;
-    bool     spin;    /* the CPUs of this host suffice for all its ranks */
-    MPI_Comm all;     /* control plane */
-    MPI_Comm host;    /* ranks of this host */
-    uint8_t *scratch; /* COMM_CHUNK_BYTES: pieces of control messages that are only passed on */
+    bool     spin; /* the CPUs of this host suffice for all its ranks */
+    MPI_Comm all;  /* control plane */
+    MPI_Comm host; /* ranks of this host */
+    int *
+        local_of; /* of each rank: its place on this host, -1 if it is elsewhere; NULL without MPI */
+    comm_shm_t
+        bells; /* a comm_event_t of each rank of this host: rung when a message is on its way */
+    comm_event_t *bell; /* the own one; NULL without shared memory */
+    uint8_t *scratch;   /* COMM_CHUNK_BYTES: pieces of control messages that are only passed on */
     /* requests of one call that talks to many ranks: as many as the world has ranks */
     MPI_Request *requests;
 };
@@ -42,14 +48,19 @@ struct comm_grid {
     int32_t      *work;  /* what the other shards send in comm_sum_i32 */
     MPI_Request  *requests;
     comm_stats_t  stats;
+    /* the ranks of this host (local.c) */
+    comm_shm_t shm;
+    bool       local_group; /* all shards of this stage are here */
+    uint32_t   arrivals;    /* of the whole group so far */
+    uint32_t   slot;        /* which slot the next collective uses */
 };
 
 /* ---- wait.c ---- */
 
 typedef enum {
-    COMM_WAIT_DATA,   /* a peer is about to answer: latency counts */
+    COMM_WAIT_DATA, /* a peer is about to answer: latency counts */
     COMM_WAIT_SLEEPY, /* may last for ever: the CPU belongs to others; latency is a share of the wait */
-    COMM_WAIT_IDLE,   /* the same, and an interrupt older than COMM_INTERRUPT_GIVE_UP ends it */
+    COMM_WAIT_IDLE, /* the same, and an interrupt older than COMM_INTERRUPT_GIVE_UP ends it */
 } comm_wait_t;
 
 /* Wait for all n requests; they are MPI_REQUEST_NULL afterwards. `what` names the MPI call in errors.
@@ -57,18 +68,24 @@ typedef enum {
 base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
                         const char *what, base_err_t *err);
 
+/* Tell a rank of this host that a message is on its way; nothing for other ranks. */
+void comm_ring(const comm_world_t *world, int rank);
+
 /* Turns the result of an MPI call into a status: BASE_OK, or PEER with MPI's own text. */
 base_status_t comm_check(int rc, const char *what, base_err_t *err);
 
 /* ---- grid.c, collective.c ---- */
 
-void   comm_count(comm_grid_t *grid, uint64_t start_us, uint64_t bytes); /* one call, for the statistics */
+void   comm_count(comm_grid_t *grid, uint64_t start_us,
+                  uint64_t bytes);     /* one call, for the statistics */
 size_t comm_sum_work(uint32_t shards); /* values that comm_grid.work must hold */
+/* First value of slice s when n values are cut into `shards` slices that differ by at most one. */
+size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s);
 
 /* ---- interrupt.c ---- */
 
 base_status_t comm_interrupt_install(base_err_t *err);
-void          comm_interrupt_done(void);  /* the orderly end was reached: no forced exit any more */
+void          comm_interrupt_done(void); /* the orderly end was reached: no forced exit any more */
 uint64_t      comm_interrupt_age_us(void); /* since the first signal; 0 if none */
 
 #endif

@@ -48,8 +48,7 @@ base_status_t comm_interrupt_install(base_err_t *err)
         rc = sigaction(numbers[i], &action, NULL);
     action.sa_handler = SIG_IGN;
     if (rc == 0) rc = sigaction(SIGPIPE, &action, NULL);
-    if (rc != 0)
-        return base_fail(err, BASE_ERR_SYSTEM, "sigaction: %s", strerror(errno));
+    if (rc != 0) return base_fail(err, BASE_ERR_SYSTEM, "sigaction: %s", strerror(errno));
     return BASE_OK;
 }
 

@@ -2,12 +2,14 @@
 #include <sched.h>
 #include <time.h>
 
+#include "base/checked.h"
 #include "base/log.h"
 #include "comm/internal.h"
 
 enum {
-    SPIN_US       = 100,  /* with a CPU for every rank of the host */
-    YIELD_US      = 300,  /* then give the CPU away, but stay runnable */
+    SPIN_US       = 100, /* with a CPU for every rank of the host */
+    YIELD_US      = 50,  /* then give the CPU away, but stay runnable */
+    YIELD_DATA_US = 200,
     SLEEP_MIN_NS  = 20000,
     SLEEP_MAX_NS  = 1000000,
     SLEEP_DATA_NS = 100000,
@@ -23,23 +25,34 @@ base_status_t comm_check(int rc, const char *what, base_err_t *err)
     return base_fail(err, BASE_ERR_PEER, "%s: %s", what, text);
 }
 
-/* One step of patience after `waited_us`. */
-static void pause_after(const comm_world_t *world, comm_wait_t kind, uint64_t waited_us)
+/* One step of patience after `waited_us`. `seen` is what the bell said before the last test. */
+static void pause_after(const comm_world_t *world, comm_wait_t kind, uint64_t waited_us,
+                        uint32_t seen)
 {
-    uint64_t        most = kind == COMM_WAIT_DATA ? SLEEP_DATA_NS : SLEEP_MAX_NS;
-    struct timespec t    = {0, SLEEP_MIN_NS};
+    uint64_t ns = waited_us * 1000 / 16; /* a sleep delays the answer by this share at most */
 
-    if (world->spin && waited_us < SPIN_US) {
-        return;
-    } else if (waited_us < (world->spin ? SPIN_US + YIELD_US : 20)) {
+    uint64_t spin  = world->spin ? SPIN_US : 0;
+    uint64_t yield = kind == COMM_WAIT_DATA ? YIELD_DATA_US : YIELD_US;
+
+    if (waited_us < spin) return;
+    if (waited_us < spin + yield) {
         (void)sched_yield();
         return;
     }
-    /* a sleep of 1/16 of the wait so far delays the answer by no more than that share */
-    uint64_t ns = waited_us * 1000 / 16;
-    if (ns < SLEEP_MIN_NS) ns = SLEEP_MIN_NS;
-    t.tv_nsec = (long)(ns < most ? ns : most);
-    (void)nanosleep(&t, NULL);
+    ns = base_max_size(SLEEP_MIN_NS, ns);
+    ns = base_min_size(ns, kind == COMM_WAIT_DATA ? SLEEP_DATA_NS : SLEEP_MAX_NS);
+    if (world->bell != NULL) {
+        comm_event_sleep(world->bell, seen, ns / 1000);
+    } else {
+        struct timespec t = {0, (long)ns};
+        (void)nanosleep(&t, NULL);
+    }
+}
+
+void comm_ring(const comm_world_t *world, int rank)
+{
+    if (world->bell == NULL || world->local_of[rank] < 0) return;
+    comm_event_ring((comm_event_t *)(void *)world->bells.parts[world->local_of[rank]]);
 }
 
 static void cancel_all(MPI_Request *requests, int n)
@@ -58,7 +71,8 @@ base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n,
     int      done  = 0;
 
     for (;;) {
-        int rc = MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE);
+        uint32_t seen = world->bell == NULL ? 0 : atomic_load(&world->bell->value);
+        int      rc   = MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE);
         if (rc != MPI_SUCCESS) return comm_check(rc, what, err);
         if (done) return BASE_OK;
         uint64_t now = base_clock_us();
@@ -69,6 +83,6 @@ base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n,
                              "interrupted by signal %d while waiting for rank 0",
                              comm_interrupt_exit() - 128);
         }
-        pause_after(world, kind, now - start);
+        pause_after(world, kind, now - start, seen);
     }
 }

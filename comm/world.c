@@ -24,12 +24,12 @@ static bool env_set(const char *name)
 static bool launched(void)
 {
     static const char *const marks[] = {
-        "OMPI_COMM_WORLD_SIZE",   /* mpirun of Open MPI */
-        "PMIX_RANK",              /* PMIx: srun --mpi=pmix, prterun */
-        "PMI_RANK",               /* PMI 1 and 2: hydra (MPICH, Intel), srun --mpi=pmi2 */
+        "OMPI_COMM_WORLD_SIZE", /* mpirun of Open MPI */
+        "PMIX_RANK",            /* PMIx: srun --mpi=pmix, prterun */
+        "PMI_RANK",             /* PMI 1 and 2: hydra (MPICH, Intel), srun --mpi=pmi2 */
         "PMI_FD",
-        "PALS_RANKID",            /* Cray */
-        "JSM_NAMESPACE_RANK",     /* jsrun */
+        "PALS_RANKID",        /* Cray */
+        "JSM_NAMESPACE_RANK", /* jsrun */
         "MV2_COMM_WORLD_RANK",
     };
 
@@ -82,7 +82,7 @@ static base_status_t hosts_number(comm_world_t *w, base_err_t *err)
     st = base_alloc(&memory, (size_t)w->size, sizeof(int), "host table", err);
     if (st != BASE_OK) goto out;
     leaders = memory;
-    st = comm_check(MPI_Bcast(&lowest, 1, MPI_INT, 0, w->host), "MPI_Bcast", err);
+    st      = comm_check(MPI_Bcast(&lowest, 1, MPI_INT, 0, w->host), "MPI_Bcast", err);
     if (st != BASE_OK) goto out;
     st = comm_check(MPI_Allgather(&lowest, 1, MPI_INT, leaders, 1, MPI_INT, w->all),
                     "MPI_Allgather", err);
@@ -97,6 +97,33 @@ out:
     return st;
 }
 
+/* Where each rank of the world is on this host, if it is here. */
+static base_status_t hosts_translate(comm_world_t *w, base_err_t *err)
+{
+    MPI_Group     all = MPI_GROUP_NULL, host = MPI_GROUP_NULL;
+    void         *memory = NULL;
+    int          *ranks  = NULL;
+    base_status_t st = base_alloc(&memory, (size_t)w->size, sizeof(int), "ranks of a host", err);
+
+    w->local_of = memory;
+    if (st == BASE_OK) st = base_alloc(&memory, (size_t)w->size, sizeof(int), "ranks", err);
+    if (st != BASE_OK) goto out;
+    ranks = memory;
+    for (int r = 0; r < w->size; r++) ranks[r] = r;
+    st = comm_check(MPI_Comm_group(w->all, &all), "MPI_Comm_group", err);
+    if (st == BASE_OK) st = comm_check(MPI_Comm_group(w->host, &host), "MPI_Comm_group", err);
+    if (st == BASE_OK)
+        st = comm_check(MPI_Group_translate_ranks(all, w->size, ranks, host, w->local_of),
+                        "MPI_Group_translate_ranks", err);
+    for (int r = 0; st == BASE_OK && r < w->size; r++)
+        if (w->local_of[r] == MPI_UNDEFINED) w->local_of[r] = -1;
+out:
+    if (all != MPI_GROUP_NULL) (void)MPI_Group_free(&all);
+    if (host != MPI_GROUP_NULL) (void)MPI_Group_free(&host);
+    free(ranks);
+    return st;
+}
+
 /* Spinning is for hosts whose ranks have a CPU each: the union of what they may run on. */
 static base_status_t hosts_count_cpus(comm_world_t *w, base_err_t *err)
 {
@@ -105,9 +132,9 @@ static base_status_t hosts_count_cpus(comm_world_t *w, base_err_t *err)
     base_status_t st                       = BASE_OK;
 
     if (sched_getaffinity(0, sizeof(mask), (cpu_set_t *)(void *)mask) != 0) mask[0] = 1;
-    st = comm_check(MPI_Allreduce(MPI_IN_PLACE, mask, CPU_MASK_BYTES / 8, MPI_UINT64_T, MPI_BOR,
-                                  w->host),
-                    "MPI_Allreduce", err);
+    st = comm_check(
+        MPI_Allreduce(MPI_IN_PLACE, mask, CPU_MASK_BYTES / 8, MPI_UINT64_T, MPI_BOR, w->host),
+        "MPI_Allreduce", err);
     for (size_t i = 0; i < CPU_MASK_BYTES / 8; i++) cpus += __builtin_popcountll(mask[i]);
     w->spin = cpus >= w->local_size;
     return st;
@@ -131,10 +158,11 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     st     = comm_returns_errors(MPI_COMM_WORLD, err);
     if (st != BASE_OK) return st;
     if (provided < MPI_THREAD_FUNNELED)
-        return base_fail(err, BASE_ERR_SYSTEM,
-                         "this MPI library offers thread level %d, at least MPI_THREAD_FUNNELED (%d) "
-                         "is needed",
-                         provided, MPI_THREAD_FUNNELED);
+        return base_fail(
+            err, BASE_ERR_SYSTEM,
+            "this MPI library offers thread level %d, at least MPI_THREAD_FUNNELED (%d) "
+            "is needed",
+            provided, MPI_THREAD_FUNNELED);
     st = comm_check(MPI_Comm_dup(MPI_COMM_WORLD, &w->all), "MPI_Comm_dup", err);
     if (st == BASE_OK) st = comm_returns_errors(w->all, err);
     if (st == BASE_OK) st = comm_check(MPI_Comm_rank(w->all, &w->rank), "MPI_Comm_rank", err);
@@ -152,7 +180,12 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     w->host_count = 0;
     w->host_index = 0;
     if (st == BASE_OK) st = hosts_number(w, err);
+    if (st == BASE_OK) st = hosts_translate(w, err);
     if (st == BASE_OK) st = hosts_count_cpus(w, err);
+    if (st == BASE_OK && w->local_size > 1)
+        st = comm_shm_open(w->host, sizeof(comm_event_t), &w->bells, err);
+    if (st == BASE_OK && w->bells.parts != NULL)
+        w->bell = (comm_event_t *)(void *)w->bells.parts[w->local_rank];
     if (st == BASE_OK) st = base_alloc(&memory, 1, COMM_CHUNK_BYTES, "control buffer", err);
     if (st != BASE_OK) return st;
     w->scratch = memory;
@@ -175,6 +208,7 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
     w             = memory;
     w->all        = MPI_COMM_NULL;
     w->host       = MPI_COMM_NULL;
+    w->bells.win  = MPI_WIN_NULL;
     w->size       = 1;
     w->local_size = 1;
     w->host_count = 1;
@@ -198,11 +232,13 @@ void comm_world_close(comm_world_t **world)
     w = *world;
     if (w == NULL) return;
     if (w->mpi) {
+        comm_shm_close(&w->bells);
         if (w->host != MPI_COMM_NULL) (void)MPI_Comm_free(&w->host);
         if (w->all != MPI_COMM_NULL) (void)MPI_Comm_free(&w->all);
         (void)MPI_Finalize();
     }
     comm_interrupt_done();
+    free(w->local_of);
     free(w->requests);
     free(w->scratch);
     free(w);
