@@ -11,7 +11,7 @@ BUILD = os.environ.get("TRIREME_BUILD") or os.path.join(ROOT, "build", "release"
 EXCEPTIONS = "tests/tidy/exceptions.txt"
 
 ROOMS = ["worker/kernels", "base", "proto", "model", "comm", "partition", "worker", "coordinator",
-         "quantize", "launch", "tests"]
+         "quantize", "launch", "tests", "default-model"]
 
 
 def files(*suffixes):
