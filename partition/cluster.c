@@ -1,0 +1,281 @@
+/* partition/cluster.c: cluster files, checked. */
+#include "partition/cluster.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+enum { KIND_COUNT, KIND_SIZE, KIND_REAL, KIND_TEXT, KIND_NODES };
+
+typedef struct {
+    const char *name;
+    int         kind;
+    double      low, high; /* of numbers, in the unit of the file; of sizes in bytes */
+} field_t;
+
+static const field_t node_fields[] = {
+    {"name", KIND_TEXT, 1, PART_NODE_NAME_BYTES - 12}, /* room for a number behind it */
+    {"count", KIND_COUNT, 1, LIMIT_RANKS},
+    {"mem", KIND_SIZE, 1 << 20, 1125899906842624.0},
+    {"cores", KIND_COUNT, 1, 1 << 16},
+    {"membw_gbs", KIND_REAL, 0.001, 1e6},
+    {"ranks", KIND_COUNT, 1, LIMIT_RANKS},
+};
+
+static const field_t cluster_fields[] = {
+    {"nodes", KIND_NODES, 1, LIMIT_RANKS},
+    {"latency_us", KIND_REAL, 0, 1e9},
+    {"net_gbit", KIND_REAL, 0.001, 1e6},
+};
+
+enum { NODE_FIELDS = 6, CLUSTER_FIELDS = 3 };
+_Static_assert(sizeof(node_fields) / sizeof(node_fields[0]) == NODE_FIELDS, "count");
+_Static_assert(sizeof(cluster_fields) / sizeof(cluster_fields[0]) == CLUSTER_FIELDS, "count");
+
+bool part_size_parse(const char *text, uint64_t *bytes)
+{
+    static const char letters[] = "KMGT";
+    double            value = 0, digit = 1, unit = 1;
+    const char       *c        = text;
+    uint32_t          n_digits = 0;
+
+    for (; *c >= '0' && *c <= '9'; c++, n_digits++) value = value * 10 + (*c - '0');
+    if (*c == '.') {
+        for (c++; *c >= '0' && *c <= '9'; c++, n_digits++) {
+            digit /= 10;
+            value += digit * (*c - '0');
+        }
+    }
+    if (n_digits == 0 || n_digits > 18) return false;
+    const char *letter = *c == '\0' ? NULL : strchr(letters, *c);
+    if (letter != NULL) {
+        bool decimal = strcmp(c + 1, "B") == 0;
+        if (!decimal && c[1] != '\0' && strcmp(c + 1, "iB") != 0) return false;
+        unit = pow(decimal ? 1000 : 1024, (double)(letter - letters + 1));
+    } else if (*c != '\0') {
+        return false;
+    }
+    value *= unit;
+    if (value > 1152921504606846976.0) return false;
+    *bytes = (uint64_t)value;
+    return true;
+}
+
+/* The value of a field as a double; it must be there. `at` names the object: "file: nodes[2]". */
+static base_status_t number_read(const char *at, const field_t *f, const json_t *value, double *out,
+                                 base_err_t *err)
+{
+    double   v     = 0;
+    uint64_t bytes = 0;
+
+    if (f->kind == KIND_SIZE && json_is_string(value)) {
+        if (!part_size_parse(json_string_value(value), &bytes))
+            return base_fail(err, BASE_ERR_INPUT,
+                             "%s.%s: '%.40s' is no size; expected as in 24G, 1.5T, 512M", at,
+                             f->name, json_string_value(value));
+        v = (double)bytes;
+    } else if (json_is_number(value)) {
+        v = json_number_value(value);
+    } else {
+        return base_fail(err, BASE_ERR_INPUT, "%s.%s: expected %s", at, f->name,
+                         f->kind == KIND_SIZE ? "a size, as in \"24G\"" : "a number");
+    }
+    if (f->kind == KIND_COUNT && !json_is_integer(value))
+        return base_fail(err, BASE_ERR_INPUT, "%s.%s: %g, expected a whole number", at, f->name, v);
+    if (!(v >= f->low && v <= f->high))
+        return base_fail(err, BASE_ERR_INPUT, "%s.%s: %.17g, expected %g to %g", at, f->name, v,
+                         f->low, f->high);
+    *out = v;
+    return BASE_OK;
+}
+
+/* Every field of an object must be a known one of the right kind. values[i] (number fields) keep
+ * what they hold where the object lacks field i. */
+static base_status_t object_read(const char *at, json_t *object, const field_t *fields,
+                                 uint32_t n_fields, double *values, base_err_t *err)
+{
+    const char *key   = NULL;
+    json_t     *value = NULL;
+
+    if (!json_is_object(object))
+        return base_fail(err, BASE_ERR_INPUT, "%s: expected an object {...}", at);
+    json_object_foreach(object, key, value)
+    {
+        uint32_t i = 0;
+        while (i < n_fields && strcmp(key, fields[i].name) != 0) i++;
+        if (i == n_fields)
+            return base_fail(err, BASE_ERR_INPUT, "%s.%.60s: no such field; known are %s, %s, %s%s",
+                             at, key, fields[0].name, fields[1].name, fields[2].name,
+                             n_fields == CLUSTER_FIELDS ? "" : ", cores, membw_gbs, ranks");
+        const field_t *f = &fields[i];
+        if (f->kind == KIND_NODES) {
+            if (!json_is_array(value) || json_array_size(value) == 0 ||
+                json_array_size(value) > LIMIT_RANKS)
+                return base_fail(err, BASE_ERR_INPUT, "%s.%s: expected an array of 1..%d nodes", at,
+                                 key, LIMIT_RANKS);
+        } else if (f->kind == KIND_TEXT) {
+            size_t length = json_is_string(value) ? json_string_length(value) : 0;
+            if (!((double)length >= f->low && (double)length <= f->high))
+                return base_fail(err, BASE_ERR_INPUT, "%s.%s: expected a text of 1..%.0f bytes", at,
+                                 f->name, f->high);
+        } else {
+            base_status_t st = number_read(at, f, value, &values[i], err);
+            if (st != BASE_OK) return st;
+        }
+    }
+    return BASE_OK;
+}
+
+/* Append `count` copies of a node. nodes has room for LIMIT_RANKS. */
+static base_status_t nodes_append(part_cluster_t *c, const part_node_t *node, const char *name,
+                                  uint32_t count, const char *at, base_err_t *err)
+{
+    if (count > LIMIT_RANKS - c->n_nodes ||
+        (uint64_t)count * node->ranks > LIMIT_RANKS - c->n_ranks)
+        return base_fail(err, BASE_ERR_LIMIT,
+                         "%s: %u nodes of %u ranks more than the %u ranks before: limit %d", at,
+                         count, node->ranks, c->n_ranks, LIMIT_RANKS);
+    for (uint32_t i = 0; i < count; i++) {
+        part_node_t *n = &c->nodes[c->n_nodes++];
+        *n             = *node;
+        if (count == 1)
+            (void)snprintf(n->name, sizeof(n->name), "%.*s", PART_NODE_NAME_BYTES - 12, name);
+        else
+            (void)snprintf(n->name, sizeof(n->name), "%.*s%u", PART_NODE_NAME_BYTES - 12, name,
+                           i + 1);
+        c->n_ranks += node->ranks;
+    }
+    return BASE_OK;
+}
+
+static base_status_t node_read(const char *where, json_t *object, uint32_t index,
+                               uint32_t default_ranks, part_cluster_t *c, base_err_t *err)
+{
+    char          at[160];
+    char          name[PART_NODE_NAME_BYTES];
+    double        v[NODE_FIELDS] = {0, 1, 0, 0, 0, default_ranks};
+    base_status_t st             = BASE_OK;
+
+    (void)snprintf(at, sizeof(at), "%.120s: nodes[%u]", where, index);
+    (void)snprintf(name, sizeof(name), "node%u", index + 1);
+    st = object_read(at, object, node_fields, NODE_FIELDS, v, err);
+    if (st != BASE_OK) return st;
+    if (v[2] <= 0)
+        return base_fail(err, BASE_ERR_INPUT, "%s.mem: missing; expected a size, as in \"24G\"",
+                         at);
+    const char *given = json_string_value(json_object_get(object, "name"));
+    part_node_t node  = {.mem_bytes = (uint64_t)v[2],
+                         .cores     = (uint32_t)v[3],
+                         .membw     = v[4] * 1e9,
+                         .ranks     = (uint32_t)v[5]};
+    return nodes_append(c, &node, given != NULL ? given : name, (uint32_t)v[1], at, err);
+}
+
+base_status_t part_cluster_parse(const char *json, size_t n, const char *where,
+                                 uint32_t default_ranks, part_cluster_t *cluster, base_err_t *err)
+{
+    part_cluster_t c     = {0};
+    json_error_t   error = {0};
+    json_t        *root  = NULL;
+    base_status_t  st    = BASE_OK;
+
+    base_assert(default_ranks >= 1 && default_ranks <= LIMIT_RANKS);
+    root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &error);
+    if (root == NULL) {
+        st = base_fail(err, BASE_ERR_INPUT, "%.200s: line %d, column %d: %.150s", where, error.line,
+                       error.column, error.text);
+        goto out;
+    }
+    double v[CLUSTER_FIELDS] = {0, -1, 0};
+    st                       = object_read(where, root, cluster_fields, CLUSTER_FIELDS, v, err);
+    if (st != BASE_OK) goto out;
+    json_t *nodes = json_object_get(root, "nodes");
+    if (nodes == NULL) {
+        st = base_fail(err, BASE_ERR_INPUT,
+                       "%.200s: nodes: missing; expected [{\"mem\": \"24G\"}, ...]", where);
+        goto out;
+    }
+    st = base_alloc((void **)&c.nodes, LIMIT_RANKS, sizeof(*c.nodes), "cluster", err);
+    if (st != BASE_OK) goto out;
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        st = node_read(where, json_array_get(nodes, i), (uint32_t)i, default_ranks, &c, err);
+        if (st != BASE_OK) goto out;
+    }
+    c.latency = v[1] < 0 ? -1 : v[1] * 1e-6;
+    c.net     = v[2] * 1e9 / 8;
+    *cluster  = c;
+    c         = (part_cluster_t){0};
+out:
+    json_decref(root);
+    part_cluster_free(&c);
+    return st;
+}
+
+base_status_t part_cluster_load(const char *path, uint32_t default_ranks, part_cluster_t *cluster,
+                                base_err_t *err)
+{
+    char         *text = NULL;
+    FILE         *file = NULL;
+    base_status_t st   = BASE_OK;
+
+    st = base_alloc((void **)&text, PART_CLUSTER_FILE_MAX_BYTES + 1, 1, "cluster file", err);
+    if (st != BASE_OK) goto out;
+    file = fopen(path, "rb");
+    if (file == NULL) {
+        st = base_fail(err, BASE_ERR_IO, "%s: %s", path, strerror(errno));
+        goto out;
+    }
+    size_t n = fread(text, 1, PART_CLUSTER_FILE_MAX_BYTES + 1, file);
+    if (ferror(file)) {
+        st = base_fail(err, BASE_ERR_IO, "%s: cannot read", path);
+        goto out;
+    }
+    if (n > PART_CLUSTER_FILE_MAX_BYTES) {
+        st = base_fail(err, BASE_ERR_LIMIT, "%s: longer than %d bytes: not a cluster file?", path,
+                       PART_CLUSTER_FILE_MAX_BYTES);
+        goto out;
+    }
+    st = part_cluster_parse(text, n, path, default_ranks, cluster, err);
+out:
+    if (file != NULL) (void)fclose(file);
+    free(text);
+    return st;
+}
+
+base_status_t part_cluster_uniform(uint32_t n_nodes, const part_node_t *node, double latency,
+                                   double net, part_cluster_t *cluster, base_err_t *err)
+{
+    part_cluster_t c  = {.latency = latency, .net = net};
+    base_status_t  st = BASE_OK;
+
+    base_assert(n_nodes >= 1 && node->ranks >= 1);
+    st = base_alloc((void **)&c.nodes, LIMIT_RANKS, sizeof(*c.nodes), "cluster", err);
+    if (st != BASE_OK) goto out;
+    st = nodes_append(&c, node, "node", n_nodes, "cluster", err);
+    if (st != BASE_OK) goto out;
+    *cluster = c;
+    c        = (part_cluster_t){0};
+out:
+    part_cluster_free(&c);
+    return st;
+}
+
+void part_cluster_free(part_cluster_t *cluster)
+{
+    free(cluster->nodes);
+    memset(cluster, 0, sizeof(*cluster));
+}
+
+uint32_t part_cluster_node(const part_cluster_t *cluster, uint32_t rank)
+{
+    uint32_t node = 0;
+
+    base_assert(rank < cluster->n_ranks);
+    while (rank >= cluster->nodes[node].ranks) rank -= cluster->nodes[node++].ranks;
+    return node;
+}
