@@ -18,12 +18,15 @@ def main():
     if not version or int(version.group(1)) != VERSION:
         tree.skip(f"missing tool: clang-format {VERSION}")
     paths = tree.files(".c", ".h")
-    for path in paths:
-        run = subprocess.run([tool, "--dry-run", "--Werror", "--ferror-limit=1", path], text=True,
-                             cwd=tree.ROOT, capture_output=True)
-        if run.returncode != 0:
-            line = re.match(r"[^:]+:(\d+):", run.stderr)
-            findings.add("format", path, line.group(1) if line else 1, "clang-format differs")
+    run = subprocess.run([tool, "--dry-run", "--Werror", "--ferror-limit=0", *paths], text=True,
+                         cwd=tree.ROOT, capture_output=True)
+    seen = set()
+    for path, line in re.findall(r"^([^:\n]+):(\d+):\d+: error", run.stderr, flags=re.M):
+        if path not in seen:
+            seen.add(path)
+            findings.add("format", path, line, "clang-format differs")
+    if run.returncode != 0 and not seen:
+        findings.found.append(run.stderr)
     findings.finish(f"{len(paths)} files")
 
 
