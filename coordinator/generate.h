@@ -14,7 +14,7 @@ typedef enum {
     COORD_STOP_EOS,        /* a token that ends (it is the last of ids; it has no text) */
     COORD_STOP_LIMIT,      /* n_predict tokens were made */
     COORD_STOP_WORD,       /* a stop string (not part of the text; its tokens are part of ids) */
-    COORD_STOP_CONTEXT,    /* n_ctx positions are used up */
+    COORD_STOP_CONTEXT,    /* n_ctx positions are used up: the last token has no place to be run */
     COORD_STOP_INTERRUPTED /* a callback said so, or *interrupt was set */
 } coord_stop_t;
 
@@ -72,7 +72,8 @@ typedef struct {
 } coord_generate_result_t;
 
 /* Generate. *result is set whenever the status is OK, and only then; free with
- * coord_generate_free. An interruption is OK with stop INTERRUPTED.
+ * coord_generate_free. An interruption is OK with stop INTERRUPTED, also when the step returns
+ * BASE_ERR_INTERRUPTED.
  * n_predict 0 runs the prompt and makes nothing (stop LIMIT).
  * Status: OK | USAGE (empty prompt; prompt longer than the context: both numbers in the text; an id
  * outside the vocabulary; sampler parameters) | INPUT (logits that are not numbers) | MEMORY |

@@ -1,9 +1,9 @@
 /* coordinator/perplexity.h
  * How well a model predicts a text, over a step function.
  *
- *   CHUNKS   perplexity as llama.cpp's llama-perplexity counts it. The whole text is tokenised, with
- *            BOS if the vocabulary adds it, special tokens not parsed; cut into floor(n / n_ctx)
- *            chunks of n_ctx tokens; each chunk is run alone, its first token replaced by BOS (if
+ *   CHUNKS   perplexity as llama.cpp's llama-perplexity counts it. The whole text is tokenised,
+ *            with BOS if the vocabulary adds it, special tokens not parsed; cut into
+ *            floor(n / n_ctx) chunks of n_ctx tokens; each chunk is run alone, its first token replaced by BOS (if
  *            the vocabulary adds it); only the second half is scored: positions n_ctx / 2 ..
  *            n_ctx - 2 each predict the next token, n_ctx - 1 - n_ctx / 2 scores a chunk. Needs
  *            2 * n_ctx tokens. n_batch does not change what is counted.
@@ -21,6 +21,7 @@
 
 #include <signal.h>
 
+#include "coordinator/exact_math.h" /* coord_nll */
 #include "coordinator/step.h"
 #include "coordinator/tokenizer.h"
 
@@ -56,12 +57,9 @@ typedef struct {
 } coord_score_result_t;
 
 /* Status: OK | USAGE (window sizes) | INPUT (text too short: says how many tokens there are and are
- * needed; logits that are not numbers) | UNSUPPORTED (no BOS where one is needed) | LIMIT | MEMORY |
- * INTERRUPTED | whatever the step returns. *result is set only if OK. One thread. */
+ * needed; logits that are not numbers) | UNSUPPORTED (no BOS where one is needed) | LIMIT | MEMORY
+ * | INTERRUPTED | whatever the step returns. *result is set only if OK. One thread. */
 base_status_t coord_score(const coord_score_params_t *params, const char *text, size_t bytes,
                           coord_score_result_t *result, base_err_t *err);
-
-/* -log softmax(logits)[id] in double. False if a logit is not finite. Pure. */
-bool coord_nll(const float *logits, uint32_t n_vocab, int32_t id, double *nll);
 
 #endif

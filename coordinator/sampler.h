@@ -9,13 +9,14 @@
  *
  *   penalties  for each id that occurs `count` times among the last repeat_last_n accepted ids:
  *              logit > 0 ? logit / repeat_penalty : logit * repeat_penalty, then less
- *              count * frequency_penalty + presence_penalty; in double
+ *              count * frequency_penalty + presence_penalty; in double, rounded to float
  *   top_k      the k first
  *   top_p      the shortest prefix whose probabilities (softmax over what top_k left) add up to at
  *              least top_p
  *   min_p      those with p >= min_p * p_first
- *   draw       softmax of logit / temp, u in [0, 1) times the sum, the first candidate whose running
- *              sum exceeds it. u is Philox4x32-10 of (seed; sequence, position): no state is carried
+ *   draw       softmax of logit / temp, u in [0, 1) times the sum, the first candidate whose
+ *              running sum exceeds it. u is Philox4x32-10 of (seed; sequence, position): no state
+ *              is carried
  *   temp <= 0  greedy: after the penalties, the lowest id among the maxima
  *
  * One thread per sampler. A sample allocates nothing. */
@@ -48,9 +49,9 @@ typedef struct {
 
 /* A candidate left by the chain, in order. */
 typedef struct {
-    double  logit; /* after bias and penalties, before temperature */
-    double  prob;  /* as drawn */
     int32_t id;
+    float   logit; /* after bias and penalties, before temperature */
+    double  prob;  /* as drawn */
 } coord_candidate_t;
 
 typedef struct coord_sampler coord_sampler_t;

@@ -6,8 +6,9 @@
  *   BPE  byte-level BPE ("gpt2"): a regular expression cuts the text into words ("pre-tokenizer",
  *        chosen by the vocabulary's name for it), then bytes of a word are merged by rank.
  *
- * Ids are those of llama.cpp for the same tables. Text is any bytes: NUL and invalid UTF-8 included;
- * a byte that is not part of a valid character is a unit of its own.
+ * Ids are those of llama.cpp for the same tables, with one exception: text never becomes a control,
+ * unknown or byte token by merging (as in sentencepiece), only by COORD_PARSE_SPECIAL or as a byte.
+ * Text is any bytes, NUL and invalid UTF-8 included; a byte that is not part of a valid character is a unit of its own.
  * A tokenizer is read-only after creation: any number of threads may use one at once. */
 #ifndef TRIREME_COORDINATOR_TOKENIZER_H
 #define TRIREME_COORDINATOR_TOKENIZER_H
@@ -50,8 +51,8 @@ size_t coord_token_piece(const coord_tokenizer_t *tokenizer, int32_t id, bool sp
 size_t coord_token_piece_max(const coord_tokenizer_t *tokenizer);
 
 /* All pieces together, as text: the inverse of coord_tokenize. The space that SPM puts first
- * (add_space_prefix) is removed. *text is malloc'd, `*bytes` long plus a NUL; may hold invalid UTF-8
- * if the ids do. Status: OK | MEMORY. Any thread. */
+ * (add_space_prefix) is removed. *text is malloc'd, `*bytes` long plus a NUL; may hold invalid
+ * UTF-8 if the ids do. Status: OK | MEMORY. Any thread. */
 base_status_t coord_detokenize(const coord_tokenizer_t *tokenizer, const int32_t *ids, size_t n_ids,
                                bool special, char **text, size_t *bytes, base_err_t *err);
 

@@ -4,9 +4,9 @@
  *
  * A piece can end inside a character, and inside what may become a stop string. The stream keeps
  * back the shortest such tail (up to 3 bytes of a character; up to the longest stop string less one
- * byte) and lets go of it once it is decided. Bytes that cannot be UTF-8 come out as U+FFFD, one for
- * each maximal broken part (Unicode 15, 3.9), so what comes out is always valid UTF-8. Stop strings
- * are compared with what comes out.
+ * byte) and lets go of it once it is decided. Bytes that cannot be UTF-8 come out as U+FFFD, one
+ * for each maximal broken part (Unicode 15, 3.9), so what comes out is always valid UTF-8. Stop
+ * strings are compared with what comes out.
  * One thread per stream. Nothing is allocated after creation. */
 #ifndef TRIREME_COORDINATOR_UTF8_STREAM_H
 #define TRIREME_COORDINATOR_UTF8_STREAM_H

@@ -1,0 +1,299 @@
+/* coordinator/encode.c: text to ids. Special tokens are cut out first, the stretches between them
+ * go to spm.c or bpe.c; the merging loop is common to both. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "coordinator/tokenizer_internal.h"
+
+base_status_t coord_no_token(unsigned char byte, base_err_t *err)
+{
+    return base_fail(err, BASE_ERR_INPUT,
+                     "the vocabulary has no token for byte 0x%02X and no unknown token", byte);
+}
+
+/* Twice the room, at least `least` items; *items is replaced on success. */
+static base_status_t grow(void **items, size_t *room, size_t least, size_t item_bytes,
+                          const char *what, base_err_t *err)
+{
+    size_t n    = *room * 2 > least ? *room * 2 : least;
+    void  *more = NULL;
+
+    if (n < 64) n = 64;
+    more = realloc(*items, n * item_bytes); /* n is far below SIZE_MAX / 64: LIMIT_TEXT_BYTES */
+    if (more == NULL)
+        return base_fail(err, BASE_ERR_MEMORY, "%s: cannot allocate %zu x %zu bytes", what, n,
+                         item_bytes);
+    *items = more;
+    *room  = n;
+    return BASE_OK;
+}
+
+base_status_t coord_ids_push(coord_ids_t *ids, int32_t id, base_err_t *err)
+{
+    if (ids->n == ids->room) {
+        void         *items = ids->v;
+        base_status_t st    = grow(&items, &ids->room, ids->n + 1, sizeof *ids->v, "ids", err);
+
+        if (st != BASE_OK) return st;
+        ids->v = items;
+    }
+    ids->v[ids->n++] = id;
+    return BASE_OK;
+}
+
+/* ---- merging ------------------------------------------------------------------------------- */
+
+base_status_t coord_work_reserve(coord_work_t *w, size_t n, base_err_t *err)
+{
+    w->n_symbols = 0;
+    w->n_heap    = 0;
+    if (n >= COORD_NO_SYMBOL)
+        return base_fail(err, BASE_ERR_LIMIT, "text of %zu bytes to be merged as one word", n);
+    if (n > w->room) {
+        size_t symbols_room = w->room, heap_room = 2 * w->room;
+        void  *symbols = w->symbols, *heap = w->heap;
+
+        base_status_t st = grow(&symbols, &symbols_room, n, sizeof *w->symbols, "symbols", err);
+        w->symbols       = symbols;
+        if (st == BASE_OK) st = grow(&heap, &heap_room, 2 * n, sizeof *w->heap, "pairs", err);
+        w->heap = heap;
+        if (st != BASE_OK) return st;
+        w->room = symbols_room < heap_room / 2 ? symbols_room : heap_room / 2;
+    }
+    return BASE_OK;
+}
+
+void coord_work_add(coord_work_t *w, uint32_t at, uint32_t bytes, int32_t id)
+{
+    uint32_t i = (uint32_t)w->n_symbols++;
+
+    base_assert(w->n_symbols <= w->room);
+    w->symbols[i] = (coord_symbol_t){.at    = at,
+                                     .bytes = bytes,
+                                     .prev  = i > 0 ? i - 1 : COORD_NO_SYMBOL,
+                                     .next  = COORD_NO_SYMBOL,
+                                     .id    = id};
+    if (i > 0) w->symbols[i - 1].next = i;
+}
+
+static void heap_push(coord_work_t *w, coord_pair_t pair)
+{
+    size_t i = w->n_heap++;
+
+    /* n - 1 pairs at first; a merge takes one and adds at most two; there are n - 1 merges. */
+    base_assert(w->n_heap <= 2 * w->room);
+    while (i > 0 && pair.key < w->heap[(i - 1) / 2].key) {
+        w->heap[i] = w->heap[(i - 1) / 2];
+        i          = (i - 1) / 2;
+    }
+    w->heap[i] = pair;
+}
+
+static coord_pair_t heap_pop(coord_work_t *w)
+{
+    coord_pair_t top  = w->heap[0];
+    coord_pair_t last = w->heap[--w->n_heap];
+    size_t       i    = 0;
+
+    for (size_t child = 1; child < w->n_heap; child = 2 * i + 1) {
+        if (child + 1 < w->n_heap && w->heap[child + 1].key < w->heap[child].key) child++;
+        if (last.key <= w->heap[child].key) break;
+        w->heap[i] = w->heap[child];
+        i          = child;
+    }
+    if (w->n_heap > 0) w->heap[i] = last;
+    return top;
+}
+
+static void push_pair(coord_work_t *w, const char *text, uint32_t left, uint32_t right)
+{
+    const coord_symbol_t *l, *r;
+    uint32_t              order = 0;
+    int32_t               id    = -1;
+    bool                  found = false;
+
+    if (left == COORD_NO_SYMBOL || right == COORD_NO_SYMBOL) return;
+    l     = &w->symbols[left];
+    r     = &w->symbols[right];
+    found = w->t->vocab->kind == MODEL_VOCAB_SPM ? coord_spm_pair(w->t, text, l, r, &order, &id)
+                                                 : coord_bpe_pair(w->t, text, l, r, &order, &id);
+    if (found)
+        heap_push(w, (coord_pair_t){.key   = (uint64_t)order << 32 | left,
+                                    .right = right,
+                                    .bytes = l->bytes + r->bytes,
+                                    .id    = id});
+}
+
+void coord_work_merge(coord_work_t *w, const char *text)
+{
+    for (uint32_t i = 1; i < w->n_symbols; i++) push_pair(w, text, i - 1, i);
+    while (w->n_heap > 0) {
+        coord_pair_t    pair = heap_pop(w);
+        uint32_t        at   = (uint32_t)pair.key;
+        coord_symbol_t *l = &w->symbols[at], *r = &w->symbols[pair.right];
+
+        /* One of them was merged since: a pair of the same bytes is the same pair. */
+        if (l->bytes == 0 || r->bytes == 0 || l->bytes + r->bytes != pair.bytes) continue;
+        l->bytes += r->bytes;
+        l->id    = pair.id;
+        l->next  = r->next;
+        r->bytes = 0;
+        if (l->next != COORD_NO_SYMBOL) w->symbols[l->next].prev = at;
+        push_pair(w, text, l->prev, at);
+        push_pair(w, text, at, l->next);
+    }
+}
+
+/* ---- special tokens ------------------------------------------------------------------------ */
+
+typedef struct {
+    size_t   at;
+    uint32_t bytes;
+    int32_t  id;
+} match_t;
+
+typedef struct {
+    match_t *v;
+    size_t   n, room;
+} matches_t;
+
+static base_status_t find_special(const coord_tokenizer_t *t, unsigned parse, const char *text,
+                                  size_t bytes, matches_t *found, base_err_t *err)
+{
+    const uint32_t *longest = t->special_longest[parse];
+
+    for (size_t at = 0; at < bytes; at++) {
+        size_t   most = longest[(unsigned char)text[at]];
+        uint64_t hash = COORD_HASH_START;
+
+        if (most > bytes - at) most = bytes - at;
+        for (uint32_t n = 1; n <= most; n++) {
+            int32_t id;
+
+            hash = coord_hash_byte(hash, text[at + n - 1]);
+            id   = coord_str_map_find_hashed(&t->special[parse], hash, text + at, n);
+            if (id < 0) continue;
+            if (found->n == found->room) {
+                void         *items = found->v;
+                base_status_t st    = grow(&items, &found->room, found->n + 1, sizeof *found->v,
+                                           "special tokens", err);
+
+                if (st != BASE_OK) return st;
+                found->v = items;
+            }
+            found->v[found->n++] = (match_t){.at = at, .bytes = n, .id = id};
+        }
+    }
+    return BASE_OK;
+}
+
+static int by_length(const void *a, const void *b)
+{
+    const match_t *x = a, *y = b;
+
+    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    if (x->id != y->id) return x->id < y->id ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const match_t *x = a, *y = b;
+
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* The longest tokens take their places first, everywhere; of one token the leftmost. A match can
+ * only overlap longer or equal ones, so they cover its first or its last byte. */
+static base_status_t keep_longest(matches_t *found, size_t bytes, base_err_t *err)
+{
+    void          *room = NULL;
+    unsigned char *used = NULL;
+    size_t         kept = 0;
+    base_status_t  st   = base_alloc(&room, bytes, 1, "special tokens", err);
+
+    if (st != BASE_OK) return st;
+    used = room;
+    qsort(found->v, found->n, sizeof *found->v, by_length);
+    for (size_t i = 0; i < found->n; i++) {
+        match_t m = found->v[i];
+
+        if (used[m.at] || used[m.at + m.bytes - 1]) continue;
+        memset(used + m.at, 1, m.bytes);
+        found->v[kept++] = m;
+    }
+    found->n = kept;
+    qsort(found->v, kept, sizeof *found->v, by_place);
+    free(used);
+    return BASE_OK;
+}
+
+/* ---- the whole ----------------------------------------------------------------------------- */
+
+/* A stretch of text: the first, or after a special token, so SPM's space goes before it. */
+static base_status_t encode_text(coord_work_t *w, const char *text, size_t bytes, base_err_t *err)
+{
+    if (bytes == 0) return BASE_OK;
+    if (w->t->vocab->kind == MODEL_VOCAB_BPE) return coord_bpe_encode(w, text, bytes, err);
+    return coord_spm_encode(w, text, bytes, w->t->vocab->add_space_prefix, err);
+}
+
+static base_status_t encode_all(coord_work_t *w, const char *text, size_t bytes,
+                                const matches_t *found, base_err_t *err)
+{
+    base_status_t st = BASE_OK;
+    size_t        at = 0;
+
+    for (size_t i = 0; i < found->n && st == BASE_OK; i++) {
+        st = encode_text(w, text + at, found->v[i].at - at, err);
+        if (st == BASE_OK) st = coord_ids_push(w->out, found->v[i].id, err);
+        at = found->v[i].at + found->v[i].bytes;
+    }
+    return st == BASE_OK ? encode_text(w, text + at, bytes - at, err) : st;
+}
+
+static bool usable(const coord_tokenizer_t *t, bool wanted, int32_t id)
+{
+    return wanted && id >= 0 && (uint32_t)id < t->vocab->n_tokens;
+}
+
+base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *text, size_t bytes,
+                             unsigned flags, int32_t **ids, size_t *n_ids, base_err_t *err)
+{
+    const coord_tokenizer_t *t     = tokenizer;
+    coord_ids_t              out   = {0};
+    matches_t                found = {0};
+    coord_work_t             w     = {.t = t, .out = &out};
+    base_status_t            st    = BASE_OK;
+
+    base_assert(t != NULL && ids != NULL && n_ids != NULL && (text != NULL || bytes == 0));
+    if (bytes > LIMIT_TEXT_BYTES)
+        return base_fail(err, BASE_ERR_LIMIT, "text of %zu bytes, limit %d", bytes,
+                         LIMIT_TEXT_BYTES);
+    if ((flags & COORD_ADD_BOS) != 0 && usable(t, t->vocab->add_bos, t->vocab->bos))
+        st = coord_ids_push(&out, t->vocab->bos, err);
+    if (st == BASE_OK)
+        st = find_special(t, (flags & COORD_PARSE_SPECIAL) != 0, text, bytes, &found, err);
+    if (st == BASE_OK && found.n > 0) st = keep_longest(&found, bytes, err);
+    if (st == BASE_OK) st = encode_all(&w, text, bytes, &found, err);
+    if (st == BASE_OK && (flags & COORD_ADD_EOS) != 0 &&
+        usable(t, t->vocab->add_eos, t->vocab->eos))
+        st = coord_ids_push(&out, t->vocab->eos, err);
+    if (st == BASE_OK && out.v == NULL) { /* no ids, but never NULL */
+        void *room = NULL;
+
+        st    = base_alloc(&room, 1, sizeof *out.v, "ids", err);
+        out.v = room;
+    }
+    if (st == BASE_OK) {
+        *ids   = out.v;
+        *n_ids = out.n;
+        out.v  = NULL;
+    }
+    free(out.v);
+    free(found.v);
+    free(w.symbols);
+    free(w.heap);
+    return st;
+}

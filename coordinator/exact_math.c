@@ -1,0 +1,110 @@
+/* coordinator/exact_math.c */
+#include "coordinator/exact_math.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/status.h"
+
+/* ln 2 in two parts: the first has 32 trailing zero bits, so that its product with an exponent is
+ * exact. */
+static const double LN2_HIGH = 0x1.62e42feep-1;
+static const double LN2_LOW  = 0x1.a39ef35793c76p-33;
+
+static double power_of_2(int k) /* -1022 .. 1023 */
+{
+    uint64_t bits = (uint64_t)(k + 1023) << 52;
+    double   d    = 0;
+
+    memcpy(&d, &bits, sizeof d);
+    return d;
+}
+
+/* x = k ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 (1/2 + r/6 + ...), the series cut where its
+ * rest is below 2^-57. */
+double coord_exp(double x)
+{
+    double shifted, r, p;
+    int    k;
+
+    if (x != x) return x;
+    if (x > 709.8) return (double)INFINITY;
+    if (x < -745.2) return 0;
+    shifted = x * 0x1.71547652b82fep+0; /* 1 / ln 2 */
+    k       = (int)(shifted < 0 ? shifted - 0.5 : shifted + 0.5);
+    r       = (x - k * LN2_HIGH) - k * LN2_LOW;
+    p       = 1.0 / 87178291200.0; /* 1 / 14! */
+    p       = p * r + 1.0 / 6227020800.0;
+    p       = p * r + 1.0 / 479001600.0;
+    p       = p * r + 1.0 / 39916800.0;
+    p       = p * r + 1.0 / 3628800.0;
+    p       = p * r + 1.0 / 362880.0;
+    p       = p * r + 1.0 / 40320.0;
+    p       = p * r + 1.0 / 5040.0;
+    p       = p * r + 1.0 / 720.0;
+    p       = p * r + 1.0 / 120.0;
+    p       = p * r + 1.0 / 24.0;
+    p       = p * r + 1.0 / 6.0;
+    p       = p * r + 0.5;
+    p       = 1.0 + (r + r * r * p);
+    if (k > 1023) return p * 2.0 * power_of_2(k - 1);
+    if (k < -1022) return p * power_of_2(k + 54) * 0x1p-54; /* one rounding: the first is exact */
+    return p * power_of_2(k);
+}
+
+/* x = 2^k (1 + f), 1 + f in [sqrt 1/2, sqrt 2); with s = f / (2 + f), log(1 + f) = 2 atanh s,
+ * written as f - (f^2/2 - s (f^2/2 + R)), R = z (2/3 + z (2/5 + ...)), z = s^2: so f, the large part, is
+ * exact. */
+double coord_log(double x)
+{
+    uint64_t bits = 0;
+    double   f, s, z, r, half;
+    int      k = 0;
+
+    if (x != x || x < 0) return (double)NAN;
+    if (x == 0) return -(double)INFINITY;
+    if (x > 0x1.fffffffffffffp+1023) return x;
+    if (x < 0x1p-1022) {
+        x *= 0x1p54;
+        k = -54;
+    }
+    memcpy(&bits, &x, sizeof bits);
+    k += (int)(bits >> 52) - 1023;
+    bits = (bits & 0xFFFFFFFFFFFFFULL) | 0x3FF0000000000000ULL;
+    memcpy(&x, &bits, sizeof x); /* [1, 2) */
+    if (x > 0x1.6a09e667f3bcdp+0) {
+        x *= 0.5;
+        k++;
+    }
+    f = x - 1.0;
+    s = f / (2.0 + f);
+    z = s * s;
+    r = 2.0 / 25.0;
+    for (int n = 23; n >= 3; n -= 2) r = r * z + 2.0 / n;
+    r    = r * z;
+    half = 0.5 * f * f;
+    return k * LN2_HIGH - ((half - (s * (half + r) + k * LN2_LOW)) - f);
+}
+
+uint32_t coord_not_finite(const float *logits, uint32_t n_vocab)
+{
+    uint32_t i = 0;
+
+    while (i < n_vocab && isfinite(logits[i])) i++;
+    return i;
+}
+
+bool coord_nll(const float *logits, uint32_t n_vocab, int32_t id, double *nll)
+{
+    float  top = 0;
+    double sum = 0;
+
+    base_assert(id >= 0 && (uint32_t)id < n_vocab);
+    if (coord_not_finite(logits, n_vocab) < n_vocab) return false;
+    top = logits[0];
+    for (uint32_t i = 1; i < n_vocab; i++)
+        if (logits[i] > top) top = logits[i];
+    for (uint32_t i = 0; i < n_vocab; i++) sum += coord_exp((double)logits[i] - (double)top);
+    *nll = coord_log(sum) - ((double)logits[id] - (double)top);
+    return true;
+}

@@ -1,0 +1,279 @@
+/* coordinator/perplexity.c */
+#include "coordinator/perplexity.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+static const double LN_2 = 0x1.62e42fefa39efp-1;
+
+typedef struct {
+    const coord_score_params_t *p;
+    int32_t                    *window; /* n_ctx ids */
+    coord_score_result_t        r;
+    double                      nll_squares;
+} score_t;
+
+static base_status_t interrupted(const coord_score_params_t *p, base_err_t *err)
+{
+    return p->interrupt != NULL && *p->interrupt != 0
+               ? base_fail(err, BASE_ERR_INTERRUPTED, "scoring was interrupted")
+               : BASE_OK;
+}
+
+static base_status_t add_row(score_t *s, const float *logits, int32_t id, uint32_t pos,
+                             base_err_t *err)
+{
+    double nll = 0;
+
+    if (!coord_nll(logits, s->p->n_vocab, id, &nll)) {
+        uint32_t bad = coord_not_finite(logits, s->p->n_vocab);
+
+        return base_fail(err, BASE_ERR_INPUT,
+                         "position %u: the logit of token %u is %g: the model is damaged or its "
+                         "activations overflow",
+                         pos, bad, (double)logits[bad]);
+    }
+    s->r.nll_sum += nll;
+    s->nll_squares += nll * nll;
+    s->r.n_scored++;
+    return BASE_OK;
+}
+
+/* Run ids 0 .. n - 2 of the window from an empty context; positions first .. n - 2 each predict the
+ * next id. The last id predicts nothing, so it is not run. */
+static base_status_t score_window(score_t *s, uint32_t n, uint32_t first, base_err_t *err)
+{
+    const coord_score_params_t *p   = s->p;
+    base_status_t               st  = BASE_OK;
+    uint32_t                    pos = 0;
+
+    while (pos + 1 < n && st == BASE_OK) {
+        uint32_t     unscored = pos < first ? first - pos : 0;
+        uint32_t     count    = n - 1 - pos;
+        uint32_t     n_out    = 0;
+        const float *logits   = NULL;
+
+        if (count > p->n_batch) count = p->n_batch;
+        if (count > unscored && count - unscored > p->n_out_max) count = unscored + p->n_out_max;
+        n_out = count > unscored ? count - unscored : 0;
+        st    = interrupted(p, err);
+        if (st == BASE_OK)
+            st = p->step(p->step_ctx, s->window + pos, count, pos, n_out, &logits, err);
+        for (uint32_t i = 0; i < n_out && st == BASE_OK; i++) {
+            uint32_t at = pos + count - n_out + i;
+
+            st = add_row(s, logits + (size_t)i * p->n_vocab, s->window[at + 1], at, err);
+        }
+        pos += count;
+    }
+    return st;
+}
+
+static base_status_t progress(score_t *s, uint64_t total, base_err_t *err)
+{
+    double n = (double)s->r.n_scored;
+
+    s->r.n_chunks++;
+    if (s->p->on_progress == NULL ||
+        s->p->on_progress(s->p->callback_ctx, s->r.n_chunks, total,
+                          n > 0 ? coord_exp(s->r.nll_sum / n) : (double)NAN))
+        return BASE_OK;
+    return base_fail(err, BASE_ERR_INTERRUPTED, "scoring was interrupted");
+}
+
+static bool in_vocab(const score_t *s, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < s->p->n_vocab;
+}
+
+/* Every id must have a logit: a vocabulary may be longer than the model. */
+static base_status_t check_ids(const score_t *s, const int32_t *ids, size_t n, base_err_t *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!in_vocab(s, ids[i]))
+            return base_fail(err, BASE_ERR_INPUT,
+                             "the text has token %d, the model has logits for %u", ids[i],
+                             s->p->n_vocab);
+    return BASE_OK;
+}
+
+static base_status_t score_chunks(score_t *s, const char *text, size_t bytes, base_err_t *err)
+{
+    const coord_score_params_t *p       = s->p;
+    const model_vocab_t        *v       = coord_tokenizer_vocab(p->tokenizer);
+    int32_t                    *ids     = NULL;
+    size_t                      n       = 0;
+    uint64_t                    n_chunk = 0;
+    base_status_t               st;
+
+    st = coord_tokenize(p->tokenizer, text, bytes, COORD_ADD_BOS, &ids, &n, err);
+    if (st == BASE_OK) st = check_ids(s, ids, n, err);
+    if (st == BASE_OK && n < 2 * (size_t)p->n_ctx)
+        st = base_fail(
+            err, BASE_ERR_INPUT,
+            "the text has %zu tokens; perplexity with a context of %u needs %zu: a longer "
+            "text or a smaller -c",
+            n, p->n_ctx, 2 * (size_t)p->n_ctx);
+    s->r.n_tokens = n;
+    n_chunk       = n / p->n_ctx;
+    if (p->n_chunks > 0 && p->n_chunks < n_chunk) n_chunk = p->n_chunks;
+    for (uint64_t i = 0; i < n_chunk && st == BASE_OK; i++) {
+        memcpy(s->window, ids + i * p->n_ctx, p->n_ctx * sizeof *ids);
+        if (v->add_bos && in_vocab(s, v->bos)) s->window[0] = v->bos;
+        st = score_window(s, p->n_ctx, p->n_ctx / 2, err);
+        if (st == BASE_OK) st = progress(s, n_chunk, err);
+    }
+    free(ids);
+    return st;
+}
+
+static int32_t start_token(const score_t *s)
+{
+    const model_vocab_t *v = coord_tokenizer_vocab(s->p->tokenizer);
+
+    return in_vocab(s, v->bos) ? v->bos : v->eos;
+}
+
+/* Windows of the start token and up to n_ctx - 1 of the ids, every one of which is scored.
+ * n_windows 0: all of them. `report`: each is progress. */
+static base_status_t score_ids(score_t *s, const int32_t *ids, size_t n, uint64_t n_windows,
+                               bool report, base_err_t *err)
+{
+    size_t        most = s->p->n_ctx - 1, at = 0;
+    uint64_t      total = (n + most - 1) / most;
+    base_status_t st    = check_ids(s, ids, n, err);
+
+    if (n_windows > 0 && n_windows < total) total = n_windows;
+    for (uint64_t i = 0; i < total && st == BASE_OK; i++) {
+        size_t count = n - at < most ? n - at : most;
+
+        s->window[0] = start_token(s);
+        memcpy(s->window + 1, ids + at, count * sizeof *ids);
+        st = score_window(s, (uint32_t)count + 1, 0, err);
+        if (st == BASE_OK && report) st = progress(s, total, err);
+        at += count;
+    }
+    return st;
+}
+
+static base_status_t score_stream(score_t *s, const char *text, size_t bytes, base_err_t *err)
+{
+    const coord_tokenizer_t *t   = s->p->tokenizer;
+    int32_t                 *ids = NULL;
+    size_t                   n   = 0;
+    base_status_t            st  = coord_tokenize(t, text, bytes, 0, &ids, &n, err);
+
+    if (st == BASE_OK && n == 0) st = base_fail(err, BASE_ERR_INPUT, "the text is empty");
+    if (st == BASE_OK) st = score_ids(s, ids, n, s->p->n_chunks, true, err);
+    s->r.n_tokens = n;
+    s->r.bytes    = bytes;
+    if (st == BASE_OK && s->r.n_scored < n) { /* only a part: the bytes of its tokens */
+        s->r.bytes = 0;
+        for (uint64_t i = 0; i < s->r.n_scored; i++)
+            s->r.bytes += coord_token_piece(t, ids[i], true, NULL, 0);
+        if (coord_tokenizer_space_first(t) && s->r.bytes > 0) s->r.bytes--; /* not of the text */
+    }
+    free(ids);
+    return st;
+}
+
+/* Bytes up to the newline that ends the document: no newline before it or after it. */
+static size_t document_length(const char *text, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (text[i] == '\n' && !(i > 0 && text[i - 1] == '\n') &&
+            !(i + 1 < bytes && text[i + 1] == '\n'))
+            return i;
+    return bytes;
+}
+
+static base_status_t score_document(score_t *s, const char *text, size_t bytes, base_err_t *err)
+{
+    int32_t      *ids = NULL;
+    size_t        n   = 0;
+    base_status_t st  = coord_tokenize(s->p->tokenizer, text, bytes, 0, &ids, &n, err);
+
+    if (st == BASE_OK) st = score_ids(s, ids, n, 0, false, err);
+    s->r.n_tokens += n;
+    s->r.bytes += bytes;
+    free(ids);
+    return st;
+}
+
+static base_status_t score_stories(score_t *s, const char *text, size_t bytes, base_err_t *err)
+{
+    uint64_t      total = 0;
+    base_status_t st    = BASE_OK;
+
+    for (size_t at = 0; at < bytes;) {
+        size_t n = document_length(text + at, bytes - at);
+
+        total += n > 0 ? 1 : 0;
+        at += n + 1;
+    }
+    if (total == 0) return base_fail(err, BASE_ERR_INPUT, "the text is empty");
+    if (s->p->n_chunks > 0 && s->p->n_chunks < total) total = s->p->n_chunks;
+    for (size_t at = 0; at < bytes && s->r.n_chunks < total && st == BASE_OK;) {
+        size_t n = document_length(text + at, bytes - at);
+
+        if (n > 0) {
+            st = score_document(s, text + at, n, err);
+            if (st == BASE_OK) st = progress(s, total, err);
+        }
+        at += n + 1;
+    }
+    return st;
+}
+
+static base_status_t check_params(const score_t *s, base_err_t *err)
+{
+    const coord_score_params_t *p     = s->p;
+    uint32_t                    least = p->mode == COORD_SCORE_CHUNKS ? 4 : 2;
+
+    base_assert(p->step != NULL && p->tokenizer != NULL);
+    base_assert(p->n_vocab > 0 && p->n_batch > 0 && p->n_out_max > 0);
+    if (p->n_ctx < least || p->n_ctx > LIMIT_CONTEXT)
+        return base_fail(err, BASE_ERR_USAGE, "scoring with a context of %u, must be from %u to %d",
+                         p->n_ctx, least, LIMIT_CONTEXT);
+    if (p->mode != COORD_SCORE_CHUNKS && !in_vocab(s, start_token(s)))
+        return base_fail(err, BASE_ERR_UNSUPPORTED,
+                         "the vocabulary has neither BOS nor EOS to start a window with");
+    return BASE_OK;
+}
+
+static double standard_error(const score_t *s)
+{
+    double n        = (double)s->r.n_scored;
+    double variance = s->nll_squares / n - s->r.nll * s->r.nll;
+
+    return n > 1 && variance > 0 ? sqrt(variance / (n - 1)) * s->r.ppl : 0;
+}
+
+base_status_t coord_score(const coord_score_params_t *params, const char *text, size_t bytes,
+                          coord_score_result_t *result, base_err_t *err)
+{
+    score_t       s    = {.p = params};
+    void         *room = NULL;
+    base_status_t st   = check_params(&s, err);
+
+    base_assert(result != NULL && (text != NULL || bytes == 0));
+    if (st == BASE_OK) st = base_alloc(&room, params->n_ctx, sizeof *s.window, "window", err);
+    if (st != BASE_OK) return st;
+    s.window = room;
+    switch (params->mode) {
+    case COORD_SCORE_CHUNKS: st = score_chunks(&s, text, bytes, err); break;
+    case COORD_SCORE_STREAM: st = score_stream(&s, text, bytes, err); break;
+    case COORD_SCORE_STORIES: st = score_stories(&s, text, bytes, err); break;
+    }
+    free(s.window);
+    if (st != BASE_OK) return st;
+    s.r.nll           = s.r.n_scored > 0 ? s.r.nll_sum / (double)s.r.n_scored : 0;
+    s.r.ppl           = coord_exp(s.r.nll);
+    s.r.ppl_error     = standard_error(&s);
+    s.r.bits_per_byte = s.r.bytes > 0 ? s.r.nll_sum / LN_2 / (double)s.r.bytes : (double)NAN;
+    *result           = s.r;
+    return BASE_OK;
+}
