@@ -33,19 +33,18 @@ static uint64_t layer_bytes(const model_layer_t *layer)
     return bytes;
 }
 
-/* Boundaries of the stages: bytes held, the embedding with the first stage, the head with the last
- * (once when one stage holds both and they are the same). */
+/* Boundaries of the stages: bytes held and read per token, the head with the last stage. The
+ * embedding weighs nothing: its rows are read from the mapped file. */
 static base_status_t plan_stages(const model_desc_t *desc, const uint32_t *weights,
                                  part_plan_t *plan, base_err_t *err)
 {
     uint64_t     *cost = NULL;
-    uint64_t      head = desc->tied && plan->stages == 1 ? 0 : desc->head.bytes;
     base_status_t st   = BASE_OK;
 
     st = base_alloc((void **)&cost, desc->n_layers, sizeof(*cost), "plan", err);
     if (st != BASE_OK) goto out;
     for (uint32_t i = 0; i < desc->n_layers; i++) cost[i] = layer_bytes(&desc->layers[i]);
-    st = part_stages_balance(cost, desc->n_layers, desc->embed.bytes, head + desc->out_norm.bytes,
+    st = part_stages_balance(cost, desc->n_layers, 0, desc->head.bytes + desc->out_norm.bytes,
                              weights, plan->stages, plan->stage_layer, err);
 out:
     free(cost);

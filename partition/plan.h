@@ -60,8 +60,8 @@ typedef struct {
 
 /* Make the plan. Without a layout: one host takes 1xN; several take one stage each if the ranks and
  * the layers allow it, else Nx1 while there are layers enough, else 1xN. The layers are laid over
- * the stages so that the fullest holds as few bytes as can be (the embedding counts with the first
- * stage, the head with the last).
+ * the stages so that the fullest holds as few bytes as can be, the head counting with the last (not
+ * the embedding: its rows are read from the mapped file).
  * Status: OK | USAGE (text says which wish does not fit and names the layouts that do) | INPUT (a
  * shape that cannot be cut) | MEMORY. part_plan_free accepts zeroed plans. */
 base_status_t part_plan_make(const part_wish_t *wish, const model_desc_t *desc, part_plan_t *plan,
@@ -75,9 +75,9 @@ const char *part_layout_name(const part_plan_t *plan, char *buf, size_t buf_byte
  * The layers of the rank's own stage must be there, others may be empty. */
 typedef struct {
     uint64_t ternary;     /* packed ternary weights, with tile padding */
-    uint64_t dense;       /* embedding, head and norms of this rank */
+    uint64_t dense;       /* head and norms of this rank (the embedding stays in the file) */
     uint64_t kv;          /* pages of the KV cache */
-    uint64_t activations; /* step arena */
+    uint64_t activations; /* step arena, without the buffers of each thread */
     uint64_t total;
 } part_memory_t;
 
