@@ -1,0 +1,33 @@
+# Logits of tiny checkpoints against those of transformers (made by make_transformers.py).
+# timeout: 120
+"""The difference's root mean square stays below 1 % of the logits' standard deviation, and the
+largest logit is the same wherever the first two differ by more than that."""
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+import trireme
+
+for golden in sorted((trireme.GOLDEN / "transformers").glob("*.npy")):
+    rows, columns, body = trireme.read_npy(golden)
+    want = trireme.floats(body)
+    ids = golden.with_suffix(".ids").read_text().strip()
+    with tempfile.TemporaryDirectory() as tmp:
+        got_rows, got_columns, got = trireme.logits(
+            golden.with_suffix(".gguf"), ids, f"{tmp}/out.npy", 1, "-t", "1")
+    assert (got_rows, got_columns) == (rows, columns), (golden.name, got_rows, got_columns)
+    got = trireme.floats(got)
+    n = rows * columns
+    mean = sum(want) / n
+    std = (sum((v - mean) ** 2 for v in want) / n) ** 0.5
+    rms = (sum((a - b) ** 2 for a, b in zip(want, got)) / n) ** 0.5
+    print(f"{golden.stem}: rms difference {rms / std:.2e} of the standard deviation")
+    assert rms < 0.01 * std, golden.stem
+    for r in range(rows):
+        row = want[r * columns:(r + 1) * columns]
+        top, second = sorted(row, reverse=True)[:2]
+        mine = got[r * columns:(r + 1) * columns]
+        if top - second > 0.01 * std:
+            assert max(range(columns), key=row.__getitem__) == max(range(columns), key=mine.__getitem__), \
+                f"{golden.stem}: row {r}"

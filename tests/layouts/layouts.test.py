@@ -1,0 +1,48 @@
+# The exactness contract: any layout, thread count, chunking, packing and CPU variant, the same bytes.
+# timeout: 600
+# labels: mpi
+"""Logits of one text are computed once, plainly (1 rank, 1 thread, ref kernels, one token a step), and
+then in every other way; each must give the same bytes."""
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+import trireme
+
+QUICK = trireme.PRESET != "release"  # sanitizers: a part of the list
+GQA5 = trireme.GOLDEN / "transformers/relu2-gqa5-tq1.gguf"
+
+
+def compare(model, ids, cases):
+    with tempfile.TemporaryDirectory() as tmp:
+        _, _, want = trireme.logits(model, ids, f"{tmp}/ref.npy", 1, "-t", "1", "-b", "1", "--cpu", "ref")
+        for ranks, options in cases:
+            _, _, got = trireme.logits(model, ids, f"{tmp}/out.npy", ranks, *options)
+            same = got == want
+            print(f"{model.name} {ranks} ranks {' '.join(options)}: {'same' if same else 'DIFFERENT'}")
+            assert same
+
+
+def layout(stages, shards, *options):
+    return stages * shards, ("--layout", f"{stages}x{shards}", "-t", "1", *options)
+
+
+def main():
+    stages, shards = (1, 2, 3), (1, 2, 3, 4, 5, 8)
+    if QUICK:
+        stages, shards = (1, 2), (1, 3, 8)
+    local = [(1, ("-t", t, "-b", b, "--cpu", cpu, "--pack", pack))
+             for t in ("1", "2", "3") for b in ("1", "7", "64", "256")
+             for cpu, pack in (("ref", "t2"), ("avx2", "t3"), ("avx512vnni", "t2"), ("avx512vnni", "t3"))
+             if not QUICK or (t == "3" and b in ("1", "7"))]
+    ids = ",".join(str(i * 37 % 251 + 4) for i in range(100))
+    compare(trireme.DEFAULT_MODEL, ids, [layout(s, t) for s in stages for t in shards] + local)
+    uneven = [layout(1, 3, "--split", "3,1,1"), layout(3, 1, "--split", "1,3,1"),
+              layout(1, 2, "-b", "7", "--split", "1,9"), (4, ("--layout", "2x2", "-t", "2", "-b", "7"))]
+    compare(trireme.DEFAULT_MODEL, ids, uneven)
+    ids = (trireme.GOLDEN / "transformers/relu2-gqa5-tq1.ids").read_text().strip()
+    compare(GQA5, ids, [layout(1, t) for t in (2, 3, 4, 7, 8)] + [layout(2, 5), layout(1, 16)])
+
+
+main()

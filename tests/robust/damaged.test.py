@@ -1,0 +1,73 @@
+# Damaged model files: exit status 3 within a second, a message that names file and field.
+# timeout: 900
+# labels: mpi
+"""200 variants of a sound file: cut at every 1/64, bytes of the header set to other values, counts at
+their maxima. A variant may still be a sound file (a changed weight or name); then it must load. On 3 ranks
+every rank must end, with the same status and one message."""
+import os
+import pathlib
+import random
+import struct
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+import trireme
+
+MODEL = trireme.GOLDEN / "transformers/silu-tq2.gguf"
+FULL = trireme.PRESET == "release"
+
+
+def variants(data):
+    """(name, bytes, must it be refused?)"""
+    for i in range(64):
+        yield f"cut at {i}/64", data[:len(data) * i // 64], True
+    header = data.index(b"token_embd.weight") + 2000
+    counts = [8, 16]  # tensors, keys: u64 at these offsets
+    for at in counts:
+        for value in (2**64 - 1, 2**63 - 1, 2**63, 2**32, 2**31 - 1, 2**20):
+            yield f"count at {at} = {value}", data[:at] + struct.pack("<Q", value) + data[at + 8:], True
+    for at in range(8):
+        yield f"magic or version byte {at} flipped", data[:at] + bytes([data[at] ^ 0x5A]) + data[at + 1:], True
+    rng = random.Random(20261122)
+    for i in range(116):
+        at = rng.randrange(8, header)
+        value = rng.choice((0xFF, data[at] ^ 0x80, data[at] ^ 1, 0))
+        yield f"byte {at} = {value}", data[:at] + bytes([value]) + data[at + 1:], None
+
+
+def check(path, name, must_fail, ranks):
+    start = time.monotonic()
+    done = trireme.run(["eval", "-m", path, "--ids", "1,2,3", "--logits", path + ".npy",
+                        "-t", "1", "-q"], ranks, check=False, timeout=60)
+    seconds = time.monotonic() - start
+    text = done.stderr.decode(errors="replace")
+    if done.returncode == 0 and must_fail is None:
+        return False
+    assert done.returncode == 3, f"{name} on {ranks} ranks: exit status {done.returncode}\n{text}"
+    ours = [line for line in text.splitlines() if "error:" in line]
+    assert len(ours) == 1, f"{name} on {ranks} ranks: {len(ours)} messages\n{text}"
+    assert os.path.basename(path) in ours[0], f"{name}: the message does not name the file: {ours[0]}"
+    limit = 1.0 if ranks == 1 else 2.0  # mpirun itself takes half a second
+    assert seconds < (limit if FULL else 20), f"{name} on {ranks} ranks: {seconds:.1f} s"
+    return True
+
+
+def main():
+    data = MODEL.read_bytes()
+    every = list(variants(data))
+    assert len(every) == 200, len(every)
+    refused = 0
+    with tempfile.TemporaryDirectory() as tmp:
+        path = os.path.join(tmp, "damaged.gguf")
+        for i, (name, body, must_fail) in enumerate(every):
+            pathlib.Path(path).write_bytes(body)
+            for ranks in (1, 3):
+                if ranks == 3 and not FULL and i % 20:
+                    continue
+                refused += check(path, name, must_fail, ranks)
+    print(f"{len(every)} variants, {refused} refusals")
+
+
+main()
