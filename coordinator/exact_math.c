@@ -53,8 +53,8 @@ double coord_exp(double x)
 }
 
 /* x = 2^k (1 + f), 1 + f in [sqrt 1/2, sqrt 2); with s = f / (2 + f), log(1 + f) = 2 atanh s,
- * written as f - (f^2/2 - s (f^2/2 + R)), R = z (2/3 + z (2/5 + ...)), z = s^2: so f, the large part, is
- * exact. */
+ * written as f - (f^2/2 - s (f^2/2 + R)), R = z (2/3 + z (2/5 + ...)), z = s^2:
+ * so f, the large part, is exact. */
 double coord_log(double x)
 {
     uint64_t bits = 0;

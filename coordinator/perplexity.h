@@ -3,10 +3,10 @@
  *
  *   CHUNKS   perplexity as llama.cpp's llama-perplexity counts it. The whole text is tokenised,
  *            with BOS if the vocabulary adds it, special tokens not parsed; cut into
- *            floor(n / n_ctx) chunks of n_ctx tokens; each chunk is run alone, its first token replaced by BOS (if
- *            the vocabulary adds it); only the second half is scored: positions n_ctx / 2 ..
- *            n_ctx - 2 each predict the next token, n_ctx - 1 - n_ctx / 2 scores a chunk. Needs
- *            2 * n_ctx tokens. n_batch does not change what is counted.
+ *            floor(n / n_ctx) chunks of n_ctx tokens; each chunk is run alone, its first token
+ *            replaced by BOS (if the vocabulary adds it); only the second half is scored:
+ *            positions n_ctx / 2 .. n_ctx - 2 each predict the next token, n_ctx - 1 - n_ctx / 2
+ *            scores a chunk. Needs 2 * n_ctx tokens. n_batch does not change what is counted.
  *   STREAM   the whole text without BOS; windows of BOS and n_ctx - 1 text tokens (the last one
  *            shorter); every text token is scored. Bits per byte over all bytes of the text.
  *   STORIES  the text is cut into documents at each '\n' that is neither preceded nor followed by

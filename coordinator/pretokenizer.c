@@ -1,8 +1,8 @@
 /* coordinator/pretokenizer.c
  * One row per name, one array per set of expressions. Expressions are the published ones, but for
  * white space: \s in PCRE2 with UCP includes U+180E, which is no white space in Unicode, so the
- * class is written out. Several expressions are applied one after the other, each to the pieces that the
- * one before it left (matches and what lies between them alike). */
+ * class is written out. Several expressions are applied one after the other, each to the pieces
+ * that the one before it left (matches and what lies between them alike). */
 #include "coordinator/pretokenizer.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8

@@ -8,7 +8,8 @@
  *
  * Ids are those of llama.cpp for the same tables, with one exception: text never becomes a control,
  * unknown or byte token by merging (as in sentencepiece), only by COORD_PARSE_SPECIAL or as a byte.
- * Text is any bytes, NUL and invalid UTF-8 included; a byte that is not part of a valid character is a unit of its own.
+ * Text is any bytes, NUL and invalid UTF-8 included; a byte that is not part of a valid character
+ * is a unit of its own.
  * A tokenizer is read-only after creation: any number of threads may use one at once. */
 #ifndef TRIREME_COORDINATOR_TOKENIZER_H
 #define TRIREME_COORDINATOR_TOKENIZER_H
