@@ -114,7 +114,8 @@ static base_status_t read_str(cursor_t *c, const char *what, uint64_t limit, mod
     return BASE_OK;
 }
 
-/* A key or a tensor's name: not empty, and without NUL bytes, which could make two names look like one. */
+/* A key or a tensor's name: not empty, and without NUL bytes, which could make two names look
+ * like one. */
 static base_status_t read_name(cursor_t *c, const char *what, uint64_t limit, model_str_t *out)
 {
     uint64_t      start = c->at;
@@ -132,7 +133,8 @@ static base_status_t read_name(cursor_t *c, const char *what, uint64_t limit, mo
     return BASE_OK;
 }
 
-/* ---- header -------------------------------------------------------------------------------------- */
+/* ---- header
+ * -------------------------------------------------------------------------------------- */
 
 static base_status_t fail_magic(cursor_t *c, uint32_t magic)
 {
@@ -197,7 +199,8 @@ static base_status_t read_header(cursor_t *c, model_gguf_t *g)
     return read_count(c, "the number of keys", LIMIT_KV_PAIRS, MIN_KEY_BYTES, &g->n_keys);
 }
 
-/* ---- keys ---------------------------------------------------------------------------------------- */
+/* ---- keys
+ * ---------------------------------------------------------------------------------------- */
 
 static base_status_t read_type(cursor_t *c, model_str_t key, model_gguf_value_t *out)
 {
@@ -270,7 +273,8 @@ static base_status_t read_key(cursor_t *c, model_gguf_key_t *k)
     return skip_values(c, k);
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * ------------------------------------------------------------------------------------- */
 
 static base_status_t fail_tensor_type(cursor_t *c, model_str_t name, uint32_t type)
 {
@@ -358,7 +362,8 @@ static int compare_offsets(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Offsets from the file's start; inside the file, aligned, apart from each other. Sorts by offset. */
+/* Offsets from the file's start; inside the file, aligned, apart from each other. Sorts by
+ * offset. */
 static base_status_t place_tensors(cursor_t *c, model_gguf_t *g)
 {
     if (g->n_tensors == 0) return BASE_OK;
@@ -395,7 +400,8 @@ static base_status_t place_tensors(cursor_t *c, model_gguf_t *g)
     return BASE_OK;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------- */
+/* ---- the whole
+ * ----------------------------------------------------------------------------------- */
 
 static base_status_t read_keys(cursor_t *c, model_gguf_t *g)
 {

@@ -5,7 +5,8 @@
  * the tensors (string, u32 dims, u64 each, u32 type, u64 offset); padding to the alignment; data.
  * A string is u64 bytes and that many bytes. All little-endian, nothing aligned before the data.
  *
- * Everything is hostile: no count, length or offset is used before it has been compared with the bytes
+ * Everything is hostile: no count, length or offset is used before it has been compared with the
+ * bytes
  * that are left and with base/limits.h. Nothing is copied: keys, names and values point into the
  * file. */
 #ifndef TRIREME_MODEL_GGUF_H
@@ -71,7 +72,8 @@ void          model_gguf_free(model_gguf_t *gguf); /* accepts zeroed */
 const model_gguf_key_t *model_gguf_key(const model_gguf_t *gguf, const char *key);
 model_gguf_tensor_t    *model_gguf_tensor(const model_gguf_t *gguf, const char *name);
 
-/* Typed values. Absent keys leave *out alone (the default) unless `required`; any integer type serves as an
+/* Typed values. Absent keys leave *out alone (the default) unless `required`; any integer type
+ * serves as an
  * integer, F32 and F64 (and integers) as a float.
  * Status: OK | INPUT (absent, wrong type, below min, no number) | LIMIT (above max). */
 base_status_t model_gguf_u32(const model_gguf_t *gguf, const char *key, bool required, uint32_t min,
@@ -88,7 +90,8 @@ base_status_t model_gguf_u32_each(const model_gguf_t *gguf, const char *key, boo
                                   uint32_t min, uint32_t max, uint32_t n, uint32_t *out,
                                   base_err_t *err);
 
-/* Integer element i of a key (i < n), widened; false if the type is no integer or the value does not fit. */
+/* Integer element i of a key (i < n), widened; false if the type is no integer or the value does
+ * not fit. */
 bool model_gguf_int_at(const model_gguf_key_t *key, uint64_t i, int64_t *out);
 
 /* Take the string at *at (checked by the parser) and move behind it. */

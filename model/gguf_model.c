@@ -12,7 +12,8 @@
 
 enum { NAME_BYTES = 128 };
 
-/* No key says which activation a model wants: the architecture's name decides. "bitnet" is llama.cpp's;
+/* No key says which activation a model wants: the architecture's name decides. "bitnet" is
+ * llama.cpp's;
  * the others are Microsoft's, for models with squared ReLU (2B-4T). All rotate halves. */
 static const struct {
     const char  *name;
@@ -40,7 +41,8 @@ static const char *arch_key(reader_t *r, const char *suffix)
     return r->key;
 }
 
-/* ---- names --------------------------------------------------------------------------------------- */
+/* ---- names
+ * --------------------------------------------------------------------------------------- */
 
 /* Copy for display: cut at a whole UTF-8 character, control characters become '?'. */
 static void copy_name(char *out, size_t out_bytes, const char *text, size_t bytes)
@@ -85,7 +87,8 @@ static base_status_t read_names(reader_t *r, bool any_arch)
                      r->gguf->path, d->arch, architecture_list);
 }
 
-/* ---- keys ---------------------------------------------------------------------------------------- */
+/* ---- keys
+ * ---------------------------------------------------------------------------------------- */
 
 static base_status_t read_rope(reader_t *r)
 {
@@ -119,7 +122,8 @@ static base_status_t read_rope(reader_t *r)
     return BASE_OK;
 }
 
-/* Heads, KV heads and feed-forward widths of all layers; each key is one number or one per layer. */
+/* Heads, KV heads and feed-forward widths of all layers; each key is one number or one per layer.
+ * */
 static base_status_t read_layers(reader_t *r, uint32_t *each)
 {
     model_desc_t  *d  = r->desc;
@@ -204,7 +208,8 @@ out:
     return st;
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * ------------------------------------------------------------------------------------- */
 
 /* Bind "<name>.weight"; absent: *out is left zero (MODEL_NONE). */
 static base_status_t bind(reader_t *r, const char *name, model_tensor_t *out)
@@ -311,7 +316,8 @@ static base_status_t check_unused(reader_t *r)
     return BASE_OK;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------- */
+/* ---- the whole
+ * ----------------------------------------------------------------------------------- */
 
 /* What the keys of any architecture say, as far as they say it. */
 static base_status_t read_keys_loosely(reader_t *r)

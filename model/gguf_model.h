@@ -5,7 +5,8 @@
 
 #include "model/gguf.h"
 
-/* Fill a zeroed desc from the keys and tensors. With vocab_only the architecture does not matter, no
+/* Fill a zeroed desc from the keys and tensors. With vocab_only the architecture does not matter,
+ * no
  * tensor is looked at, and what the keys do not say stays 0; n_layers is then 0.
  * Marks tensors as used. Status: OK | INPUT | UNSUPPORTED | LIMIT | MEMORY. Local. */
 base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source, bool vocab_only,
@@ -15,7 +16,8 @@ base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source, 
 base_status_t model_gguf_vocab(const model_gguf_t *gguf, model_vocab_t *vocab, base_err_t *err);
 void          model_vocab_free(model_vocab_t *vocab); /* accepts zeroed */
 
-/* Add the tensors of another file of the set; empties `from`. Status: OK | INPUT | LIMIT | MEMORY. */
+/* Add the tensors of another file of the set; empties `from`. Status: OK | INPUT | LIMIT |
+ * MEMORY. */
 base_status_t model_gguf_merge(model_gguf_t *into, model_gguf_t *from, base_err_t *err);
 
 #endif

@@ -104,8 +104,10 @@ base_status_t model_source_open(const char *const *paths, uint32_t n_paths, mode
                                 base_err_t *err);
 void          model_source_close(model_source_t **source); /* accepts NULL */
 
-/* A source without files: the bytes of rows are made when they are read (synthetic models in memory).
- * The function writes blocks [block, block + n_blocks) of a row in stored form; it is called from any
+/* A source without files: the bytes of rows are made when they are read (synthetic models in
+ * memory).
+ * The function writes blocks [block, block + n_blocks) of a row in stored form; it is called from
+ * any
  * thread. `label` (copied) stands for the path. All of model_row_* work on it but model_row().
  * Status: OK | MEMORY. Local. */
 typedef void  model_generate_t(void *context, const model_tensor_t *tensor, uint64_t row,
@@ -186,7 +188,8 @@ typedef struct {
     model_source_t *source;
 } model_t;
 
-/* Open a model: a GGUF file (v2 or v3). Everything is checked: counts, lengths, offsets, types, limits,
+/* Open a model: a GGUF file (v2 or v3). Everything is checked: counts, lengths, offsets, types,
+ * limits,
  * shapes against each other. A vocabulary-only file (no tensors) opens only with `vocab_only`; desc
  * then holds what the keys say and n_layers may be 0.
  * Status: OK | IO | INPUT | UNSUPPORTED | LIMIT | MEMORY; the text names file and field. Local. */
@@ -194,7 +197,8 @@ base_status_t model_open(const char *path, bool vocab_only, model_t **out, base_
 void          model_close(model_t **model); /* accepts NULL */
 
 /* Check shapes of a desc against each other and against limits; used by model_open and by ranks
- * that got it over the wire. `where` names the origin in the text. Tensors that are MODEL_NONE are an
+ * that got it over the wire. `where` names the origin in the text. Tensors that are MODEL_NONE
+ * are an
  * error but for the sub-norms, which some models lack. Status: OK | INPUT | UNSUPPORTED | LIMIT. */
 base_status_t model_desc_check(const model_desc_t *desc, const char *where, base_err_t *err);
 void          model_desc_free(model_desc_t *desc); /* frees layers; accepts zeroed */

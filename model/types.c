@@ -29,7 +29,8 @@ uint64_t model_row_bytes(model_type_t type, uint64_t n_cols)
     return n_cols / info->block_elems * info->block_bytes;
 }
 
-/* ---- ternary blocks ------------------------------------------------------------------------------
+/* ---- ternary blocks
+ * ------------------------------------------------------------------------------
  * Codes 0, 1, 2 stand for -1, 0, +1. Both decoders work on words of eight bytes whose order in
  * memory does not matter: each byte is treated alike. */
 
@@ -92,7 +93,8 @@ void model_block_tq1_trits(const uint8_t *block, int8_t out[256])
     }
 }
 
-/* Trits of one block; a zero scale makes them zero, a negative one flips them. *scale is |d|, or 0 if all
+/* Trits of one block; a zero scale makes them zero, a negative one flips them. *scale is |d|, or
+ * 0 if all
  * trits are zero. */
 static bool block_trits(model_type_t type, const uint8_t *block, int8_t out[256], float *scale)
 {
@@ -158,7 +160,8 @@ bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor,
     return true;
 }
 
-/* ---- widening to float (docs/NUMERICS.md, section 5) --------------------------------------------- */
+/* ---- widening to float (docs/NUMERICS.md, section 5)
+ * --------------------------------------------- */
 
 static void widen_q8_0(const uint8_t *block, float *out)
 {
@@ -166,7 +169,8 @@ static void widen_q8_0(const uint8_t *block, float *out)
     for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)block[2 + i];
 }
 
-/* ql[128], qh[64], scales[16], d. Weight 128h + 32k + l: low nibble k / 2 of ql[64h + 32(k % 2) + l], two
+/* ql[128], qh[64], scales[16], d. Weight 128h + 32k + l: low nibble k / 2 of ql[64h + 32(k % 2) +
+ * l], two
  * high bits k of qh[32h + l], scale 8h + 2k + l / 16. */
 static void widen_q6_k(const uint8_t *block, float *out)
 {

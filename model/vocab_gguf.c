@@ -148,7 +148,8 @@ static base_status_t read_merges(reader_t *r)
     return BASE_OK;
 }
 
-/* A token id; absent: stays as it is, clipped to "none" if the vocabulary is too small for the default. */
+/* A token id; absent: stays as it is, clipped to "none" if the vocabulary is too small for the
+ * default. */
 static base_status_t read_id(reader_t *r, const char *name, int32_t *out)
 {
     const model_gguf_key_t *k = model_gguf_key(r->gguf, name);

@@ -1,0 +1,269 @@
+/* quantize/synth_file.c: synthetic models as GGUF files, written by several threads. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "model/gguf_write.h"
+#include "quantize/synth.h"
+
+enum { JOB_BYTES = 4 << 20, WORD_BYTES = 16, BYTE_TOKENS = 256, FIRST_BYTE = 3, FIRST_WORD = 259 };
+
+/* ---- keys
+ * ---------------------------------------------------------------------------------------- */
+
+/* A SentencePiece vocabulary that every engine takes: <unk>, <s>, </s>, the bytes, filler words. */
+static base_status_t write_vocab(model_gguf_writer_t *w, uint32_t n, base_err_t *err)
+{
+    char(*texts)[WORD_BYTES] = NULL;
+    model_str_t  *tokens     = NULL;
+    float        *scores     = NULL;
+    int32_t      *types      = NULL;
+    void         *p          = NULL;
+    base_status_t st         = BASE_OK;
+
+    base_assert(n > FIRST_WORD);
+    st = base_alloc(&p, n, sizeof(*texts), "vocabulary", err);
+    if (st != BASE_OK) goto out;
+    texts = p;
+    st    = base_alloc(&p, n, sizeof(*tokens), "vocabulary", err);
+    if (st != BASE_OK) goto out;
+    tokens = p;
+    st     = base_alloc(&p, n, sizeof(*scores), "vocabulary", err);
+    if (st != BASE_OK) goto out;
+    scores = p;
+    st     = base_alloc(&p, n, sizeof(*types), "vocabulary", err);
+    if (st != BASE_OK) goto out;
+    types = p;
+    for (uint32_t i = 0; i < n; i++) {
+        static const char *const special[] = {"<unk>", "<s>", "</s>"};
+        if (i < FIRST_BYTE)
+            (void)snprintf(texts[i], WORD_BYTES, "%s", special[i]);
+        else if (i < FIRST_WORD)
+            (void)snprintf(texts[i], WORD_BYTES, "<0x%02X>", (unsigned)(i - FIRST_BYTE));
+        else /* U+2581, the sign for a space */
+            (void)snprintf(texts[i], WORD_BYTES, "\xe2\x96\x81w%04" PRIu32, i - FIRST_WORD);
+        tokens[i] = (model_str_t){texts[i], (uint32_t)strlen(texts[i])};
+        scores[i] = i < FIRST_WORD ? 0 : -(float)(i - FIRST_WORD);
+        types[i]  = i == 0           ? MODEL_TOKEN_UNKNOWN
+                    : i < FIRST_BYTE ? MODEL_TOKEN_CONTROL
+                    : i < FIRST_WORD ? MODEL_TOKEN_BYTE
+                                     : MODEL_TOKEN_NORMAL;
+    }
+    model_gguf_write_str(w, "tokenizer.ggml.model", "llama");
+    model_gguf_write_str(w, "tokenizer.ggml.pre", "default");
+    model_gguf_write_strs(w, "tokenizer.ggml.tokens", tokens, n);
+    model_gguf_write_f32s(w, "tokenizer.ggml.scores", scores, n);
+    model_gguf_write_i32s(w, "tokenizer.ggml.token_type", types, n);
+    model_gguf_write_u32(w, "tokenizer.ggml.bos_token_id", 1);
+    model_gguf_write_u32(w, "tokenizer.ggml.eos_token_id", 2);
+    model_gguf_write_u32(w, "tokenizer.ggml.unknown_token_id", 0);
+    model_gguf_write_bool(w, "tokenizer.ggml.add_bos_token", true);
+    model_gguf_write_bool(w, "tokenizer.ggml.add_space_prefix", true);
+out:
+    free(texts);
+    free(tokens);
+    free(scores);
+    free(types);
+    return st;
+}
+
+/* llama.cpp's number for "mostly this type". */
+static uint32_t file_type(model_type_t type)
+{
+    switch (type) {
+    case MODEL_F16: return 1;
+    case MODEL_BF16: return 32;
+    case MODEL_TQ1_0: return 36;
+    case MODEL_TQ2_0: return 37;
+    case MODEL_NONE:
+    case MODEL_F32:
+    case MODEL_Q8_0:
+    case MODEL_Q6_K:
+    case MODEL_TYPE_COUNT: break;
+    }
+    return 0;
+}
+
+static void write_keys(model_gguf_writer_t *w, const model_desc_t *d, model_type_t type)
+{
+    const model_layer_t *l = &d->layers[0];
+    model_gguf_write_str(w, "general.architecture", d->arch);
+    model_gguf_write_str(w, "general.name", d->name);
+    model_gguf_write_u32(w, "general.file_type", file_type(type));
+    model_gguf_write_u32(w, "general.quantization_version", 2);
+    model_gguf_write_u32(w, "bitnet.vocab_size", d->n_vocab);
+    model_gguf_write_u32(w, "bitnet.context_length", d->context);
+    model_gguf_write_u32(w, "bitnet.embedding_length", d->width);
+    model_gguf_write_u32(w, "bitnet.block_count", d->n_layers);
+    model_gguf_write_u32(w, "bitnet.feed_forward_length", l->ffn);
+    model_gguf_write_u32(w, "bitnet.attention.head_count", l->n_heads);
+    model_gguf_write_u32(w, "bitnet.attention.head_count_kv", l->n_kv_heads);
+    model_gguf_write_u32(w, "bitnet.attention.key_length", d->head_dim);
+    model_gguf_write_u32(w, "bitnet.attention.value_length", d->head_dim);
+    model_gguf_write_f32(w, "bitnet.attention.layer_norm_rms_epsilon", d->norm_eps);
+    model_gguf_write_u32(w, "bitnet.rope.dimension_count", d->rope_dims);
+    model_gguf_write_f32(w, "bitnet.rope.freq_base", (float)d->rope_base);
+}
+
+static void declare_tensors(model_gguf_writer_t *w, const model_desc_t *d)
+{
+    model_gguf_write_tensor(w, "token_embd.weight", d->embed.type, d->embed.n_rows, d->width);
+    model_gguf_write_tensor(w, "output_norm.weight", MODEL_F32, 0, d->width);
+    for (uint32_t i = 0; i < d->n_layers; i++) {
+        for (int t = 0; t < MODEL_LAYER_TENSOR_COUNT; t++) {
+            const model_tensor_t *tensor = &d->layers[i].t[t];
+            model_layer_tensor_t  which  = (model_layer_tensor_t)t;
+            char                  base[64];
+            char                  name[80];
+            model_layer_tensor_name(i, which, base, sizeof(base));
+            (void)snprintf(name, sizeof(name), "%s.weight", base);
+            uint32_t number = model_gguf_write_tensor(
+                w, name, tensor->type, model_layer_tensor_is_norm(which) ? 0 : tensor->n_rows,
+                tensor->n_cols);
+            base_assert(number == tensor->offset); /* the tensor's number: see synth.h */
+        }
+    }
+}
+
+/* ---- threads
+ * ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    model_gguf_writer_t *writer;
+    const model_desc_t  *desc;
+    uint64_t             seed;
+    uint64_t             total; /* bytes of tensor data */
+    pthread_mutex_t      lock;
+    uint32_t             tensor; /* next job: rows from `row` of this tensor */
+    uint64_t             row;
+    base_status_t        status; /* the first failure stops all */
+    base_err_t           err;
+} team_t;
+
+static const model_tensor_t *tensor_at(const model_desc_t *d, uint32_t number)
+{
+    if (number == 0) return &d->embed;
+    if (number == 1) return &d->out_norm;
+    uint32_t layer = (number - 2) / MODEL_LAYER_TENSOR_COUNT;
+    if (layer >= d->n_layers) return NULL;
+    return &d->layers[layer].t[(number - 2) % MODEL_LAYER_TENSOR_COUNT];
+}
+
+/* Take the next rows of a tensor, about JOB_BYTES of them; false when there are none or a thread
+ * failed. */
+static bool take_job(team_t *team, uint32_t *tensor, uint64_t *row, uint64_t *n_rows)
+{
+    (void)pthread_mutex_lock(&team->lock);
+    const model_tensor_t *t = tensor_at(team->desc, team->tensor);
+    if (team->status != BASE_OK) t = NULL;
+    if (t != NULL) {
+        uint64_t n = JOB_BYTES / model_row_bytes(t->type, t->n_cols);
+        if (n == 0) n = 1;
+        if (n > t->n_rows - team->row) n = t->n_rows - team->row;
+        *tensor = team->tensor;
+        *row    = team->row;
+        *n_rows = n;
+        team->row += n;
+        if (team->row == t->n_rows) {
+            team->row = 0;
+            team->tensor++;
+        }
+    }
+    (void)pthread_mutex_unlock(&team->lock);
+    return t != NULL;
+}
+
+static void report(team_t *team, base_status_t st, const base_err_t *err)
+{
+    (void)pthread_mutex_lock(&team->lock);
+    if (team->status == BASE_OK) {
+        team->status = st;
+        team->err    = *err;
+    }
+    (void)pthread_mutex_unlock(&team->lock);
+}
+
+static void *work(void *argument)
+{
+    team_t      *team   = argument;
+    base_err_t   err    = {BASE_OK, ""};
+    void        *buffer = NULL;
+    uint32_t     number = 0;
+    uint64_t     row    = 0;
+    uint64_t     n      = 0;
+    const size_t row_max =
+        (size_t)LIMIT_FFN * 4; /* F32; a job of one row may be larger than a job */
+    base_status_t st =
+        base_alloc(&buffer, 1, row_max > JOB_BYTES ? row_max : JOB_BYTES, "synth buffer", &err);
+    while (st == BASE_OK && take_job(team, &number, &row, &n)) {
+        const model_tensor_t *t      = tensor_at(team->desc, number);
+        const uint64_t        bytes  = model_row_bytes(t->type, t->n_cols);
+        const uint64_t        blocks = t->n_cols / model_type_info(t->type)->block_elems;
+        for (uint64_t i = 0; i < n; i++)
+            quant_synth_row(team->seed, t, row + i, 0, blocks, (uint8_t *)buffer + i * bytes);
+        st = model_gguf_write_rows(team->writer, number, row, n, buffer, &err);
+        base_progress("writing", model_gguf_writer_done(team->writer), team->total);
+    }
+    if (st != BASE_OK) report(team, st, &err);
+    free(buffer);
+    return NULL;
+}
+
+static uint32_t usable_cpus(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+    return (uint32_t)CPU_COUNT(&set);
+}
+
+/* All rows, by this thread and n_threads - 1 more. */
+static base_status_t run_team(team_t *team, uint32_t n_threads, base_err_t *err)
+{
+    pthread_t threads[LIMIT_THREADS];
+    uint32_t  n = 0;
+    if (n_threads > LIMIT_THREADS) n_threads = LIMIT_THREADS;
+    (void)pthread_mutex_init(&team->lock, NULL);
+    while (n + 1 < n_threads && pthread_create(&threads[n], NULL, work, team) == 0) n++;
+    (void)work(team); /* fewer threads than wished is no failure */
+    for (uint32_t i = 0; i < n; i++) (void)pthread_join(threads[i], NULL);
+    (void)pthread_mutex_destroy(&team->lock);
+    if (team->status != BASE_OK && err != NULL) *err = team->err;
+    return team->status;
+}
+
+base_status_t quant_synth_write(const char *path, const quant_shape_t *shape, model_type_t type,
+                                model_type_t embed, uint64_t seed, uint32_t n_threads,
+                                base_err_t *err)
+{
+    model_desc_t         desc   = {.layers = NULL};
+    model_gguf_writer_t *writer = NULL;
+    base_status_t        st     = quant_synth_desc(shape, type, embed, &desc, err);
+    if (st != BASE_OK) goto out;
+    st = model_gguf_writer_open(path, &writer, err);
+    if (st != BASE_OK) goto out;
+    write_keys(writer, &desc, type);
+    st = write_vocab(writer, desc.n_vocab, err);
+    if (st != BASE_OK) goto out;
+    declare_tensors(writer, &desc);
+    st = model_gguf_writer_begin(writer, err);
+    if (st != BASE_OK) goto out;
+    team_t team = {.writer = writer,
+                   .desc   = &desc,
+                   .seed   = seed,
+                   .total  = model_gguf_writer_total(writer),
+                   .status = BASE_OK};
+    st          = run_team(&team, n_threads == 0 ? usable_cpus() : n_threads, err);
+    if (st != BASE_OK) goto out;
+    st = model_gguf_writer_finish(writer, err);
+out:
+    model_gguf_writer_close(&writer);
+    model_desc_free(&desc);
+    return st;
+}
