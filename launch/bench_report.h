@@ -1,0 +1,29 @@
+/* launch/bench_report.h
+ * Results of bench as llama-bench prints them, and the figures that only we have. Rank 0. */
+#ifndef TRIREME_LAUNCH_BENCH_REPORT_H
+#define TRIREME_LAUNCH_BENCH_REPORT_H
+
+#include <time.h>
+
+#include "launch/engine.h"
+#include "launch/options.h"
+
+typedef struct {
+    uint32_t  n_prompt, n_gen, n_depth, n_batch, n_threads;
+    uint32_t  n_samples;
+    uint64_t *samples_ns;
+    time_t    test_time;
+} bench_result_t;
+
+typedef struct bench_report bench_report_t;
+
+base_status_t bench_report_create(const options_t *options, bench_report_t **out, base_err_t *err);
+/* One result; stats of all ranks since the first sample. Lines of md, csv and jsonl appear at once,
+ * the JSON array at the end. Status: OK | MEMORY | SYSTEM (stdout). */
+base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
+                               const bench_result_t *result, const engine_rank_stats_t *stats,
+                               base_err_t *err);
+/* The end of the output; frees. */
+base_status_t bench_report_finish(bench_report_t **report, base_err_t *err);
+
+#endif

@@ -1,0 +1,279 @@
+/* launch/cmd_bench.c: llama-bench's tests. Tokens are random by a fixed seed; tokenizing and
+ * sampling are not part of what is timed. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "launch/bench_report.h"
+#include "launch/cli.h"
+#include "launch/commands.h"
+#include "launch/output.h"
+#include "launch/scratch_model.h"
+#include "launch/session.h"
+
+enum { DEFAULT_BATCH = 512 };
+
+typedef struct {
+    uint32_t n_prompt, n_gen;
+} bench_test_t;
+
+typedef struct {
+    const options_t *o;
+    bench_test_t    *tests; /* owned */
+    uint32_t         n_tests;
+    uint32_t         n_ctx; /* the longest test needs it */
+    uint32_t         max_batch;
+    uint32_t         longest; /* tokens of one phase */
+    session_t        session;
+    scratch_model_t *scratch; /* of --shape; NULL without */
+    bench_report_t  *report;  /* rank 0 */
+    int32_t         *ids;     /* rank 0: `longest` random tokens; owned */
+} bench_t;
+
+/* ---- one measurement ---- */
+
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static base_status_t random_tokens(bench_t *b, uint32_t n_vocab, base_err_t *err)
+{
+    void         *memory = NULL;
+    uint64_t      state  = 20260101;
+    base_status_t st     = BASE_OK;
+
+    if (b->ids != NULL) return BASE_OK;
+    st = base_alloc(&memory, b->longest, sizeof(*b->ids), "random tokens", err);
+    if (st != BASE_OK) return st;
+    b->ids = memory;
+    for (uint32_t i = 0; i < b->longest; i++) {
+        state     = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX */
+        b->ids[i] = (int32_t)((state >> 33) % n_vocab);
+    }
+    return st;
+}
+
+/* n tokens from position pos on, `batch` at a time; logits of the last one when wanted. */
+static base_status_t run_tokens(const bench_t *b, engine_t *engine, uint32_t pos, uint32_t n,
+                                uint32_t batch, bool each, base_err_t *err)
+{
+    const float  *logits = NULL;
+    base_status_t st     = BASE_OK;
+
+    for (uint32_t at = 0; at < n && st == BASE_OK;) {
+        uint32_t k = n - at < batch ? n - at : batch;
+        if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
+        st = engine_step(engine, b->ids + at, k, pos + at, each || at + k == n ? 1 : 0, &logits,
+                         err);
+        at += k;
+    }
+    return st;
+}
+
+/* The context before the test; nothing of it is timed. */
+static base_status_t run_depth(const bench_t *b, engine_t *engine, uint32_t depth, uint32_t batch,
+                               base_err_t *err)
+{
+    return depth == 0 ? BASE_OK : run_tokens(b, engine, 0, depth, batch, false, err);
+}
+
+static base_status_t run_test(const bench_t *b, engine_t *engine, const bench_result_t *r,
+                              base_err_t *err)
+{
+    base_status_t st = run_tokens(b, engine, r->n_depth, r->n_prompt, r->n_batch, false, err);
+
+    if (st == BASE_OK) st = run_tokens(b, engine, r->n_depth + r->n_prompt, r->n_gen, 1, true, err);
+    return st;
+}
+
+static base_status_t warm_up(const bench_t *b, engine_t *engine, const bench_result_t *r,
+                             base_err_t *err)
+{
+    bench_result_t little = *r;
+
+    if (opt_flag(b->o, OPT_NO_WARMUP)) return BASE_OK;
+    if (little.n_gen > 0) little.n_gen = 1;
+    return run_test(b, engine, &little, err);
+}
+
+static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *test, uint32_t batch,
+                             uint32_t depth, base_err_t *err)
+{
+    bench_result_t       r;
+    engine_rank_stats_t *stats = NULL;
+    base_status_t        st    = BASE_OK;
+
+    memset(&r, 0, sizeof(r));
+    r.n_prompt   = test->n_prompt;
+    r.n_gen      = test->n_gen;
+    r.n_depth    = depth;
+    r.n_batch    = batch;
+    r.n_threads  = engine_n_threads(engine);
+    r.n_samples  = opt_u32(b->o, OPT_REPETITIONS);
+    r.test_time  = time(NULL);
+    void *memory = NULL;
+    st           = base_alloc(&memory, r.n_samples, sizeof(*r.samples_ns), "samples", err);
+    if (st != BASE_OK) return st;
+    r.samples_ns = memory;
+
+    st = run_depth(b, engine, depth, batch, err);
+    if (st == BASE_OK) st = warm_up(b, engine, &r, err);
+    if (st == BASE_OK) st = session_stats(engine, true, &stats, err);
+    free(stats);
+    stats = NULL;
+    for (uint32_t i = 0; i < r.n_samples && st == BASE_OK; i++) {
+        uint64_t start  = clock_ns();
+        st              = run_test(b, engine, &r, err);
+        r.samples_ns[i] = clock_ns() - start;
+    }
+    if (st == BASE_OK) st = session_stats(engine, true, &stats, err);
+    if (st == BASE_OK) st = bench_report_add(b->report, engine, &r, stats, err);
+    free(stats);
+    free(r.samples_ns);
+    return st;
+}
+
+/* ---- all of them ---- */
+
+static base_status_t work(void *context, engine_t *engine, base_err_t *err)
+{
+    bench_t           *b       = context;
+    const opt_value_t *batches = &b->o->v[OPT_BENCH_BATCH_SIZE];
+    const opt_value_t *depths  = &b->o->v[OPT_N_DEPTH];
+    const model_t     *model   = engine_model(engine);
+    uint64_t           total   = (uint64_t)batches->n * depths->n * b->n_tests;
+    uint64_t           done    = 0;
+    base_status_t      st      = random_tokens(b, model->desc.n_vocab, err);
+
+    if (b->scratch != NULL) scratch_model_remove(b->scratch); /* all ranks have it mapped */
+    for (uint32_t i = 0; i < batches->n && st == BASE_OK; i++)
+        for (uint32_t j = 0; j < depths->n && st == BASE_OK; j++)
+            for (uint32_t k = 0; k < b->n_tests && st == BASE_OK; k++) {
+                uint32_t batch = (uint32_t)batches->ints[i];
+                if (batch > engine_n_batch(engine)) batch = engine_n_batch(engine);
+                st = measure(b, engine, &b->tests[k], batch, (uint32_t)depths->ints[j], err);
+                base_progress("bench", ++done, total);
+            }
+    return st;
+}
+
+static base_status_t body(void *context, comm_world_t *world, base_err_t *err)
+{
+    bench_t           *b       = context;
+    const opt_value_t *threads = &b->o->v[OPT_BENCH_THREADS];
+    base_status_t      st      = BASE_OK;
+
+    if (comm_rank(world) == 0) st = bench_report_create(b->o, &b->report, err);
+    st = comm_agree(world, st, err);
+    for (uint32_t i = 0; i < threads->n && st == BASE_OK; i++) {
+        if (opt_given(b->o, OPT_SHAPE)) {
+            st = scratch_model_make(world, b->o, &b->scratch, err);
+            if (st != BASE_OK) break;
+            b->session.config.model_path = scratch_model_path(b->scratch);
+        }
+        b->session.config.n_threads = threads->ints[i] < 0 ? 0 : (uint32_t)threads->ints[i];
+        st                          = session_engine(world, &b->session, err);
+        scratch_model_destroy(&b->scratch);
+        if (st == BASE_OK && comm_interrupted())
+            st = base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
+        st = comm_agree(world, st, err);
+    }
+    if (comm_rank(world) == 0 && b->report != NULL) {
+        base_err_t    end_err;
+        base_status_t end = bench_report_finish(&b->report, &end_err);
+        if (st == BASE_OK && end != BASE_OK) {
+            *err = end_err;
+            st   = end;
+        }
+    }
+    return st;
+}
+
+/* ---- what to do ---- */
+
+static base_status_t add_test(bench_t *b, int64_t n_prompt, int64_t n_gen, base_err_t *err)
+{
+    bench_test_t *grown = NULL;
+
+    if (n_prompt == 0 && n_gen == 0) return BASE_OK;
+    grown = realloc(b->tests, (b->n_tests + 1) * sizeof(*grown));
+    if (grown == NULL) return base_fail(err, BASE_ERR_MEMORY, "no memory for the list of tests");
+    b->tests               = grown;
+    b->tests[b->n_tests++] = (bench_test_t){(uint32_t)n_prompt, (uint32_t)n_gen};
+    if ((uint64_t)(n_prompt + n_gen) > b->longest) b->longest = (uint32_t)(n_prompt + n_gen);
+    return BASE_OK;
+}
+
+static int64_t largest(const opt_value_t *v)
+{
+    int64_t most = 0;
+
+    for (uint32_t i = 0; i < v->n; i++)
+        if (v->ints[i] > most) most = v->ints[i];
+    return most;
+}
+
+static base_status_t list_tests(bench_t *b, base_err_t *err)
+{
+    const opt_value_t *prompts = &b->o->v[OPT_N_PROMPT];
+    const opt_value_t *gens    = &b->o->v[OPT_N_GEN];
+    const opt_value_t *pairs   = &b->o->v[OPT_PG];
+    int64_t            depth   = largest(&b->o->v[OPT_N_DEPTH]);
+    base_status_t      st      = BASE_OK;
+
+    if (pairs->n % 2 != 0)
+        return base_fail(err, BASE_ERR_USAGE, "-pg: wants pairs P,N, has %u numbers", pairs->n);
+    for (uint32_t i = 0; i < prompts->n && st == BASE_OK; i++)
+        st = add_test(b, prompts->ints[i], 0, err);
+    for (uint32_t i = 0; i < gens->n && st == BASE_OK; i++) st = add_test(b, 0, gens->ints[i], err);
+    for (uint32_t i = 0; i < pairs->n && st == BASE_OK; i += 2)
+        st = add_test(b, pairs->ints[i], pairs->ints[i + 1], err);
+    if (st == BASE_OK && b->n_tests == 0)
+        st = base_fail(err, BASE_ERR_USAGE, "no test: -p, -n and -pg are all 0");
+    if (st == BASE_OK && depth + b->longest > LIMIT_CONTEXT)
+        st = base_fail(err, BASE_ERR_USAGE, "-d %" PRId64 " and %u tokens exceed %d positions",
+                       depth, b->longest, LIMIT_CONTEXT);
+    if (st != BASE_OK) return st;
+    b->n_ctx = (uint32_t)depth + b->longest;
+    if (depth > b->longest) b->longest = (uint32_t)depth;
+    b->max_batch = (uint32_t)largest(&b->o->v[OPT_BENCH_BATCH_SIZE]);
+    if (opt_given(b->o, OPT_UBATCH_SIZE) && opt_u32(b->o, OPT_UBATCH_SIZE) < b->max_batch)
+        b->max_batch = opt_u32(b->o, OPT_UBATCH_SIZE);
+    return BASE_OK;
+}
+
+int cmd_bench(const options_t *o)
+{
+    bench_t       b;
+    base_err_t    err;
+    base_status_t st = BASE_OK;
+    int           rc = 0;
+
+    memset(&b, 0, sizeof(b));
+    b.o = o;
+    if (opt_given(o, OPT_MODEL) == opt_given(o, OPT_SHAPE))
+        st = base_fail(&err, BASE_ERR_USAGE, "%s: -m FILE.gguf or --shape NAME",
+                       opt_given(o, OPT_MODEL) ? "give only one" : "no model");
+    if (st == BASE_OK) st = list_tests(&b, &err);
+    if (st != BASE_OK) {
+        rc = cli_usage_error(&err, "bench");
+    } else {
+        b.session.options        = o;
+        b.session.config         = session_config(o);
+        b.session.config.n_ctx   = b.n_ctx;
+        b.session.config.n_batch = b.max_batch;
+        b.session.work           = work;
+        b.session.context        = &b;
+        rc                       = session_main_world(o, body, &b);
+    }
+    free(b.tests);
+    free(b.ids);
+    return rc;
+}

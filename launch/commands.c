@@ -1,0 +1,146 @@
+/* launch/commands.c: the table of commands, with the texts that explain them. */
+#include "launch/commands.h"
+
+#include <string.h>
+
+#include "launch/cli.h"
+
+const command_t cli_commands[COMMAND_COUNT] = {
+    {
+        "run",
+        CMD_RUN,
+        "-m MODEL -p TEXT [options]",
+        "generate text from a prompt",
+        "Reads the prompt, lets the model go on, and streams the text to the standard output as it "
+        "comes. The last line on the standard error gives layout, speed and memory of each "
+        "rank.\n\n"
+        "The same model, prompt, seed and sampling give the same text on any number of ranks, "
+        "threads, layouts and CPU variants, bit for bit.\n\n"
+        "With --json the standard output is one JSON value instead: layout, ranks, prompt_tokens, "
+        "tokens, text, stop, seed, timings and memory_per_rank.",
+        "# one process, all its cores\n"
+        "trireme run -m model.gguf -p \"Once upon a time\" -n 100\n"
+        "# four ranks on this machine: two pipeline stages of two shards\n"
+        "mpirun -n 4 trireme run -m model.gguf -p \"Once upon a time\" --layout 2x2\n"
+        "# two machines, a rank each, with all the cores of its machine\n"
+        "mpirun --host a,b --map-by ppr:1:node --bind-to none trireme run -m model.gguf -f "
+        "prompt.txt\n"
+        "# always the most likely token; figures as JSON\n"
+        "trireme run -m model.gguf -p \"Hello\" -n 32 --temp 0 --json",
+        cmd_run,
+    },
+    {
+        "eval",
+        CMD_EVAL,
+        "-m MODEL (--ids LIST | -p TEXT | -f FILE) --logits OUT.npy",
+        "logits, perplexity, bits per byte",
+        "One of three measurements: the logits of every token of a prompt (--logits), the "
+        "perplexity over a text as llama.cpp counts it (--perplexity), or the bits per byte over a "
+        "text (--bits-per-byte), which can be compared between models with unlike tokenizers.\n\n"
+        "Perplexity cuts the text into chunks of -c tokens and scores the second half of each; a "
+        "figure is only comparable with others of the same -c.",
+        "# float32 [n_tokens, n_vocab], as numpy.load reads it\n"
+        "trireme eval -m model.gguf --ids 1,2,3 --logits out.npy\n"
+        "# perplexity over WikiText-2, on two ranks\n"
+        "mpirun -n 2 trireme eval -m model.gguf --perplexity wiki.test.raw -c 512\n"
+        "# the first ten chunks, as JSON\n"
+        "trireme eval -m model.gguf --perplexity wiki.test.raw -c 512 --chunks 10 --json",
+        cmd_eval,
+    },
+    {
+        "tokenize",
+        CMD_TOKENIZE,
+        "-m MODEL [--decode] < TEXT",
+        "text to token ids, and back",
+        "Reads the standard input and writes the token ids on one line, parted by spaces; with "
+        "--decode reads ids (parted by spaces, commas or newlines) and writes the text. Needs the "
+        "model's vocabulary only, and runs without MPI.",
+        "# ids of a text, with the begin-of-text token when the model wants one\n"
+        "printf %s \"Once upon a time\" | trireme tokenize -m model.gguf\n"
+        "# and back\n"
+        "echo \"1 403 407 261 378\" | trireme tokenize -m model.gguf --decode",
+        cmd_tokenize,
+    },
+    {
+        "inspect",
+        CMD_INSPECT,
+        "-m MODEL [--tensors]",
+        "what a model file holds",
+        "Shape, tokenizer, types, and where the bytes are. Bits per weight are honest: all bits "
+        "that the tensors take in the file, scales and padding included, divided by the number of "
+        "parameters. Runs without MPI.",
+        "# a table\n"
+        "trireme inspect -m model.gguf\n"
+        "# every tensor, as JSON\n"
+        "trireme inspect -m model.gguf --tensors --json",
+        cmd_inspect,
+    },
+    {
+        "bench",
+        CMD_BENCH,
+        "(-m MODEL | --shape NAME) [options]",
+        "speed, as llama-bench measures it",
+        "Times the processing of prompts (pp512) and generation (tg128); tokenizing and sampling "
+        "are left out, the tokens are random by a fixed seed. Lists are tried in every "
+        "combination.\n\n"
+        "JSON has llama-bench's keys, and ours: ranks, layout, peak_rss_bytes, compute_ms, "
+        "comm_ms, "
+        "bytes_per_token, pack, cpu.\n\n"
+        "With --shape the model is a synthetic one of that shape, written to a temporary file "
+        "in $TMPDIR (or /tmp) of each machine and removed once it is loaded.",
+        "# llama-bench's usual tests\n"
+        "trireme bench -m model.gguf\n"
+        "# how two ranks on this machine compare, at two depths, as JSON\n"
+        "mpirun -n 2 trireme bench -m model.gguf -p 256 -n 64 -d 0,1024 -o json\n"
+        "# a shape without a file\n"
+        "trireme bench --shape bitnet-2b-4t --type tq2_0 -t 4,8",
+        cmd_bench,
+    },
+    {
+        "synth",
+        CMD_SYNTH,
+        "--shape NAME [--type TYPE] -o FILE.gguf",
+        "write a random model of a known shape",
+        "Writes a GGUF file with random ternary weights that loads like a real model, here and in "
+        "other engines: for measuring speed and memory, not for text. The same shape, type and "
+        "seed give the same bytes. Runs without MPI.",
+        "# 2.4 billion parameters, about 0.9 GB\n"
+        "trireme synth --shape bitnet-2b-4t --type tq2_0 -o 2b.gguf",
+        cmd_synth,
+    },
+    {
+        "plan",
+        CMD_PLAN,
+        "(-m MODEL | --shape NAME) (--cluster FILE | --mem SIZE [--nodes N] ...)",
+        "which layout fits a cluster, and how fast it may be",
+        "Chooses a layout for a cluster that is described by a file or by a few figures, and "
+        "predicts the memory of each rank and the speed. Starts no MPI and reads no weights. "
+        "Exit status 1 when nothing fits.",
+        "# eight machines of 24 GiB\n"
+        "trireme plan --shape bitnet-100b --nodes 8 --mem 24G --cores 16 --membw 40 --latency 50 "
+        "--netbw 10\n"
+        "# does this file fit two machines?\n"
+        "trireme plan -m model.gguf --nodes 2 --mem 8G --json",
+        cmd_plan,
+    },
+};
+
+const command_t *cli_command_find(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(cli_commands[i].name, name) == 0) return &cli_commands[i];
+    return NULL;
+}
+
+const char *const cli_notes[] = {
+    "Start it plain, or with as many ranks as wished: mpirun -n N trireme ..., or srun --mpi=pmix "
+    "trireme .... Give each rank its cores: --bind-to none with one rank a machine, --map-by numa "
+    "--bind-to numa with one a NUMA node; mpirun's own default binds up to two ranks to one core "
+    "each.",
+    "Every option has a twin in the environment: TRIREME_ and its name in capitals, such as "
+    "TRIREME_CTX_SIZE=4096; flags take 1 or 0. The command line wins.",
+    "Results go to the standard output, messages and progress to the standard error.",
+    "Exit status: 0 done, 1 failure at run time, 2 usage, 3 bad model or input, 130 or 143 "
+    "interrupted (what was generated until then is kept).",
+    NULL,
+};
