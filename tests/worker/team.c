@@ -1,0 +1,105 @@
+/* tests/worker/team.c
+ * labels: threads
+ * The thread team: every item is done exactly once, barriers order memory, teams end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/team.h"
+
+enum { ITEMS = 1000, ROUNDS = 300 };
+
+typedef struct {
+    worker_team_t *team;
+    int            a[ITEMS];
+    int            b[ITEMS];
+    int            seen; /* threads that ran */
+    int            bad;
+} work_t;
+
+/* Two phases that swap halves: a thread reads what others wrote before the barrier. */
+static void phases(void *ctx, int thread, int n)
+{
+    work_t *w = ctx;
+    size_t  b = 0;
+    size_t  e = 0;
+    worker_share(ITEMS, 1, thread, n, &b, &e);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (size_t i = b; i < e; i++) w->a[i] = round + (int)i;
+        worker_team_barrier(w->team);
+        for (size_t i = b; i < e; i++) w->b[i] = w->a[ITEMS - 1 - i];
+        worker_team_barrier(w->team);
+        for (size_t i = b; i < e; i++)
+            if (w->b[i] != round + (int)(ITEMS - 1 - i))
+                __atomic_store_n(&w->bad, 1, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_add(&w->seen, 1, __ATOMIC_RELAXED);
+}
+
+static void run_with(int threads, bool spin)
+{
+    work_t    *w   = calloc(1, sizeof(*w));
+    base_err_t err = {0};
+    assert_non_null(w);
+    assert_int_equal(worker_team_create(threads, NULL, false, spin, &w->team, &err), BASE_OK);
+    for (int i = 0; i < 3; i++) {
+        w->seen = 0;
+        worker_team_run(w->team, phases, w);
+        assert_int_equal(w->seen, threads);
+        assert_int_equal(w->bad, 0);
+    }
+    worker_team_destroy(&w->team);
+    assert_null(w->team);
+    free(w);
+}
+
+static void sizes(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 5; threads++) {
+        run_with(threads, false);
+        run_with(threads, true);
+    }
+}
+
+static void idle_team_ends(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        worker_team_t *team = NULL;
+        assert_int_equal(worker_team_create(4, NULL, false, true, &team, NULL), BASE_OK);
+        worker_team_destroy(&team);
+    }
+    worker_team_destroy(NULL);
+}
+
+static void shares_cover(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 70; n++)
+        for (size_t g = 1; g < 5; g++)
+            for (int threads = 1; threads < 9; threads++) {
+                size_t at = 0;
+                for (int t = 0; t < threads; t++) {
+                    size_t b = 0;
+                    size_t e = 0;
+                    worker_share(n, g, t, threads, &b, &e);
+                    assert_int_equal(b, at);
+                    assert_true(e >= b && (e % g == 0 || e == n));
+                    at = e;
+                }
+                assert_int_equal(at, n);
+            }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(idle_team_ends),
+                                       cmocka_unit_test(shares_cover)};
+    return cmocka_run_group_tests_name("worker.team", tests, NULL, NULL);
+}
