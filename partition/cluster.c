@@ -143,6 +143,7 @@ static base_status_t nodes_append(part_cluster_t *c, const part_node_t *node, co
     for (uint32_t i = 0; i < count; i++) {
         part_node_t *n = &c->nodes[c->n_nodes++];
         *n             = *node;
+        n->rank0       = c->n_ranks;
         if (count == 1)
             (void)snprintf(n->name, sizeof(n->name), "%.*s", PART_NODE_NAME_BYTES - 12, name);
         else
@@ -273,9 +274,15 @@ void part_cluster_free(part_cluster_t *cluster)
 
 uint32_t part_cluster_node(const part_cluster_t *cluster, uint32_t rank)
 {
-    uint32_t node = 0;
+    uint32_t low = 0, high = cluster->n_nodes; /* rank0 of low <= rank < rank0 of high */
 
     base_assert(rank < cluster->n_ranks);
-    while (rank >= cluster->nodes[node].ranks) rank -= cluster->nodes[node++].ranks;
-    return node;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (cluster->nodes[middle].rank0 <= rank)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
 }

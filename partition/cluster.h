@@ -24,6 +24,7 @@ typedef struct {
     uint32_t cores;                      /* 0: not known */
     double   membw;                      /* bytes per second; 0: not known */
     uint32_t ranks;                      /* 1.. */
+    uint32_t rank0;                      /* its first rank; set when the cluster is made */
 } part_node_t;
 
 /* Ranks are numbered node by node, in the order of the nodes, as mpirun fills them. */

@@ -74,6 +74,11 @@ static uint64_t activation_bytes(const part_plan_t *plan, const model_desc_t *de
     return bytes;
 }
 
+static bool same_widths(const model_layer_t *a, const model_layer_t *b)
+{
+    return a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->ffn == b->ffn;
+}
+
 part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
                           double ternary_bits, uint64_t n_ctx, uint32_t n_batch, uint32_t n_out)
 {
@@ -83,14 +88,17 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
     const uint64_t     page_row  = base_round_up(hd, FLOAT_LANES) * 4 * 2; /* K and V */
     const part_range_t rows      = part_vocab(plan, desc, shard);
     widths_t           most      = {0};
+    part_slice_t       s         = {0};
     part_memory_t      m         = {0};
 
     base_assert(rank < plan->stages * plan->shards);
     part_range_t layers = part_stage_layers(plan, stage);
     for (uint32_t i = layers.begin; i < layers.end; i++) {
-        part_slice_t s    = part_slice(plan, &desc->layers[i], shard);
-        uint64_t     n_kv = s.kv.end - s.kv.begin;
-        widths_t     w    = {(s.q.end - s.q.begin) * hd, n_kv * hd, s.ffn.end - s.ffn.begin};
+        /* Most models repeat one layer, and cutting takes time with thousands of shards. */
+        if (i == layers.begin || !same_widths(&desc->layers[i], &desc->layers[i - 1]))
+            s = part_slice(plan, &desc->layers[i], shard);
+        uint64_t n_kv = s.kv.end - s.kv.begin;
+        widths_t w    = {(s.q.end - s.q.begin) * hd, n_kv * hd, s.ffn.end - s.ffn.begin};
         layer_add(&m, desc->width, w, granule_k);
         m.kv += n_kv * base_round_up(n_ctx, KV_PAGE) * page_row;
         most.q   = base_max_size(most.q, w.q);
