@@ -3,15 +3,17 @@
 #include "worker/kernels/kernel_decl.h"
 #include "worker/kernels/ref/lanes.h"
 
-/* The page's maximum goes over lanes like a sum, so that variants agree on the sign of a zero and on
- * NaN too. */
+/* The page's maximum goes over lanes like a sum, missing positions being -inf, so that variants agree on
+ * the sign of a zero and on NaN too. */
 static float max16(const float *s, size_t n)
 {
     float lane[KERN_LANES];
 
     for (size_t l = 0; l < KERN_LANES; l++) lane[l] = -INFINITY;
-    for (size_t j = 0; j < n; j++) {
-        lane[j % KERN_LANES] = ref_max(lane[j % KERN_LANES], s[j]);
+    for (size_t j = 0; j < n; j += KERN_LANES) {
+        for (size_t l = 0; l < KERN_LANES; l++) {
+            lane[l] = ref_max(lane[l], j + l < n ? s[j + l] : -INFINITY);
+        }
     }
     for (size_t h = KERN_LANES / 2; h > 0; h /= 2) {
         for (size_t l = 0; l < h; l++) lane[l] = ref_max(lane[l], lane[l + h]);

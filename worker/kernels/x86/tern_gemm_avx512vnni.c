@@ -23,17 +23,20 @@ static inline void t2_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
     }
 }
 
-/* The digit is the top two bits of about 3/4 of the byte; three times the byte drops it. */
+/* The digit is the top two bits of 3/4 of the byte: two averages make it, after a subtraction that takes
+ * back their rounding up (85 must give 0, and 170 must give 1). Three times the byte drops it. */
 static inline void t3_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
 {
     const __m512i three = _mm512_set1_epi8(3), zero = _mm512_setzero_si512();
+    const __m512i one = _mm512_set1_epi8(1);
 
     for (size_t g = 0; g < n; g++, w += 64, plane += 5) {
         __m512i x = _mm512_load_si512(w);
 
         _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
         for (size_t i = 0; i < 5; i++) {
-            const __m512i d = _mm512_avg_epu8(x, _mm512_avg_epu8(x, zero));
+            const __m512i y = _mm512_subs_epu8(x, one);
+            const __m512i d = _mm512_avg_epu8(y, _mm512_avg_epu8(y, zero));
             _mm512_store_si512(plane[i], _mm512_and_si512(_mm512_srli_epi16(d, 6), three));
             x = _mm512_add_epi8(_mm512_add_epi8(x, x), x);
         }

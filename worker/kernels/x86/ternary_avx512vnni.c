@@ -67,38 +67,36 @@ static inline __m512i t3_next(__m512i x)
 }
 
 /* One run of granules of t3. With x_0 the stored byte and x_(n+1) = 3 x_n mod 256, digit n is
- * floor(3 x_n / 256) = (3 x_n - x_(n+1)) / 256. So four of five digits are never extracted:
+ * floor(3 x_n / 256) = (3 x_n - x_(n+1)) / 256. So no digit is ever extracted:
  *   256 * sum digit_n q_n = 3 * sum x_n q_n - sum x_(n+1) q_n
- * where the parts may wrap in 32 bits as long as the whole fits: see T3_RUN. The last digit is cheaper
- * as the top two bits of about 3/4 x (two averages), that is as 64 times itself. */
+ * where the parts may wrap in 32 bits as long as the whole fits: see T3_RUN. Two VPDPBUSD and two
+ * additions a digit are fewer than extraction takes. */
 static inline __m512i t3_run(const uint8_t *w, size_t k_granules, const int8_t *q)
 {
-    const __m512i top = _mm512_set1_epi8((char)0xc0), zero = _mm512_setzero_si512();
-    __m512i       a0 = zero, a1 = zero, b0 = zero, b1 = zero, c = zero;
+    __m512i a0 = _mm512_setzero_si512(), a1 = a0, a2 = a0, b0 = a0, b1 = a0, b2 = a0;
 
     for (size_t g = 0; g < k_granules; g++, w += 64, q += KERN_T3_K) {
         const __m512i x0 = _mm512_load_si512(w);
         const __m512i q0 = load_q4(q), q1 = load_q4(q + 4), q2 = load_q4(q + 8);
         const __m512i q3 = load_q4(q + 12), q4 = load_q4(q + 16);
         const __m512i x1 = t3_next(x0), x2 = t3_next(x1), x3 = t3_next(x2), x4 = t3_next(x3);
-        const __m512i d4 = _mm512_avg_epu8(x4, _mm512_avg_epu8(x4, zero));
 
         _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
         a0 = _mm512_dpbusd_epi32(a0, x0, q0);
         b0 = _mm512_dpbusd_epi32(b0, x1, q0);
         a1 = _mm512_dpbusd_epi32(a1, x1, q1);
         b1 = _mm512_dpbusd_epi32(b1, x2, q1);
-        a0 = _mm512_dpbusd_epi32(a0, x2, q2);
-        b0 = _mm512_dpbusd_epi32(b0, x3, q2);
-        a1 = _mm512_dpbusd_epi32(a1, x3, q3);
-        b1 = _mm512_dpbusd_epi32(b1, x4, q3);
-        c  = _mm512_dpbusd_epi32(c, _mm512_and_si512(d4, top), q4);
+        a2 = _mm512_dpbusd_epi32(a2, x2, q2);
+        b2 = _mm512_dpbusd_epi32(b2, x3, q2);
+        a0 = _mm512_dpbusd_epi32(a0, x3, q3);
+        b0 = _mm512_dpbusd_epi32(b0, x4, q3);
+        a1 = _mm512_dpbusd_epi32(a1, x4, q4);
+        b1 = _mm512_dpbusd_epi32(b1, t3_next(x4), q4);
     }
-    a0 = _mm512_add_epi32(a0, a1);
-    b0 = _mm512_add_epi32(b0, b1);
+    a0 = _mm512_add_epi32(_mm512_add_epi32(a0, a1), a2);
+    b0 = _mm512_add_epi32(_mm512_add_epi32(b0, b1), b2);
     a1 = _mm512_add_epi32(_mm512_add_epi32(a0, a0), a0);
-    a1 = _mm512_add_epi32(_mm512_sub_epi32(a1, b0), _mm512_slli_epi32(c, 2));
-    return _mm512_srai_epi32(a1, 8);
+    return _mm512_srai_epi32(_mm512_sub_epi32(a1, b0), 8);
 }
 
 /* Granules per run: |256 * sum digit q| <= 256 * 2 * 128 * 20 * T3_RUN must not pass 2^31. */

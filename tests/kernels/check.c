@@ -1,0 +1,538 @@
+/* tests/kernels/check.c
+ * Every row of kernel_list.inc against ref/, byte for byte (any NaN equals any NaN), over edge sizes and data meant to hurt.
+ * Inputs and outputs end at a page that faults; bytes before and between outputs are compared too. */
+#include "tests/kernels/kern_test.h"
+
+
+/* Where a failure happened: row, and the parameters of the case. */
+static struct {
+    const char *slot, *variant;
+    char        params[160];
+    size_t      cases;
+} now;
+
+static region_t in_a, in_b, in_c, in_d, out_want, out_got;
+
+#define CASE(...)                                                                                 \
+    do {                                                                                          \
+        (void)snprintf(now.params, sizeof now.params, __VA_ARGS__);                               \
+        now.cases++;                                                                              \
+    } while (0)
+
+static void fail_at(const char *what, size_t i)
+{
+    fail_msg("%s.%s: %s %zu differs: %s", now.slot, now.variant, what, i, now.params);
+}
+
+/* Whole output buffers, with the guard before them. */
+static void same_bytes(const void *want, const void *got, size_t bytes)
+{
+    const uint8_t *a = (const uint8_t *)want - GUARD_BYTES, *b = (const uint8_t *)got - GUARD_BYTES;
+
+    if (memcmp(a, b, bytes + GUARD_BYTES) == 0) return;
+    for (size_t i = 0; i < bytes + GUARD_BYTES; i++) {
+        if (a[i] != b[i]) fail_at("byte (256 of guard first)", i);
+    }
+}
+
+static void same_float(float want, float got, size_t i)
+{
+    if (memcmp(&want, &got, sizeof want) == 0 || (isnan(want) && isnan(got))) return;
+    printf("want %a got %a\n", (double)want, (double)got);
+    fail_at("float", i);
+}
+
+static void same_floats(const float *want, const float *got, size_t n)
+{
+    same_bytes(want, got, 0);
+    if (memcmp(want, got, n * sizeof *want) == 0) return;
+    for (size_t i = 0; i < n; i++) same_float(want[i], got[i], i);
+}
+
+/* ---- Ternary products ---- */
+
+typedef enum { TERN_RANDOM, TERN_UP_LOW, TERN_DOWN_LOW, TERN_UP_HIGH, TERN_ALTERNATE, TERN_ZERO, TERN_KINDS } tern_kind_t;
+
+static void tern_data(int8_t *trits, size_t n, int8_t *q, size_t nq, tern_kind_t kind)
+{
+    for (size_t i = 0; i < n; i++) {
+        switch (kind) {
+        case TERN_RANDOM: trits[i] = (int8_t)((int)(rng_u32() % 3) - 1); break;
+        case TERN_DOWN_LOW: trits[i] = -1; break;
+        case TERN_ALTERNATE: trits[i] = i % 2 != 0 ? 1 : -1; break;
+        case TERN_ZERO: trits[i] = 0; break;
+        default: trits[i] = 1; break;
+        }
+    }
+    for (size_t i = 0; i < nq; i++) {
+        switch (kind) {
+        case TERN_UP_LOW:
+        case TERN_DOWN_LOW: q[i] = -128; break;
+        case TERN_UP_HIGH: q[i] = 127; break;
+        case TERN_ALTERNATE: q[i] = i % 2 != 0 ? 127 : -128; break;
+        default: q[i] = (int8_t)rng_u32(); break;
+        }
+    }
+}
+
+static void tern_case(kern_tern_fn *fn, kern_tern_fn *ref, const kern_format_t *f, size_t k,
+                      size_t n_tiles, size_t n_tok, size_t more, tern_kind_t kind)
+{
+    const size_t tile   = kern_tile_bytes(f, k);
+    const size_t q_stride = kern_q_stride(k) + KERN_Q_PAD * more;
+    const size_t stride = 16 * n_tiles + 3 * more;
+    int8_t      *trits  = region_take(&in_a, 16 * k);
+    int8_t      *q      = region_take(&in_b, n_tok * q_stride);
+    uint8_t     *w      = region_take(&in_c, n_tiles * tile);
+    int32_t     *qsum   = region_take(&in_d, n_tok * sizeof *qsum);
+    int32_t     *want   = region_take(&out_want, n_tok * stride * sizeof *want);
+    int32_t     *got    = region_take(&out_got, n_tok * stride * sizeof *got);
+
+    CASE("k %zu, tiles %zu, tokens %zu, spare stride %zu, data %d", k, n_tiles, n_tok, more,
+         (int)kind);
+    tern_data(trits, 16 * k, q, n_tok * q_stride, kind);
+    for (size_t i = 0; i < n_tiles; i++) {
+        /* The last tile is short. */
+        f->pack_tile(w + i * tile, trits, k, i + 1 == n_tiles ? 11 : 16, k);
+        if (kind == TERN_RANDOM) trits[rng_u32() % (16 * k)] = 0;
+    }
+    for (size_t t = 0; t < n_tok; t++) {
+        memset(q + t * q_stride + k, 0, q_stride - k);
+        qsum[t] = 0;
+        for (size_t j = 0; j < k; j++) qsum[t] += q[t * q_stride + j];
+    }
+    ref(want, stride, w, n_tiles, kern_granules(f, k), q, q_stride, qsum, n_tok);
+    fn(got, stride, w, n_tiles, kern_granules(f, k), q, q_stride, qsum, n_tok);
+    same_bytes(want, got, n_tok * stride * sizeof *want);
+}
+
+static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
+{
+    static const size_t ks[] = {1,  15, 16,  17,  19,  20,  21,  31,  32,  33,  63,  64,  65,  79,
+                                80, 81, 127, 128, 129, 159, 161, 239, 240, 241, 255, 256, 257, 321};
+    static const size_t big[] = {2560, 6912};
+    /* Past every interval after which a variant must widen or shift, and the largest K of the contract. */
+    static const size_t extreme[] = {28672, 32000, 32020, 131072, 524288 - 8};
+    const kern_format_t *f   = kern_format(strstr(now.slot, "_t3_") != NULL ? KERN_T3 : KERN_T2);
+    const bool           one = strncmp(now.slot, "gemv", 4) == 0;
+
+    for (size_t i = 0; i < COUNT(ks); i++) {
+        for (size_t tiles = 0; tiles <= 5; tiles++) {
+            for (size_t tok = 1; tok <= (one ? 1 : 9); tok++) {
+                tern_case(fn, ref, f, ks[i], tiles, tok, tok % 2, TERN_RANDOM);
+            }
+        }
+        for (int kind = 0; kind < TERN_KINDS; kind++) {
+            tern_case(fn, ref, f, ks[i], 5, one ? 1 : 17, 1, (tern_kind_t)kind);
+        }
+    }
+    for (size_t i = 0; i < COUNT(big); i++) {
+        tern_case(fn, ref, f, big[i], 5, one ? 1 : 9, 0, TERN_RANDOM);
+        tern_case(fn, ref, f, big[i], 3, one ? 1 : 4, 0, TERN_UP_LOW);
+    }
+    for (size_t i = 0; i < COUNT(extreme); i++) {
+        for (int kind = 0; kind <= TERN_ALTERNATE; kind++) {
+            tern_case(fn, ref, f, extreme[i], 1, one ? 1 : 2, 0, (tern_kind_t)kind);
+        }
+    }
+}
+
+/* ---- Dense rows ---- */
+
+/* Random bytes make any bit pattern, NaN included; `tame` keeps halves and floats finite and near 1. */
+static void dense_data(uint8_t *w, size_t row_bytes, size_t n_rows, size_t k, bool tame)
+{
+    for (size_t i = 0; i < row_bytes * n_rows; i++) w[i] = (uint8_t)rng_u32();
+    if (!tame) return;
+    for (size_t r = 0; r < n_rows; r++) {
+        uint8_t *row = w + r * row_bytes;
+
+        for (size_t j = 0; j < k; j++) {
+            const float unit = rng_unit();
+            if (strstr(now.slot, "_f32") != NULL) memcpy(row + 4 * j, &unit, 4);
+            if (strstr(now.slot, "_f16") != NULL) row[2 * j + 1] = (uint8_t)(0x30 + rng_u32() % 12);
+            if (strstr(now.slot, "_bf16") != NULL) row[2 * j + 1] = 0x3e + rng_u32() % 2;
+            if (strstr(now.slot, "_q8_0") != NULL) row[j / 32 * 34 + 1] = 0x2c;
+            if (strstr(now.slot, "_q6_k") != NULL) row[j / 256 * 210 + 209] = 0x1c;
+        }
+    }
+}
+
+static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, size_t k, size_t bytes, size_t n_rows,
+                       size_t n_tok, size_t more, bool tame, float_kind_t kind)
+{
+    const size_t row_bytes = bytes + more, x_stride = k + more, stride = n_rows + more;
+    /* The last row ends with the region, hence no spare bytes after it. */
+    const size_t w_bytes = n_rows > 0 ? row_bytes * n_rows - more : 0;
+    uint8_t     *w = region_take(&in_a, w_bytes + more);
+    float       *x = float_take(&in_b, x_stride * n_tok - more, kind);
+    float       *want = region_take(&out_want, n_tok * stride * sizeof *want);
+    float       *got  = region_take(&out_got, n_tok * stride * sizeof *got);
+
+    CASE("k %zu, rows %zu, tokens %zu, spare stride %zu, tame %d, x %d", k, n_rows, n_tok, more,
+         tame, (int)kind);
+    dense_data(w, row_bytes, n_rows, k, tame);
+    memmove(w + more, w, w_bytes);
+    ref(want, stride, w + more, row_bytes, n_rows, k, x, x_stride, n_tok);
+    fn(got, stride, w + more, row_bytes, n_rows, k, x, x_stride, n_tok);
+    same_floats(want, got, n_tok * stride);
+}
+
+static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
+{
+    static const struct {
+        const char *slot;
+        size_t      k, bytes;
+    } units[] = {{"dense_f32", 1, 4}, {"dense_f16", 1, 2}, {"dense_bf16", 1, 2}, {"dense_q8_0", 32, 34}, {"dense_q6_k", 256, 210}};
+    static const size_t ks[] = {1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 79, 127, 128, 129, 255, 256, 257};
+    static const size_t toks[] = {1, 2, 3, 4, 5, 9};
+    size_t              u = 0;
+
+    while (strcmp(units[u].slot, now.slot) != 0) u++;
+    for (size_t i = 0; i < COUNT(ks); i++) {
+        /* Blocks: whole numbers of them, 1..5 and 10. */
+        const size_t n = units[u].k == 1 ? ks[i] : i < 5 ? i + 1 : 10;
+
+        if (units[u].k > 1 && i > 5) break;
+        for (size_t n_rows = 0; n_rows <= 9; n_rows++) {
+            const size_t tok = toks[(i + n_rows) % COUNT(toks)];
+            dense_case(fn, ref, n * units[u].k, n * units[u].bytes, n_rows, tok, n_rows % 4, true,
+                       FLOAT_UNIT);
+        }
+        for (int kind = 0; kind < FLOAT_KINDS; kind++) {
+            dense_case(fn, ref, n * units[u].k, n * units[u].bytes, 5, 5, 2, kind % 2 == 0,
+                       (float_kind_t)kind);
+        }
+    }
+    dense_case(fn, ref, 2560, 2560 / units[u].k * units[u].bytes, 7, 6, 0, true, FLOAT_UNIT);
+}
+
+/* ---- Vectors ---- */
+
+static const size_t LENGTHS[] = {0,  1,  2,  7,   8,   9,   15,  16,  17,  31,  32,  33,   47,   48,
+                                 49, 79, 80, 127, 128, 129, 255, 256, 257, 640, 641, 2560, 6912};
+#define EACH_VECTOR(n, kind)                                                                      \
+    for (size_t l_ = 0, n = 0; l_ < COUNT(LENGTHS) && (n = LENGTHS[l_], true); l_++)              \
+        for (float_kind_t kind = FLOAT_UNIT; kind < FLOAT_KINDS; kind = (float_kind_t)(kind + 1))
+
+static float *take_want(size_t n)
+{
+    return region_take(&out_want, n * sizeof(float));
+}
+
+static float *take_got(size_t n)
+{
+    return region_take(&out_got, n * sizeof(float));
+}
+
+static void check_kern_sumsq_fn(kern_sumsq_fn *fn, kern_sumsq_fn *ref)
+{
+    static const size_t blocks[] = {1, 16, 32, 64, 80, 100, 128};
+
+    EACH_VECTOR(n, kind)
+    {
+        for (size_t b = 0; b < COUNT(blocks); b++) {
+            const size_t n_out = (n + blocks[b] - 1) / blocks[b];
+            const float *x     = float_take(&in_a, n, kind);
+            float       *want = take_want(n_out), *got = take_got(n_out);
+
+            CASE("n %zu, block %zu, x %d", n, blocks[b], (int)kind);
+            ref(want, x, n, blocks[b]);
+            fn(got, x, n, blocks[b]);
+            same_floats(want, got, n_out);
+        }
+    }
+}
+
+static void check_kern_sum_fn(kern_sum_fn *fn, kern_sum_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        const float *x = float_take(&in_a, n, kind);
+
+        CASE("n %zu, x %d", n, (int)kind);
+        same_float(ref(x, n), fn(x, n), 0);
+    }
+}
+
+static void check_kern_absmax_fn(kern_absmax_fn *fn, kern_absmax_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        float       *x = float_take(&in_a, n, kind);
+        const float *w = float_take(&in_b, n, kind == FLOAT_WILD ? FLOAT_UNIT : kind);
+
+        CASE("n %zu, x %d", n, (int)kind);
+        same_float(ref(x, w, n), fn(x, w, n), 0);
+        same_float(ref(x, NULL, n), fn(x, NULL, n), 1);
+        for (size_t i = 0; i < n; i += 37) {
+            const float old = x[i];
+            x[i]            = NAN; /* one anywhere must show */
+            assert_true(isnan(ref(x, w, n)) && isnan(fn(x, w, n)) && isnan(fn(x, NULL, n)));
+            x[i] = old;
+        }
+    }
+}
+
+static void check_kern_quant_fn(kern_quant_fn *fn, kern_quant_fn *ref)
+{
+    static const float scales[] = {127.0f, 0.0f, 1e-30f, 254.0f, 1e38f, INFINITY, NAN};
+
+    EACH_VECTOR(n, kind)
+    {
+        for (size_t s = 0; s < COUNT(scales); s++) {
+            const size_t n_pad = n + s * 5;
+            float       *x     = float_take(&in_a, n, kind);
+            const float *w = s % 2 != 0 ? float_take(&in_b, n, FLOAT_UNIT) : NULL;
+            int8_t      *want = region_take(&out_want, n_pad), *got = region_take(&out_got, n_pad);
+
+            /* Ties to even. */
+            for (size_t i = 0; i < n && scales[s] == 254.0f; i += 3) {
+                x[i] = ((float)(rng_u32() % 300) - 150.5f) / 254.0f;
+            }
+            CASE("n %zu, n_pad %zu, x %d, w %d, s %g", n, n_pad, (int)kind, w != NULL,
+                 (double)scales[s]);
+            if (ref(want, x, w, scales[s], n, n_pad) != fn(got, x, w, scales[s], n, n_pad)) {
+                fail_at("sum", 0);
+            }
+            same_bytes(want, got, n_pad);
+        }
+    }
+}
+
+static void check_kern_norm_fn(kern_norm_fn *fn, kern_norm_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        const float *x = float_take(&in_a, n, kind), *w = float_take(&in_b, n, FLOAT_UNIT);
+        float       *want = take_want(n), *got = take_got(n);
+
+        CASE("n %zu, x %d", n, (int)kind);
+        ref(want, x, w, 0.37f, n);
+        fn(got, x, w, 0.37f, n);
+        same_floats(want, got, n);
+        memcpy(got, x, n * sizeof *x);
+        fn(got, got, w, 0.37f, n); /* in place */
+        same_floats(want, got, n);
+    }
+}
+
+static void check_kern_scale_fn(kern_scale_fn *fn, kern_scale_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        int32_t *acc  = region_take(&in_a, n * sizeof *acc);
+        float   *want = take_want(n), *got = take_got(n);
+
+        for (size_t i = 0; i < n; i++) acc[i] = (int32_t)(rng_u32() >> (rng_u32() % 32));
+        if (n > 3) acc[0] = INT32_MIN, acc[1] = INT32_MAX, acc[2] = (1 << 24) + 1;
+        float_fill(want, n, kind);
+        memcpy(got, want, n * sizeof *want);
+        CASE("n %zu, y %d", n, (int)kind);
+        ref(want, acc, 1.7e-3f, n);
+        fn(got, acc, 1.7e-3f, n);
+        same_floats(want, got, n);
+    }
+}
+
+static void check_kern_glu_fn(kern_glu_fn *fn, kern_glu_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        float       *gate = float_take(&in_a, n, kind);
+        const float *up   = float_take(&in_b, n, FLOAT_UNIT);
+        float       *want = take_want(n), *got = take_got(n);
+
+        for (size_t i = 0; i < n && kind == FLOAT_UNIT; i++) gate[i] *= 100.0f;
+        CASE("n %zu, gate %d", n, (int)kind);
+        ref(want, gate, up, n);
+        fn(got, gate, up, n);
+        same_floats(want, got, n);
+        memcpy(got, up, n * sizeof *up);
+        fn(got, gate, got, n);
+        same_floats(want, got, n);
+        fn(gate, gate, up, n);
+        for (size_t i = 0; i < n; i++) same_float(want[i], gate[i], i);
+    }
+}
+
+static void check_kern_rope_fn(kern_rope_fn *fn, kern_rope_fn *ref)
+{
+    for (size_t rot = 0; rot <= 260; rot += 2) {
+        for (float_kind_t kind = FLOAT_UNIT; kind < FLOAT_KINDS; kind = (float_kind_t)(kind + 1)) {
+            const float *c = float_take(&in_a, rot / 2, FLOAT_UNIT);
+            const float *s = float_take(&in_b, rot / 2, FLOAT_UNIT);
+            float       *want = take_want(rot), *got = take_got(rot);
+
+            float_fill(want, rot, kind);
+            memcpy(got, want, rot * sizeof *want);
+            CASE("rot %zu, x %d", rot, (int)kind);
+            ref(want, c, s, rot);
+            fn(got, c, s, rot);
+            same_floats(want, got, rot);
+        }
+    }
+}
+
+/* ---- Attention ---- */
+
+static void attn_case(kern_attn_page_fn *fn, kern_attn_page_fn *ref, size_t n_q, size_t n_pos,
+                      size_t hd, size_t more, float_kind_t kind)
+{
+    const size_t stride = hd + more;
+    /* m and z lie in front of o. */
+    const size_t n    = 2 * n_q + n_q * stride;
+    float       *q    = float_take(&in_a, n_q * stride - more, kind);
+    float       *k    = float_take(&in_b, n_pos * hd, kind == FLOAT_WILD ? FLOAT_UNIT : kind);
+    float       *v    = float_take(&in_c, n_pos * hd, kind);
+    float       *want = take_want(n), *got = take_got(n);
+
+    CASE("heads %zu, positions %zu, hd %zu, spare stride %zu, data %d", n_q, n_pos, hd, more,
+         (int)kind);
+    ref(want, want + n_q, want + 2 * n_q, stride, q, stride, n_q, k, v, n_pos, hd, 3.7f);
+    fn(got, got + n_q, got + 2 * n_q, stride, q, stride, n_q, k, v, n_pos, hd, 3.7f);
+    same_floats(want, got, n);
+}
+
+static void check_kern_attn_page_fn(kern_attn_page_fn *fn, kern_attn_page_fn *ref)
+{
+    static const size_t hds[] = {16, 32, 48, 64, 80, 96, 128, 144, 256};
+
+    for (size_t n_pos = 1; n_pos <= KERN_PAGE; n_pos++) {
+        for (size_t n_q = 1; n_q <= 9; n_q++) {
+            attn_case(fn, ref, n_q, n_pos, hds[(n_pos + n_q) % COUNT(hds)], n_q % 3, FLOAT_UNIT);
+        }
+        for (int kind = 0; kind < FLOAT_KINDS; kind++) {
+            attn_case(fn, ref, 5, n_pos, 80, 1, (float_kind_t)kind);
+        }
+    }
+    attn_case(fn, ref, KERN_MAX_GROUP, KERN_PAGE, 128, 0, FLOAT_UNIT);
+}
+
+static void check_kern_attn_merge_fn(kern_attn_merge_fn *fn, kern_attn_merge_fn *ref)
+{
+    for (size_t i = 0; i < 400; i++) {
+        const float_kind_t kind = (float_kind_t)(i % FLOAT_KINDS);
+        const size_t       hd   = 16 * (1 + i % 17);
+        const float        mp = float_make(kind) * 30.0f, zp = float_make(kind);
+        const float       *op = float_take(&in_a, hd, kind);
+        float              *want = take_want(hd + 2), *got = take_got(hd + 2);
+
+        float_fill(want, hd + 2, kind);
+        want[0] *= 30.0f;
+        memcpy(got, want, (hd + 2) * sizeof *want);
+        CASE("hd %zu, data %d", hd, (int)kind);
+        ref(want, want + 1, want + 2, mp, zp, op, hd);
+        fn(got, got + 1, got + 2, mp, zp, op, hd);
+        same_floats(want, got, hd + 2);
+    }
+}
+
+static void check_kern_div_fn(kern_div_fn *fn, kern_div_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        const float *x    = float_take(&in_a, n, kind);
+        const float  z    = float_make(kind);
+        float       *want = take_want(n), *got = take_got(n);
+
+        CASE("n %zu, x %d", n, (int)kind);
+        ref(want, x, z, n);
+        fn(got, x, z, n);
+        same_floats(want, got, n);
+    }
+}
+
+static void check_kern_exp_fn(kern_exp_fn *fn, kern_exp_fn *ref)
+{
+    enum { N = 1 << 16 };
+
+    EACH_VECTOR(n, kind)
+    {
+        const float *x    = float_take(&in_a, n, kind);
+        float       *want = take_want(n), *got = take_got(n);
+
+        CASE("n %zu, x %d", n, (int)kind);
+        ref(want, x, n);
+        fn(got, x, n);
+        same_floats(want, got, n);
+    }
+    /* Floats of every exponent and sign, among them the edges of the clamp. */
+    for (uint32_t part = 0; part < 16; part++) {
+        float *x    = region_take(&in_a, N * sizeof *x);
+        float *want = take_want(N), *got = take_got(N);
+
+        for (uint32_t i = 0; i < N; i++) {
+            const uint32_t bits = (part << 28) + (i << 12) + (rng_u32() & 0xfffu);
+            memcpy(x + i, &bits, sizeof bits);
+            if (i % 4 == 0) x[i] = rng_unit() * 90.0f;
+        }
+        CASE("sweep %u", (unsigned)part);
+        ref(want, x, N);
+        fn(got, x, N);
+        same_floats(want, got, N);
+    }
+}
+
+/* ---- The loop over the list ---- */
+
+#define X(slot_, type)                                                                            \
+    static void check_##slot_(const char *variant, uint32_t cpu_bits, type *fn)                   \
+    {                                                                                             \
+        now.slot    = #slot_;                                                                     \
+        now.variant = variant;                                                                    \
+        now.cases   = 0;                                                                          \
+        if ((kern_cpu_features() & cpu_bits) != cpu_bits) {                                       \
+            printf("%s.%s skipped: cpu lacks %s\n", #slot_, variant, kern_cpu_name(cpu_bits));    \
+            return;                                                                               \
+        }                                                                                         \
+        check_##type(fn, kern_##slot_##__ref);                                                    \
+        printf("%s.%s: %zu cases\n", #slot_, variant, now.cases);                                 \
+    }
+KERN_SLOTS(X)
+#undef X
+
+static void every_row_gives_the_bytes_of_ref(void **state)
+{
+    (void)state;
+#define KERN(slot, variant, cpu_bits) check_##slot(#variant, cpu_bits, kern_##slot##__##variant);
+#include "worker/kernels/kernel_list.inc"
+#undef KERN
+}
+
+/* Any feature mask fills the whole table, and a mask of nothing is ref. */
+static void dispatch_fills_every_slot(void **state)
+{
+    kern_table_t table;
+    uint32_t     mask = 0;
+
+    (void)state;
+    for (uint32_t features = 0; features < 4; features++) {
+        kern_table_init(&table, features);
+        for (int type = 0; type < KERN_DENSE_COUNT; type++) {
+            assert_non_null(kern_dense(&table, (kern_dense_t)type));
+        }
+    }
+    kern_table_init(&table, 0);
+    assert_true(table.gemv_t2_i8 == kern_gemv_t2_i8__ref);
+    assert_true(kern_format(KERN_T3)->gemm(&table) == kern_gemm_t3_i8__ref);
+    assert_true(kern_cpu_mask_parse("ref", &mask) && mask == 0);
+    assert_true(kern_cpu_mask_parse("avx512vnni", &mask) &&
+                mask == (KERN_CPU_AVX2 | KERN_CPU_AVX512VNNI));
+    assert_string_equal(kern_cpu_name(mask), "avx512vnni");
+    assert_true(kern_cpu_mask_parse("avx2", &mask) && mask == KERN_CPU_AVX2);
+    assert_string_equal(kern_cpu_name(mask), "avx2");
+    assert_false(kern_cpu_mask_parse("sse9", &mask));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dispatch_fills_every_slot),
+        cmocka_unit_test(every_row_gives_the_bytes_of_ref),
+    };
+
+    rng_seed();
+
+    return cmocka_run_group_tests_name("kernels.check", tests, NULL, NULL);
+}

@@ -1,0 +1,6 @@
+/* worker/kernels/x86/dense_avx2.c
+ * dense_body.inc in AVX2. */
+#include "worker/kernels/x86/lanes_avx2.h"
+
+enum { DENSE_ROWS = 1 };
+#include "worker/kernels/x86/dense_body.inc"

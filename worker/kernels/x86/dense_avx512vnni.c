@@ -1,0 +1,6 @@
+/* worker/kernels/x86/dense_avx512vnni.c
+ * dense_body.inc in AVX-512. */
+#include "worker/kernels/x86/lanes_avx512.h"
+
+enum { DENSE_ROWS = 4 };
+#include "worker/kernels/x86/dense_body.inc"

@@ -1,0 +1,154 @@
+/* worker/kernels/x86/ternary_avx2.c
+ * Ternary products for one token with VPMADDUBSW: unsigned codes (trit + 1) times signed q, pairs summed
+ * in 16 bits; the sum of q is subtracted at the end.
+ *
+ * 16 bits hold only a few granules, so the sums are widened every so often (the FLUSH counts). The bound is
+ * tight on the negative side, at -32768: q may be -128, but never +128. */
+#include "worker/kernels/kernel_decl.h"
+
+#include "base/status.h"
+#include "worker/kernels/x86/t3_avx2.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+enum {
+    AHEAD_BYTES = 4096,
+    /* A code is at most 2: one VPMADDUBSW adds up to 2 * 2 * 128 = 512. t2 feeds two planes into a sum, one
+     * kind of sum at four times the value; t3 feeds five planes into one sum. */
+    T2_FLUSH = 8,
+    T3_FLUSH = 12,
+};
+_Static_assert(T2_FLUSH * 2 * 4 * 512 <= 32768, "t2 sums would wrap in 16 bits");
+_Static_assert(T3_FLUSH * 5 * 512 <= 32768, "t3 sums would wrap in 16 bits");
+
+/* 16 rows: rows 0..7 in lo, 8..15 in hi. */
+typedef struct {
+    __m256i lo, hi;
+} tile_sum_t;
+
+static inline __m256i load_q4(const int8_t *q)
+{
+    int32_t v = 0;
+
+    memcpy(&v, q, 4);
+    return _mm256_set1_epi32(v);
+}
+
+/* 16 sums of pairs to 8 sums of four columns, added to total. */
+static inline __m256i widen(__m256i total, __m256i sum16)
+{
+    return _mm256_add_epi32(total, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
+}
+
+static inline __m256i dot2(__m256i sum, __m256i codes, __m256i q4)
+{
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, q4));
+}
+
+/* At most T2_FLUSH granules. The planes 0 and 2 are summed as they are, 1 and 3 at four times their
+ * value, which saves their shift: x1 and x4 keep the two kinds apart. */
+static inline void t2_run(tile_sum_t *x1, tile_sum_t *x4, const uint8_t *w, size_t k_granules,
+                          const int8_t *q)
+{
+    const __m256i m0 = _mm256_set1_epi8(0x03), m1 = _mm256_set1_epi8(0x0c);
+    __m256i       a_lo = _mm256_setzero_si256(), a_hi = a_lo, b_lo = a_lo, b_hi = a_lo;
+
+    for (size_t g = 0; g < k_granules; g++, w += 64, q += KERN_T2_K) {
+        const __m256i lo = _mm256_load_si256((const __m256i *)(const void *)w);
+        const __m256i hi = _mm256_load_si256((const __m256i *)(const void *)(w + 32));
+        const __m256i lo4 = _mm256_srli_epi16(lo, 4), hi4 = _mm256_srli_epi16(hi, 4);
+        const __m256i q0 = load_q4(q), q1 = load_q4(q + 4);
+        const __m256i q2 = load_q4(q + 8), q3 = load_q4(q + 12);
+
+        _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
+        a_lo = dot2(a_lo, _mm256_and_si256(lo, m0), q0);
+        a_hi = dot2(a_hi, _mm256_and_si256(hi, m0), q0);
+        b_lo = dot2(b_lo, _mm256_and_si256(lo, m1), q1);
+        b_hi = dot2(b_hi, _mm256_and_si256(hi, m1), q1);
+        a_lo = dot2(a_lo, _mm256_and_si256(lo4, m0), q2);
+        a_hi = dot2(a_hi, _mm256_and_si256(hi4, m0), q2);
+        b_lo = dot2(b_lo, _mm256_and_si256(lo4, m1), q3);
+        b_hi = dot2(b_hi, _mm256_and_si256(hi4, m1), q3);
+    }
+    x1->lo = widen(x1->lo, a_lo);
+    x1->hi = widen(x1->hi, a_hi);
+    x4->lo = widen(x4->lo, b_lo);
+    x4->hi = widen(x4->hi, b_hi);
+}
+
+/* acc = total - sum of q, 16 rows. */
+static inline void store_tile(int32_t *acc, tile_sum_t total, int32_t qsum)
+{
+    const __m256i sum = _mm256_set1_epi32(qsum);
+
+    _mm256_storeu_si256((__m256i *)(void *)acc, _mm256_sub_epi32(total.lo, sum));
+    _mm256_storeu_si256((__m256i *)(void *)(acc + 8), _mm256_sub_epi32(total.hi, sum));
+}
+
+void kern_gemv_t2_i8__avx2(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_tiles,
+                           size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum,
+                           size_t n_tok)
+{
+    const __m256i zero = _mm256_setzero_si256();
+
+    (void)acc_stride, (void)q_stride;
+    base_assert(n_tok == 1);
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules) {
+        tile_sum_t x1 = {zero, zero}, x4 = {zero, zero};
+
+        for (size_t g = 0; g < k_granules; g += T2_FLUSH) {
+            const size_t n = k_granules - g < T2_FLUSH ? k_granules - g : T2_FLUSH;
+            t2_run(&x1, &x4, w + 64 * g, n, q + KERN_T2_K * g);
+        }
+        x1.lo = _mm256_add_epi32(x1.lo, _mm256_srai_epi32(x4.lo, 2));
+        x1.hi = _mm256_add_epi32(x1.hi, _mm256_srai_epi32(x4.hi, 2));
+        store_tile(acc + KERN_TILE_ROWS * tile, x1, qsum[0]);
+    }
+}
+
+/* At most T3_FLUSH granules. */
+static inline void t3_run(tile_sum_t *total, const uint8_t *w, size_t k_granules, const int8_t *q)
+{
+    const __m256i flip = _mm256_set1_epi8((char)0x80);
+    __m256i       s_lo = _mm256_setzero_si256(), s_hi = s_lo;
+
+    for (size_t g = 0; g < k_granules; g++, w += 64, q += KERN_T3_K) {
+        __m256i lo = _mm256_xor_si256(_mm256_load_si256((const __m256i *)(const void *)w), flip);
+        __m256i hi =
+            _mm256_xor_si256(_mm256_load_si256((const __m256i *)(const void *)(w + 32)), flip);
+
+        _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
+#define DIGIT(n)                                                                                  \
+    {                                                                                             \
+        const __m256i q4 = load_q4(q + 4 * (n));                                                  \
+        s_lo             = dot2(s_lo, t3_digit(lo), q4);                                          \
+        s_hi             = dot2(s_hi, t3_digit(hi), q4);                                          \
+        lo               = t3_next(lo);                                                           \
+        hi               = t3_next(hi);                                                           \
+    }
+        DIGIT(0) DIGIT(1) DIGIT(2) DIGIT(3) DIGIT(4)
+#undef DIGIT
+    }
+    total->lo = widen(total->lo, s_lo);
+    total->hi = widen(total->hi, s_hi);
+}
+
+void kern_gemv_t3_i8__avx2(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_tiles,
+                           size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum,
+                           size_t n_tok)
+{
+    const __m256i zero = _mm256_setzero_si256();
+
+    (void)acc_stride, (void)q_stride;
+    base_assert(n_tok == 1);
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules) {
+        tile_sum_t total = {zero, zero};
+
+        for (size_t g = 0; g < k_granules; g += T3_FLUSH) {
+            const size_t n = k_granules - g < T3_FLUSH ? k_granules - g : T3_FLUSH;
+            t3_run(&total, w + 64 * g, n, q + KERN_T3_K * g);
+        }
+        store_tile(acc + KERN_TILE_ROWS * tile, total, qsum[0]);
+    }
+}
