@@ -36,8 +36,7 @@ typedef struct {
     uint32_t       advice_ctx;   /* context that would fit; 0: none found */
 } plan_run_t;
 
-/* ---- input
- * ----------------------------------------------------------------------------------------- */
+/* --- input --- */
 
 /* The shape as if its layers were stored as `type`. Widths need not be multiples of that type's
  * blocks, as a file's must: packed weights know no such blocks. */
@@ -162,8 +161,7 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
     return BASE_OK;
 }
 
-/* ---- advice, when nothing fits
- * --------------------------------------------------------------------- */
+/* --- advice, when nothing fits --- */
 
 static bool would_fit(const part_cluster_t *cluster, const plan_run_t *r, const part_ask_t *ask)
 {
@@ -220,8 +218,7 @@ static void say_misfit(const plan_run_t *r)
              (double)part_node_usable(node) / GIB, (double)node->mem_bytes / GIB, ctx, nodes);
 }
 
-/* ---- the table
- * ------------------------------------------------------------------------------------- */
+/* --- the table --- */
 
 static void print_rank(const plan_run_t *r, uint32_t rank)
 {
@@ -304,15 +301,15 @@ static base_status_t print_table(const plan_run_t *r, base_err_t *err)
     return out_flush(err);
 }
 
-/* ---- JSON
- * ------------------------------------------------------------------------------------------ */
+/* --- JSON --- */
 
 /* All of these may return NULL: memory has ended. json_pack passes that on. */
-static json_t *json_memory(const plan_run_t *r, uint64_t (*value)(const part_memory_t *))
+
+static json_t *json_totals(const part_choice_t *c)
 {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < r->choice.n_ranks && list != NULL; i++) {
-        if (json_array_append_new(list, json_integer((json_int_t)value(&r->choice.memory[i]))) == 0)
+    for (uint32_t i = 0; i < c->n_ranks && list != NULL; i++) {
+        if (json_array_append_new(list, json_integer((json_int_t)c->memory[i].total)) == 0)
             continue;
         json_decref(list);
         list = NULL;
@@ -320,29 +317,42 @@ static json_t *json_memory(const plan_run_t *r, uint64_t (*value)(const part_mem
     return list;
 }
 
-static uint64_t memory_total(const part_memory_t *m)
+static json_t *json_range(part_range_t range)
 {
-    return m->total;
+    return json_pack("[i, i]", (int)range.begin, (int)range.end);
+}
+
+static json_t *json_rank(const plan_run_t *r, uint32_t rank)
+{
+    const part_plan_t   *p      = &r->choice.plan;
+    const part_memory_t *m      = &r->choice.memory[rank];
+    const uint32_t       stage  = rank / p->shards;
+    const uint32_t       shard  = rank % p->shards;
+    const part_range_t   layers = part_stage_layers(p, stage);
+    const part_slice_t   s      = part_slice(p, &r->desc.layers[layers.begin], shard);
+    const char          *node   = r->cluster.nodes[part_cluster_node(&r->cluster, rank)].name;
+
+    /* clang-format off */
+    return json_pack("{s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
+                     "node", out_json_text(node, strlen(node)),
+                     "stage", (int)stage,
+                     "shard", (int)shard,
+                     "layers", json_range(layers),
+                     "heads", json_range(s.q),
+                     "kv_heads", json_range(s.kv),
+                     "ffn", json_range(s.ffn),
+                     "ternary_bytes", (json_int_t)m->ternary,
+                     "dense_bytes", (json_int_t)m->dense,
+                     "kv_bytes", (json_int_t)m->kv,
+                     "activation_bytes", (json_int_t)m->activations);
+    /* clang-format on */
 }
 
 static json_t *json_ranks(const plan_run_t *r)
 {
-    const part_plan_t *p    = &r->choice.plan;
-    json_t            *list = json_array();
+    json_t *list = json_array();
     for (uint32_t i = 0; i < r->choice.n_ranks && list != NULL; i++) {
-        const part_memory_t *m      = &r->choice.memory[i];
-        const part_range_t   layers = part_stage_layers(p, i / p->shards);
-        const part_slice_t   s      = part_slice(p, &r->desc.layers[layers.begin], i % p->shards);
-        const char          *node   = r->cluster.nodes[part_cluster_node(&r->cluster, i)].name;
-        json_t              *rank =
-            json_pack("{s:o, s:i, s:i, s:[i,i], s:[i,i], s:[i,i], s:[i,i], s:I, s:I, s:I, s:I}",
-                      "node", out_json_text(node, strlen(node)), "stage", (int)(i / p->shards),
-                      "shard", (int)(i % p->shards), "layers", (int)layers.begin, (int)layers.end,
-                      "heads", (int)s.q.begin, (int)s.q.end, "kv_heads", (int)s.kv.begin,
-                      (int)s.kv.end, "ffn", (int)s.ffn.begin, (int)s.ffn.end, "ternary_bytes",
-                      (json_int_t)m->ternary, "dense_bytes", (json_int_t)m->dense, "kv_bytes",
-                      (json_int_t)m->kv, "activation_bytes", (json_int_t)m->activations);
-        if (json_array_append_new(list, rank) == 0) continue;
+        if (json_array_append_new(list, json_rank(r, i)) == 0) continue;
         json_decref(list);
         list = NULL;
     }
@@ -353,12 +363,17 @@ static json_t *json_nodes(const plan_run_t *r)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < r->cluster.n_nodes && list != NULL; i++) {
-        const part_node_t *n    = &r->cluster.nodes[i];
-        json_t            *node = json_pack(
-                       "{s:o, s:i, s:I, s:I, s:I, s:b}", "name", out_json_text(n->name, strlen(n->name)),
-                       "ranks", (int)n->ranks, "mem_bytes", (json_int_t)n->mem_bytes, "usable_bytes",
-                       (json_int_t)part_node_usable(n), "used_bytes", (json_int_t)r->choice.node_bytes[i],
-                       "fits", r->choice.node_bytes[i] <= part_node_usable(n));
+        const part_node_t *n      = &r->cluster.nodes[i];
+        const uint64_t     usable = part_node_usable(n), used = r->choice.node_bytes[i];
+        /* clang-format off */
+        json_t *node = json_pack("{s:o, s:i, s:I, s:I, s:I, s:b}",
+                                 "name", out_json_text(n->name, strlen(n->name)),
+                                 "ranks", (int)n->ranks,
+                                 "mem_bytes", (json_int_t)n->mem_bytes,
+                                 "usable_bytes", (json_int_t)usable,
+                                 "used_bytes", (json_int_t)used,
+                                 "fits", used <= usable);
+        /* clang-format on */
         if (json_array_append_new(list, node) == 0) continue;
         json_decref(list);
         list = NULL;
@@ -373,13 +388,17 @@ static json_t *json_known(bool known, double v)
 
 static json_t *json_predicted(const part_bound_t *b)
 {
-    return json_pack("{s:s, s:o, s:o, s:{s:o, s:o, s:o, s:o}}", "kind", "bound", "decode_tps",
-                     json_known(b->known, b->decode_tps), "prefill_tps",
-                     json_known(b->known, b->prefill_tps), "parts", "weights_ms",
-                     json_known(b->known, b->weights * 1e3), "head_ms",
-                     json_known(b->known, b->head * 1e3), "communication_ms",
-                     json_known(b->comm_known, b->communication * 1e3), "attention_full_ms",
-                     json_known(b->known, b->attention_full * 1e3));
+    /* clang-format off */
+    return json_pack("{s:s, s:o, s:o, s:{s:o, s:o, s:o, s:o}}",
+                     "kind", "bound",
+                     "decode_tps", json_known(b->known, b->decode_tps),
+                     "prefill_tps", json_known(b->known, b->prefill_tps),
+                     "parts",
+                     "weights_ms", json_known(b->known, b->weights * 1e3),
+                     "head_ms", json_known(b->known, b->head * 1e3),
+                     "communication_ms", json_known(b->comm_known, b->communication * 1e3),
+                     "attention_full_ms", json_known(b->known, b->attention_full * 1e3));
+    /* clang-format on */
 }
 
 static json_t *json_layouts(const plan_run_t *r)
@@ -389,10 +408,14 @@ static json_t *json_layouts(const plan_run_t *r)
         const part_tried_t *t = &r->trials.list[i];
         char                layout[32];
         (void)snprintf(layout, sizeof(layout), "%ux%u", t->stages, t->shards);
-        json_t *entry =
-            json_pack("{s:s, s:b, s:I, s:f, s:o}", "layout", layout, "fits", t->fits,
-                      "memory_per_rank_max", (json_int_t)t->rank_bytes_max, "worst_share",
-                      t->worst_share, "decode_tps", json_known(t->decode_tps > 0, t->decode_tps));
+        /* clang-format off */
+        json_t *entry = json_pack("{s:s, s:b, s:I, s:f, s:o}",
+                                  "layout", layout,
+                                  "fits", t->fits,
+                                  "memory_per_rank_max", (json_int_t)t->rank_bytes_max,
+                                  "worst_share", t->worst_share,
+                                  "decode_tps", json_known(t->decode_tps > 0, t->decode_tps));
+        /* clang-format on */
         if (json_array_append_new(list, entry) == 0) continue;
         json_decref(list);
         list = NULL;
@@ -409,20 +432,30 @@ static base_status_t print_json(const plan_run_t *r, base_err_t *err)
 {
     const part_choice_t *c = &r->choice;
     char                 layout[32];
-    json_t              *value = json_pack(
-                     "{s:o, s:s, s:i, s:i, s:s, s:o, s:b, s:o, s:s, s:i, s:i, s:o, s:o, s:o, s:{s:o, s:o}}",
-                     "model", out_json_text(r->desc.name, strlen(r->desc.name)), "layout",
-                     part_layout_name(&c->plan, layout, sizeof(layout)), "stages", (int)c->plan.stages, "shards",
-                     (int)c->plan.shards, "split", c->split, "memory_per_rank", json_memory(r, memory_total),
-                     "fits", c->fits, "predicted", json_predicted(&c->bound), "pack", r->pack, "n_ctx",
-                     (int)r->ask.n_ctx, "n_batch", (int)r->ask.n_batch, "ranks", json_ranks(r), "nodes",
-                     json_nodes(r), "layouts", json_layouts(r), "advice", "n_ctx", json_advice(r->advice_ctx),
-                     "n_nodes", json_advice(r->advice_nodes));
+
+    /* clang-format off */
+    json_t *value = json_pack("{s:o, s:s, s:i, s:i, s:s, s:o, s:b, s:o,"
+                              " s:s, s:i, s:i, s:o, s:o, s:o, s:{s:o, s:o}}",
+                              "model", out_json_text(r->desc.name, strlen(r->desc.name)),
+                              "layout", part_layout_name(&c->plan, layout, sizeof(layout)),
+                              "stages", (int)c->plan.stages,
+                              "shards", (int)c->plan.shards,
+                              "split", c->split,
+                              "memory_per_rank", json_totals(c),
+                              "fits", c->fits,
+                              "predicted", json_predicted(&c->bound),
+                              "pack", r->pack,
+                              "n_ctx", (int)r->ask.n_ctx,
+                              "n_batch", (int)r->ask.n_batch,
+                              "ranks", json_ranks(r),
+                              "nodes", json_nodes(r),
+                              "layouts", json_layouts(r),
+                              "advice",
+                              "n_ctx", json_advice(r->advice_ctx),
+                              "n_nodes", json_advice(r->advice_nodes));
+    /* clang-format on */
     return out_json_write(&value, err);
 }
-
-/* ---- the command
- * ----------------------------------------------------------------------------------- */
 
 int launch_plan(const launch_plan_args_t *args)
 {

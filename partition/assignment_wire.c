@@ -129,8 +129,7 @@ out:
     return st;
 }
 
-/* ---- from the wire ------------------------------------------------------------------------------
- */
+/* --- from the wire --- */
 
 /* The decoder's memory: malloc under a budget, so that a hostile message cannot ask for more. The
  * largest sound message needs well below 16 times its bytes. */

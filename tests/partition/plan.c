@@ -141,8 +141,7 @@ static void unsound_shapes(void **state)
     free(d.layers);
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* --- memory --- */
 
 static uint64_t packed(uint64_t rows, uint64_t cols, uint64_t granule)
 {
