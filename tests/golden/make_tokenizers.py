@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Makes tiny tokenizers and what the reference libraries answer to nasty texts.
+
+Run by hand when a case is added; the outputs (small) are committed beside it, so the test needs
+neither Python packages nor a network. Needs: tokenizers, sentencepiece, gguf, numpy.
+
+    python3 make_tokenizers.py              writes tokenizers/NAME.gguf, NAME.cases
+
+The tokenizers are trained here, on the licence and a text of our own. A line of a .cases file is
+"FLAGS HEX-OF-TEXT: IDS"; flags: p special tokens parsed, n not. Expected ids come from tokenizers
+(byte-level BPE) and sentencepiece; nothing of this project takes part.
+"""
+import json
+import pathlib
+import random
+import tempfile
+
+import gguf
+import sentencepiece
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+HERE = pathlib.Path(__file__).parent / "tokenizers"
+ROOT = pathlib.Path(__file__).parent.parent.parent
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|eot_id|><|eot_id|>"]
+USER = ["<tool>", "<tool>></tool>", "Trireme"]
+
+OURS = """
+An ancient ship with three banks of oars, many rowers, one helmsman. It's fast; they're strong,
+we'll win! Don't stop, I'm rowing: he'd said so, you've heard it. IT'S FAST. They'Re here.
+Ein altes Schiff mit drei Ruderreihen, schöne Grüße aus Köln, Überfluss, ½ Zoll, 4½ Monate.
+Un vieux navire à trois rangs de rames, déjà vu, cœur, garçon, l'été. Старый корабль с тремя рядами
+вёсел, ещё раз. 三段櫂船は古代の船です。漢字とかな、カタカナ。 고대의 배는 빠르다.
+سفينة قديمة ٣ صفوف ١٢٣٤. αβγ αρχαίο πλοίο με τρεις σειρές κουπιά. สวัสดีชาวโลก नमस्ते दुनिया.
+🚣‍♀️🚣 🦙🦙 🇩🇪 👩🏽‍🚀 e\u0301 a\u0308\u0323
+int main(void) { return 0; } /* 3.14159 2024-01-31 1000000 */ \t\tif (x != y) z += 0x7f;   // tabs\n
+"""
+
+TEXTS = [
+    # white space
+    "", " ", "  ", "   ", "\n", "\n\n", "\n\n\n", "\t", "\t\t\n", " \n", "\n ", " \n \n  x",
+    "\r\n\r\n", "a", " a", "a ", "  a  b   c    d", " " * 300 + "x", "\n" * 200 + "x", "\t" * 77,
+    "a\u00a0b \u00a0\u00a0c\u2003d\u3000e\u2028f\u2029g\u0085h\u180ei \u180e\u180ej",
+    "x\x0by\x0cz\x1c\x1dw\x1f", "\u200b\u200d\ufeff\u2060x",
+    # words, contractions, numbers, punctuation
+    "Hello world", " Hello World!", "Hello, y'all! How're you 😁 ?我想在apple工作1314151天～",
+    "It's they're we'll he'd I'm you've IT'S THEY'RE wE'Ll it'\u017f 'ſ' ''s '' ' 's", "don't.",
+    "1 12 123 1234 12345 123456 1234567 ١٢٣٤٥ ½ ⅷ 4½ ² 三3", "3.14159e-10 0x7fffffff 1,000,000.00",
+    "!!!!!!????....,,,,;;;; ....  ....\n....\n\n", "snake_case camelCase kebab-case __init__",
+    "/* comment */ int main(void) { return 0; }\n\n\treturn x->y[0];\n",
+    "https://example.org/a?b=c&d=%20#e user@example.org", "three banks of oars, many rowers",
+    "\\n\\t\\\\ \"quoted\" `code` ~tilde~ ^caret^ $100 50%", "THE quick BROWN fox Jumps OVER",
+    "'t'",
+    # scripts
+    "漢字とかなカタカナ。三段櫂船は", "고대의 배는 빠르다", "سفينة قديمة ٣ صفوف", "नमस्ते दुनिया",
+    "สวัสดีชาวโลก", "Ελληνικά και ελληνικοί", "🚣‍♀️🚣 🦙 🇩🇪 👩🏽‍🚀🫠", "漢" * 200, "🦙" * 50,
+    "e\u0301a\u0308\u0323 \u0301\u0302 n\u0303o", "ﬁ ﬂ Ⅷ Å Å",
+    # odd bytes, long words
+    "nul\x00in\x00\x00side\x00", "\x00", "\x01\x02\x7f\x80\x9f", "\U0010ffff\ue000\ufffd\uffff",
+    "supercalifragilisticexpialidocious" * 20, "a" * 1000, "ab" * 400,
+    # what looks like tokens
+    "<|eot_id|>", "a<|eot_id|>b", "<|eot_id|><|eot_id|><|eot_id|>", "<|eot_id|",
+    " <|begin_of_text|> x <|end_of_text|>\n", "<|eot_id<|eot_id|>|>", "<tool>x</tool>",
+    "<tool>></tool> <tool>>", "Trireme Triremes aTrireme", "<s>", "</s> <unk> <s>x</s>", "<0x0A>",
+    "\u2581", "\u2581\u2581a \u2581b", "a\u2581b",
+]
+
+
+def texts():
+    rng = random.Random(7)
+    pool = " \n\t'aeiostrnAZ019.,<>|▁éßж漢🦙\u0301\u00a0\x00\r"
+    yield from TEXTS
+    for length in (5, 10, 20, 40, 80):
+        for _ in range(8):
+            yield "".join(rng.choice(pool) for _ in range(length))
+    source = OURS + (ROOT / "LICENSE").read_text()[:4000]
+    for _ in range(20):
+        at = rng.randrange(len(source) - 200)
+        yield source[at:at + rng.randrange(10, 200)]
+
+
+def write_cases(name, flags, answer):
+    with open(HERE / f"{name}.cases", "w", encoding="ascii") as f:
+        for text in texts():
+            for flag in flags:
+                ids = " ".join(str(i) for i in answer(text, flag))
+                f.write(f"{flag} {text.encode().hex()}: {ids}\n")
+
+
+def write_gguf(name, kind, tokens, types, *, bos, eos, scores=None, merges=None, pre=None):
+    w = gguf.GGUFWriter(HERE / f"{name}.gguf", "llama")
+    w.add_tokenizer_model(kind)
+    if pre:
+        w.add_tokenizer_pre(pre)
+    w.add_token_list(tokens)
+    w.add_token_types(types)
+    if scores is not None:
+        w.add_token_scores(scores)
+    if merges is not None:
+        w.add_token_merges(merges)
+    w.add_bos_token_id(bos)
+    w.add_eos_token_id(eos)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.close()
+
+
+def corpus():
+    return [OURS * 3] + (ROOT / "LICENSE").read_text().splitlines(keepends=True)
+
+
+def make_bpe(name, pre, split, ignore_merges, vocab_size):
+    tok = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)
+    tok.pre_tokenizer = byte_level if split is None else pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(split), "isolated"), byte_level])
+    tok.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet,
+                                  show_progress=False)
+    tok.train_from_iterator(corpus(), trainer)
+    base = tok.get_vocab_size()
+    tok.add_tokens([AddedToken(t, special=False, normalized=False) for t in USER])
+    tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    vocab = tok.get_vocab(with_added_tokens=True)
+    tokens = sorted(vocab, key=vocab.get)
+    assert list(range(len(tokens))) == [vocab[t] for t in tokens]
+    types = [1 if i < base else 4 if t in USER else 3 for i, t in enumerate(tokens)]
+    merges = [" ".join(m) for m in json.loads(tok.to_str())["model"]["merges"]]
+    write_gguf(name, "gpt2", tokens, types, merges=merges, pre=pre, bos=vocab["<|begin_of_text|>"],
+               eos=vocab["<|end_of_text|>"])
+
+    def answer(text, flag):
+        tok.encode_special_tokens = flag == "n"
+        return tok.encode(text, add_special_tokens=False).ids
+
+    write_cases(name, "pn", answer)
+
+
+def make_spm(name, byte_fallback, vocab_size):
+    with tempfile.TemporaryDirectory() as tmp:
+        path = pathlib.Path(tmp)
+        (path / "text").write_text("".join(corpus()))
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(path / "text"), model_prefix=str(path / "m"), model_type="bpe",
+            vocab_size=vocab_size, byte_fallback=byte_fallback, character_coverage=0.995,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+            allow_whitespace_only_pieces=True, max_sentence_length=100000, minloglevel=2)
+        sp = sentencepiece.SentencePieceProcessor(model_file=str(path / "m.model"))
+    ids = range(sp.get_piece_size())
+    types = [2 if sp.is_unknown(i) else 3 if sp.is_control(i) else 6 if sp.is_byte(i) else 1
+             for i in ids]
+    write_gguf(name, "llama", [sp.id_to_piece(i) for i in ids], types,
+               scores=[sp.get_score(i) for i in ids], bos=sp.bos_id(), eos=sp.eos_id())
+    write_cases(name, "n", lambda text, _: sp.encode(text))
+
+
+def main():
+    HERE.mkdir(exist_ok=True)
+    make_bpe("llama3", "llama-bpe", LLAMA3, True, 1000)
+    make_bpe("gpt2", "gpt-2", None, False, 1000)
+    make_spm("spm", True, 1000)
+    make_spm("spm-unk", False, 600)
+
+
+main()
