@@ -3,11 +3,12 @@
  * streams, the control channel, agreement on errors. Moves opaque bytes and integers.
  *
  * All calls of a process come from one thread (the one that called comm_world_open). Waits do not
- * burn the CPU: they poll, then yield, then sleep for growing times (comm/wait.c), so that ranks which share
- * cores do not starve each other.
+ * burn the CPU: they poll, then yield, then sleep (comm/wait.c, comm/event.c), so that ranks
+ * which share cores do not starve each other.
  *
  * A collective call must be made by all ranks of its group in the same order with matching sizes.
- * The means behind it (MPI today; shared memory later) can change without the caller. */
+ * The means behind it (shared memory among the ranks of a host, messages to the others) can change
+ * without the caller. TRIREME_COMM=mpi in the environment keeps to messages. */
 #ifndef TRIREME_COMM_COMM_H
 #define TRIREME_COMM_COMM_H
 
@@ -17,13 +18,14 @@ typedef struct comm_world comm_world_t;
 typedef struct comm_grid  comm_grid_t;
 
 /* Start MPI (MPI_THREAD_FUNNELED) when started by a launcher, or as a single process without one.
- * Installs the signal flags (comm_interrupted). Warns when the launcher meant several ranks but the world has
- * one (SLURM_NTASKS > 1 and size 1). Status: OK | SYSTEM. Collective over all processes. */
+ * Installs the signal flags (comm_interrupted). Warns when the launcher meant several ranks but the
+ * world has one (SLURM_NTASKS > 1 and size 1). TRIREME_FORCE_MPI=1 starts MPI in any case.
+ * Status: OK | SYSTEM | MEMORY | LIMIT | PEER. Collective over all processes. */
 base_status_t comm_world_open(comm_world_t **out, base_err_t *err);
 /* Orderly end (MPI_Finalize). Accepts NULL. Collective. */
 void comm_world_close(comm_world_t **world);
-/* End of every rank at once after an error only this rank knows of: prints err, then MPI_Abort with the exit status.
- * For failures after agreement has become impossible. Does not return. */
+/* End of every rank at once after an error only this rank knows of: prints err, then MPI_Abort with
+ * the exit status. For failures after agreement has become impossible. Does not return. */
 _Noreturn void comm_world_abort(comm_world_t *world, const base_err_t *err);
 
 int comm_rank(const comm_world_t *world);
@@ -33,37 +35,47 @@ int comm_local_size(const comm_world_t *world);
 int comm_host_count(const comm_world_t *world);
 int comm_host_index(const comm_world_t *world); /* hosts numbered by their lowest rank */
 
-/* SIGINT or SIGTERM arrived (flag set by handlers installed in comm_world_open; a second signal, or
- * 2 s without an orderly end, ends the process). comm_interrupt_exit: 130 or 143, 0 if none. */
+/* How many threads of this rank compute at a time (1 until told): where the CPUs of the host do not
+ * suffice for the threads of all its ranks, waits give the CPU away at once. Collective over the
+ * world. */
+base_status_t comm_world_set_threads(comm_world_t *world, uint32_t threads, base_err_t *err);
+
+/* SIGINT or SIGTERM arrived: flag set by handlers installed in comm_world_open. A second signal
+ * (0.2 s or more after the first), or 2 s without comm_world_close, ends the process at once;
+ * SIGALRM serves this. SIGPIPE is ignored, and blocking reads return EINTR. comm_interrupt_exit:
+ * 130 or 143, 0 if none. */
 bool comm_interrupted(void);
 int  comm_interrupt_exit(void);
 
-/* Agreement: every rank brings its status and error; all get the worst (highest exit status, then lowest rank), with
- * that rank's text prefixed "rank N: " when the world has several ranks. Returns the agreed status.
- * Collective over the world. */
+/* Agreement: every rank brings its status and error; all get the worst (highest exit status, then
+ * lowest rank), with that rank's text prefixed "rank N: " when the world has several ranks. Returns
+ * the agreed status. Collective over the world. */
 base_status_t comm_agree(comm_world_t *world, base_status_t status, base_err_t *err);
 
-/* Control channel: rank 0 sends one message to all; others wait (asleep). `bytes` <= capacity of the receivers.
- * comm_control_recv blocks until a message or an interrupt flag older than 1 s (then INTERRUPTED).
- * *bytes: length received. Status: OK | LIMIT | INTERRUPTED. Collective over the world: one send on
- * rank 0, one recv on each other. */
+/* Control channel: rank 0 sends one message to all; others wait (asleep). `bytes` <= capacity of
+ * the receivers. comm_control_recv blocks until a message, or until the interrupt flag is 0.6 s old
+ * (then INTERRUPTED). *bytes: length received. LIMIT: over LIMIT_MESSAGE_BYTES (send; nothing was
+ * sent) or over the capacity (recv; the message is lost, the next one arrives). Status: OK | LIMIT
+ * | INTERRUPTED | PEER. Collective over the world: one send on rank 0, one recv on each other. */
 base_status_t comm_control_send(comm_world_t *world, const void *message, size_t bytes,
                                 base_err_t *err);
 base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capacity, size_t *bytes,
                                 base_err_t *err);
 /* Rank 0 hands each rank a message of its own (start-up: plans). On rank 0 messages[r], lengths[r]
- * for all r; every rank (0 too) receives into *out (malloc'd; free()). Collective over the world. */
+ * for all r; every rank (0 too) receives into *out (malloc'd; free()). Collective over the
+ * world. */
 base_status_t comm_control_scatter(comm_world_t *world, const void *const *messages,
                                    const size_t *lengths, void **out, size_t *bytes,
                                    base_err_t *err);
-/* Fixed-size records of all ranks to rank 0, rank order (memory, timings). in: bytes; out on rank 0:
- * size * bytes, ignored elsewhere. Collective over the world. */
+/* Fixed-size records of all ranks to rank 0, rank order (memory, timings). in: bytes; out on rank
+ * 0: size * bytes, ignored elsewhere. Collective over the world. */
 base_status_t comm_gather_records(comm_world_t *world, const void *in, size_t bytes, void *out,
                                   base_err_t *err);
 /* All ranks wait for all (asleep). Collective over the world. */
 base_status_t comm_barrier(comm_world_t *world, base_err_t *err);
 
-/* The grid: rank = stage * shards + shard; stages * shards == comm_size. Collective over the world. */
+/* The grid: rank = stage * shards + shard; stages * shards == comm_size (else USAGE). Destroy it
+ * before the world is closed. Collective over the world. */
 base_status_t comm_grid_create(comm_world_t *world, uint32_t stages, uint32_t shards,
                                comm_grid_t **out, base_err_t *err);
 void          comm_grid_destroy(comm_grid_t **grid); /* accepts NULL. Collective. */
@@ -76,8 +88,9 @@ uint32_t      comm_grid_shards(const comm_grid_t *grid);
 
 /* Sum n int32 values in place; all ranks of the group get the total. Exact in any order. */
 base_status_t comm_sum_i32(comm_grid_t *grid, int32_t *buf, size_t n, base_err_t *err);
-/* Gather float pieces of every shard to every shard: piece i has counts[i] floats and lies at offsets[i] of buf;
- * the own piece is already in place. counts, offsets: shards entries, the same on all ranks. */
+/* Gather float pieces of every shard to every shard: piece i has counts[i] floats and lies at
+ * offsets[i] of buf; the own piece is already in place. counts, offsets: shards entries, the same
+ * on all ranks. */
 base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *counts,
                               const uint32_t *offsets, base_err_t *err);
 
@@ -87,15 +100,18 @@ base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *cou
 base_status_t comm_stage_send(comm_grid_t *grid, const float *buf, size_t n, base_err_t *err);
 base_status_t comm_stage_recv(comm_grid_t *grid, float *buf, size_t n, base_err_t *err);
 
-/* Logits: the shards of the last stage bring n_rows rows of their vocabulary slice (row-major [n_rows][counts[shard]]) and
- * rank 0 gets [n_rows][row_stride] with shard i's slice at column offsets[i]. counts, offsets: shards entries.
- * Called by the ranks of the last stage and by rank 0 (which may be both). `staging`: on rank 0 room for n_rows * max(counts)
- * floats. Ranks outside return OK at once. */
+/* Logits: the shards of the last stage bring n_rows rows of their vocabulary slice (row-major
+ * [n_rows][counts[shard]]) and rank 0 gets [n_rows][row_stride] with shard i's slice at column
+ * offsets[i]. counts, offsets: shards entries. Called by the ranks of the last stage and by rank 0
+ * (which may be both). `staging`: on rank 0 room for n_rows * max(counts) floats. Ranks outside
+ * return OK at once. */
 base_status_t comm_logits_to_root(comm_grid_t *grid, const float *piece, size_t n_rows,
                                   const uint32_t *counts, const uint32_t *offsets, float *logits,
                                   size_t row_stride, float *staging, base_err_t *err);
 
-/* Traffic since start or the last reset: bytes this rank sent in data-plane calls, time waited in them, calls. */
+/* Traffic since start or the last reset: bytes this rank sent (or put into shared memory) in
+ * data-plane calls, time spent in them, waiting included, and how many calls there were (those that
+ * were no-ops do not count). */
 typedef struct {
     uint64_t bytes;
     uint64_t wait_us;

@@ -22,7 +22,7 @@ typedef struct {
 } head_t;
 _Static_assert(sizeof(head_t) == HEAD_BYTES, "no padding on the wire");
 
-/* ---- pieces ---------------------------------------------------------------------------------------- */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 static base_status_t send_one(comm_world_t *w, const void *data, size_t bytes, int to, int tag,
                               base_err_t *err)
@@ -70,7 +70,7 @@ static size_t head_share(uint64_t bytes)
     return base_min_size((size_t)bytes, sizeof(((head_t *)NULL)->first));
 }
 
-/* ---- one message to all ------------------------------------------------------------------------------ */
+/* ---- one message to all ---------------------------------------------------------------------- */
 
 base_status_t comm_control_send(comm_world_t *world, const void *message, size_t bytes,
                                 base_err_t *err)
@@ -132,7 +132,7 @@ base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capac
     return BASE_OK;
 }
 
-/* ---- a message for each ------------------------------------------------------------------------------- */
+/* ---- a message for each ---------------------------------------------------------------------- */
 
 static base_status_t scatter_send(comm_world_t *w, const uint8_t *data, size_t bytes, int to,
                                   base_err_t *err)
@@ -148,7 +148,8 @@ static base_status_t scatter_send(comm_world_t *w, const uint8_t *data, size_t b
     return st;
 }
 
-/* Without memory the message is still taken off the wire, so that rank 0 can go on to the others. */
+/* Without memory the message is still taken off the wire, so that rank 0 can go on to the
+ * others. */
 static base_status_t scatter_recv(comm_world_t *w, void **out, size_t *bytes, base_err_t *err)
 {
     uint64_t      length = 0;
@@ -208,7 +209,7 @@ out:
     return st;
 }
 
-/* ---- records and barrier --------------------------------------------------------------------------- */
+/* ---- records and barrier --------------------------------------------------------------------- */
 
 base_status_t comm_gather_records(comm_world_t *world, const void *in, size_t bytes, void *out,
                                   base_err_t *err)

@@ -117,7 +117,7 @@ void comm_count(comm_grid_t *grid, uint64_t start_us, uint64_t bytes)
     grid->stats.calls++;
 }
 
-/* ---- one sender, one receiver ------------------------------------------------------------------------ */
+/* ---- one sender, one receiver ---------------------------------------------------------------- */
 
 static base_status_t floats_send(comm_grid_t *g, const float *buf, size_t n, int to, int tag,
                                  base_err_t *err)
@@ -186,7 +186,7 @@ base_status_t comm_stage_recv(comm_grid_t *grid, float *buf, size_t n, base_err_
     return st;
 }
 
-/* ---- logits ------------------------------------------------------------------------------------------ */
+/* ---- logits ---------------------------------------------------------------------------------- */
 
 static void place_rows(const float *piece, size_t n_rows, size_t count, float *to,
                        size_t row_stride)

@@ -27,11 +27,11 @@ struct comm_world {
     int      rank, size;
     int      local_rank, local_size;
     int      host_count, host_index;
-    bool     spin; /* the CPUs of this host suffice for all its ranks */
-    MPI_Comm all;  /* control plane */
-    MPI_Comm host; /* ranks of this host */
-    int *
-        local_of; /* of each rank: its place on this host, -1 if it is elsewhere; NULL without MPI */
+    int      cpus;     /* that the ranks of this host may use */
+    bool     spin;     /* they suffice for all ranks and threads of this host */
+    MPI_Comm all;      /* control plane */
+    MPI_Comm host;     /* ranks of this host */
+    int     *local_of; /* place of each rank on this host, -1 if elsewhere; NULL without MPI */
     comm_shm_t
         bells; /* a comm_event_t of each rank of this host: rung when a message is on its way */
     comm_event_t *bell; /* the own one; NULL without shared memory */
@@ -58,13 +58,13 @@ struct comm_grid {
 /* ---- wait.c ---- */
 
 typedef enum {
-    COMM_WAIT_DATA, /* a peer is about to answer: latency counts */
-    COMM_WAIT_SLEEPY, /* may last for ever: the CPU belongs to others; latency is a share of the wait */
-    COMM_WAIT_IDLE, /* the same, and an interrupt older than COMM_INTERRUPT_GIVE_UP ends it */
+    COMM_WAIT_DATA,   /* a peer is about to answer: latency counts */
+    COMM_WAIT_SLEEPY, /* may last: the CPU belongs to others; latency is a share of the wait */
+    COMM_WAIT_IDLE,   /* the same, and an interrupt older than COMM_INTERRUPT_GIVE_UP ends it */
 } comm_wait_t;
 
-/* Wait for all n requests; they are MPI_REQUEST_NULL afterwards. `what` names the MPI call in errors.
- * On INTERRUPTED (COMM_WAIT_IDLE) the requests were cancelled. */
+/* Wait for all n requests; they are MPI_REQUEST_NULL afterwards. `what` names the MPI call in
+ * errors. On INTERRUPTED (COMM_WAIT_IDLE) the requests were cancelled. */
 base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
                         const char *what, base_err_t *err);
 

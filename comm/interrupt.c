@@ -1,6 +1,6 @@
-/* comm/interrupt.c: SIGINT and SIGTERM as a flag that the loops ask for, and a way out for a process
- * that never asks. mpirun turns Ctrl-C into SIGCONT and SIGTERM for all ranks, and into SIGKILL 1 s
- * later; srun and a plain shell send SIGINT. */
+/* comm/interrupt.c: SIGINT and SIGTERM as a flag that the loops ask for, and a way out for a
+ * process that never asks. mpirun turns Ctrl-C into SIGCONT and SIGTERM for all ranks, and into
+ * SIGKILL 1 s later; srun and a plain shell send SIGINT. */
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>

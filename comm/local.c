@@ -1,8 +1,8 @@
 /* comm/local.c: collectives and streams between ranks of one host, through shared memory.
  *
- * Collectives. Each shard has two slots. A call copies its data into a slot, all arrive at the group's
- * counter, then all read the slots of the others. The next call uses the other slot; a slot is
- * written again only after the arrival of all in the call between, so nobody still reads it.
+ * Collectives. Each shard has two slots. A call copies its data into a slot, all arrive at the
+ * group's counter, then all read the slots of the others. The next call uses the other slot; a slot
+ * is written again only after the arrival of all in the call between, so nobody still reads it.
  * Streams. Each rank has a ring of PIPE_SLOTS pieces that one other rank reads. */
 #include "comm/local.h"
 
@@ -57,7 +57,21 @@ void comm_local_destroy(comm_grid_t *grid)
     comm_shm_close(&grid->shm);
 }
 
-/* ---- collectives ------------------------------------------------------------------------------------- */
+/* MPI makes progress only inside its calls, and a message that this rank sent may be half out. */
+static void look_after_mpi(void *arg)
+{
+    const comm_world_t *w    = arg;
+    int                 flag = 0;
+
+    (void)MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, w->all, &flag, MPI_STATUS_IGNORE);
+}
+
+static void await(comm_grid_t *g, comm_event_t *event, uint32_t target)
+{
+    comm_event_wait(event, target, g->world->spin, look_after_mpi, g->world);
+}
+
+/* ---- collectives ----------------------------------------------------------------------------- */
 
 /* All shards are here, and what they wrote before is visible. */
 static void meet(comm_grid_t *g)
@@ -66,7 +80,7 @@ static void meet(comm_grid_t *g)
 
     g->arrivals += g->shards;
     comm_event_add(arrived, g->arrivals);
-    comm_event_wait(g->world, arrived, g->arrivals);
+    await(g, arrived, g->arrivals);
 }
 
 static int32_t *slot_of(const comm_grid_t *g, uint32_t shard)
@@ -87,7 +101,8 @@ static void sum_whole(comm_grid_t *g, int32_t *buf, size_t n)
         add_i32(buf, slot_of(g, (g->shard + k) % g->shards), n);
 }
 
-/* Each shard adds one slice and leaves the total in its own slot, where only it looked until then. */
+/* Each shard adds one slice and leaves the total in its own slot, where only it looked until
+ * then. */
 static void sum_slices(comm_grid_t *g, int32_t *buf, size_t n)
 {
     size_t   begin = comm_slice_begin(n, g->shards, g->shard);
@@ -144,7 +159,7 @@ void comm_local_gather(comm_grid_t *grid, float *buf, const uint32_t *counts,
     }
 }
 
-/* ---- streams ----------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 bool comm_local_reaches(const comm_grid_t *grid, int peer)
 {
@@ -159,7 +174,7 @@ void comm_local_send(comm_grid_t *grid, const float *buf, size_t n)
     for (size_t done = 0, bytes = n * sizeof(*buf); done < bytes;) {
         size_t   piece = base_min_size(bytes - done, PIPE_BYTES);
         uint32_t at    = atomic_load_explicit(&part->sent.value, memory_order_relaxed);
-        comm_event_wait(grid->world, &part->taken, at - (PIPE_SLOTS - 1));
+        await(grid, &part->taken, at - (PIPE_SLOTS - 1));
         memcpy(part->pipe[at % PIPE_SLOTS], data + done, piece);
         comm_event_ring(&part->sent);
         done += piece;
@@ -174,7 +189,7 @@ void comm_local_recv(comm_grid_t *grid, float *buf, size_t n, int from)
     for (size_t done = 0, bytes = n * sizeof(*buf); done < bytes;) {
         size_t   piece = base_min_size(bytes - done, PIPE_BYTES);
         uint32_t at    = atomic_load_explicit(&part->taken.value, memory_order_relaxed);
-        comm_event_wait(grid->world, &part->sent, at + 1);
+        await(grid, &part->sent, at + 1);
         memcpy(data + done, part->pipe[at % PIPE_SLOTS], piece);
         comm_event_ring(&part->taken);
         done += piece;

@@ -1,5 +1,6 @@
 /* comm/local.h
- * What the ranks of one host do through shared memory instead of messages. Only for comm's own files. */
+ * What the ranks of one host do through shared memory instead of messages. Only for comm's own
+ * files. */
 #ifndef TRIREME_COMM_LOCAL_H
 #define TRIREME_COMM_LOCAL_H
 

@@ -12,7 +12,7 @@
 
 enum { CPU_MASK_BYTES = 1024 }; /* 8192 CPUs */
 
-/* ---- the launcher, as its environment variables tell -------------------------------------------- */
+/* ---- the launcher, as its environment variables tell ----------------------------------------- */
 
 static bool env_set(const char *name)
 {
@@ -70,7 +70,7 @@ static void warn_lonely(const comm_world_t *world)
                  name, tasks);
 }
 
-/* ---- hosts ----------------------------------------------------------------------------------------- */
+/* ---- hosts ----------------------------------------------------------------------------------- */
 
 static base_status_t hosts_number(comm_world_t *w, base_err_t *err)
 {
@@ -124,23 +124,24 @@ out:
     return st;
 }
 
-/* Spinning is for hosts whose ranks have a CPU each: the union of what they may run on. */
+/* The CPUs of this host: the union of what its ranks may run on. */
 static base_status_t hosts_count_cpus(comm_world_t *w, base_err_t *err)
 {
     uint64_t      mask[CPU_MASK_BYTES / 8] = {0};
-    int           cpus                     = 0;
     base_status_t st                       = BASE_OK;
 
     if (sched_getaffinity(0, sizeof(mask), (cpu_set_t *)(void *)mask) != 0) mask[0] = 1;
-    st = comm_check(
-        MPI_Allreduce(MPI_IN_PLACE, mask, CPU_MASK_BYTES / 8, MPI_UINT64_T, MPI_BOR, w->host),
-        "MPI_Allreduce", err);
-    for (size_t i = 0; i < CPU_MASK_BYTES / 8; i++) cpus += __builtin_popcountll(mask[i]);
-    w->spin = cpus >= w->local_size;
+    if (w->mpi)
+        st = comm_check(
+            MPI_Allreduce(MPI_IN_PLACE, mask, CPU_MASK_BYTES / 8, MPI_UINT64_T, MPI_BOR, w->host),
+            "MPI_Allreduce", err);
+    w->cpus = 0;
+    for (size_t i = 0; i < CPU_MASK_BYTES / 8; i++) w->cpus += __builtin_popcountll(mask[i]);
+    w->spin = w->cpus >= w->local_size;
     return st;
 }
 
-static base_status_t comm_returns_errors(MPI_Comm comm, base_err_t *err)
+static base_status_t returns_errors(MPI_Comm comm, base_err_t *err)
 {
     return comm_check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler",
                       err);
@@ -155,7 +156,7 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return base_fail(err, BASE_ERR_SYSTEM, "MPI_Init_thread failed");
     w->mpi = true;
-    st     = comm_returns_errors(MPI_COMM_WORLD, err);
+    st     = returns_errors(MPI_COMM_WORLD, err);
     if (st != BASE_OK) return st;
     if (provided < MPI_THREAD_FUNNELED)
         return base_fail(
@@ -164,7 +165,7 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
             "is needed",
             provided, MPI_THREAD_FUNNELED);
     st = comm_check(MPI_Comm_dup(MPI_COMM_WORLD, &w->all), "MPI_Comm_dup", err);
-    if (st == BASE_OK) st = comm_returns_errors(w->all, err);
+    if (st == BASE_OK) st = returns_errors(w->all, err);
     if (st == BASE_OK) st = comm_check(MPI_Comm_rank(w->all, &w->rank), "MPI_Comm_rank", err);
     if (st == BASE_OK) st = comm_check(MPI_Comm_size(w->all, &w->size), "MPI_Comm_size", err);
     if (st != BASE_OK) return st;
@@ -172,7 +173,7 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
         return base_fail(err, BASE_ERR_LIMIT, "%d ranks, limit %d", w->size, LIMIT_RANKS);
     st = comm_check(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &w->host),
                     "MPI_Comm_split_type", err);
-    if (st == BASE_OK) st = comm_returns_errors(w->host, err);
+    if (st == BASE_OK) st = returns_errors(w->host, err);
     if (st == BASE_OK)
         st = comm_check(MPI_Comm_rank(w->host, &w->local_rank), "MPI_Comm_rank", err);
     if (st == BASE_OK)
@@ -194,7 +195,7 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     return st;
 }
 
-/* ---- public ---------------------------------------------------------------------------------------- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
 {
@@ -212,8 +213,10 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
     w->size       = 1;
     w->local_size = 1;
     w->host_count = 1;
-    w->spin       = true;
-    if (launched()) st = world_start_mpi(w, err);
+    if (launched())
+        st = world_start_mpi(w, err);
+    else
+        st = hosts_count_cpus(w, err);
     if (st == BASE_OK) st = comm_interrupt_install(err);
     if (st != BASE_OK) goto out;
     warn_lonely(w);
@@ -256,6 +259,19 @@ void comm_world_abort(comm_world_t *world, const base_err_t *err)
     (void)fflush(NULL);
     if (world != NULL && world->mpi) (void)MPI_Abort(MPI_COMM_WORLD, status);
     _exit(status);
+}
+
+base_status_t comm_world_set_threads(comm_world_t *world, uint32_t threads, base_err_t *err)
+{
+    uint64_t      all = threads;
+    base_status_t st  = BASE_OK;
+
+    base_assert(world != NULL && threads > 0);
+    if (world->mpi)
+        st = comm_check(MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_UINT64_T, MPI_SUM, world->host),
+                        "MPI_Allreduce", err);
+    if (st == BASE_OK) world->spin = (uint64_t)world->cpus >= all;
+    return st;
 }
 
 int comm_rank(const comm_world_t *world)

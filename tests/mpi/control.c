@@ -111,17 +111,18 @@ static void check_agreement(void)
         memset(&err, 0, sizeof(err));
         if (rank == bad) st = base_fail(&err, BASE_ERR_MEMORY, "rank has %d bytes", bad + 100);
         st = comm_agree(check_world, st, &err);
-        (void)snprintf(want, sizeof(want), size > 1 ? "rank %d: rank has %d bytes" : "%.0drank has %d bytes",
-                       bad, bad + 100);
+        (void)snprintf(want, sizeof(want),
+                       size > 1 ? "rank %d: rank has %d bytes" : "%.0drank has %d bytes", bad,
+                       bad + 100);
         CHECK(st == BASE_ERR_MEMORY && err.code == st, "status %d", (int)st);
         CHECK(strcmp(err.text, want) == 0, "'%s', wanted '%s'", err.text, want);
     }
     /* all fail, each in its own way; the highest exit status, then the lowest rank decides */
     static const base_status_t kinds[] = {BASE_ERR_MEMORY, BASE_ERR_USAGE, BASE_ERR_INPUT,
                                           BASE_ERR_IO,     BASE_ERR_PEER,  BASE_ERR_INPUT};
-    base_status_t st = base_fail(&err, kinds[rank % 6], "kind %d", rank % 6);
-    st               = comm_agree(check_world, st, &err);
-    int owner        = size == 1 ? 0 : size == 2 ? 1 : 2;
+    base_status_t              st      = base_fail(&err, kinds[rank % 6], "kind %d", rank % 6);
+    st                                 = comm_agree(check_world, st, &err);
+    int owner                          = size == 1 ? 0 : size == 2 ? 1 : 2;
     CHECK(st == kinds[owner], "status %d", (int)st);
     (void)snprintf(want, sizeof(want), "kind %d", owner);
     CHECK(strstr(err.text, want) != NULL, "'%s'", err.text);
@@ -132,8 +133,9 @@ static void check_agreement(void)
     memset(err.text, 'x', sizeof(err.text));
     err.text[sizeof(err.text) - 1] = '\0';
     err.code                       = BASE_ERR_INPUT;
-    st = comm_agree(check_world, BASE_ERR_INPUT, &err);
-    CHECK(st == BASE_ERR_INPUT && strlen(err.text) == sizeof(err.text) - 1, "%zu", strlen(err.text));
+    st                             = comm_agree(check_world, BASE_ERR_INPUT, &err);
+    CHECK(st == BASE_ERR_INPUT && strlen(err.text) == sizeof(err.text) - 1, "%zu",
+          strlen(err.text));
 }
 
 static uint64_t cpu_us(void)
@@ -166,8 +168,9 @@ static void check_sleep(uint8_t *buf)
 
 int main(void)
 {
-    static const size_t sizes[] = {0,    1,    2,      100,    2039,   2040,    2041,
-                                   2048, 4096, 262144, 264184, 264185, 1000003, LIMIT_MESSAGE_BYTES};
+    static const size_t sizes[] = {
+        0,    1,    2,      100,    2039,   2040,    2041,
+        2048, 4096, 262144, 264184, 264185, 1000003, LIMIT_MESSAGE_BYTES};
     base_err_t err;
     int        ranks_of_hosts = 0;
 

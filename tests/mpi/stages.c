@@ -21,8 +21,8 @@ static void check_stream(comm_grid_t *g, uint32_t round, size_t n)
     else
         CHECK_OK(comm_stage_recv(g, (float *)(void *)(bits + 1), n, &err));
     for (size_t i = 0; i < n; i++)
-        CHECK(bits[i + 1] == value(round, shard, i) + stage, "stage %u, n %zu, element %zu", stage, n,
-              i);
+        CHECK(bits[i + 1] == value(round, shard, i) + stage, "stage %u, n %zu, element %zu", stage,
+              n, i);
     CHECK(bits[0] == 0xabcdef01u && bits[n + 1] == 0xabcdef01u, "guards");
     for (size_t i = 0; i < n; i++) bits[i + 1]++;
     if (stage + 1 < comm_grid_stages(g))
