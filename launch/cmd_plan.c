@@ -243,16 +243,26 @@ static void print_rank(const plan_run_t *r, uint32_t rank)
                  (double)c->node_bytes[node] <= usable ? "yes" : "NO");
 }
 
+/* Digits behind the point that make about three in all. */
+static int digits(double v)
+{
+    return v >= 100 ? 0 : v >= 10 ? 1 : v >= 1 ? 2 : 3;
+}
+
 static void print_others(const plan_run_t *r)
 {
-    for (uint32_t i = 1; i < r->trials.n && i <= OTHERS_PRINTED; i++) {
+    uint32_t printed = 0;
+
+    for (uint32_t i = 0; i < r->trials.n && printed < OTHERS_PRINTED; i++) {
         const part_tried_t *t = &r->trials.list[i];
-        (void)printf("%s%ux%u %s (%.0f %%", i == 1 ? "other layouts: " : ", ", t->stages, t->shards,
-                     t->fits ? "fits" : "does not fit", t->worst_share * 100);
-        if (t->decode_tps > 0) (void)printf(", %.3g tokens/s", t->decode_tps);
+        if (t->stages == r->choice.plan.stages) continue;
+        (void)printf("%s%ux%u %s (%.0f %%", printed++ == 0 ? "other layouts: " : ", ", t->stages,
+                     t->shards, t->fits ? "fits" : "does not fit", t->worst_share * 100);
+        if (t->decode_tps > 0)
+            (void)printf(", %.*f tokens/s", digits(t->decode_tps), t->decode_tps);
         (void)printf(")");
     }
-    if (r->trials.n > 1) (void)printf("\n");
+    if (printed > 0) (void)printf("\n");
 }
 
 static void print_bound(const plan_run_t *r)
@@ -263,11 +273,11 @@ static void print_bound(const plan_run_t *r)
         (void)printf("no prediction of speed: the memory bandwidth of the nodes is not given\n");
         return;
     }
-    (void)printf("at the very best, by memory bandwidth%s alone: decode %.3g tokens/s, prompt %.3g "
-                 "tokens/s\n",
-                 b->communication > 0 ? " and network" : "", b->decode_tps, b->prefill_tps);
+    (void)printf("at the very best (a bound by bandwidth, cores and network, not a measurement): "
+                 "decode %.*f tokens/s, prompt %.*f tokens/s\n",
+                 digits(b->decode_tps), b->decode_tps, digits(b->prefill_tps), b->prefill_tps);
     (void)printf(
-        "  a token takes %.3g ms of weights, %.3g ms of head, %.3g ms of network; and %.3g ms "
+        "  a token takes %.2f ms of weights, %.2f ms of head, %.2f ms of network; and %.2f ms "
         "of KV cache when that is full\n",
         b->weights * 1e3, b->head * 1e3, b->communication * 1e3, b->attention_full * 1e3);
     if (!b->comm_known)
@@ -284,9 +294,9 @@ static base_status_t print_table(const plan_run_t *r, base_err_t *err)
         "%s: %u layers, %.2f billion weights; packed as %s, context %u, steps of %u tokens\n",
         r->desc.name, r->desc.n_layers, (double)r->desc.n_params / 1e9, r->pack, r->ask.n_ctx,
         r->ask.n_batch);
-    (void)printf("layout %s (stages x shards), split %s: %u ranks on %u node%s\n\n",
+    (void)printf("layout %s (stages x shards), split %s: %u rank%s on %u node%s\n\n",
                  part_layout_name(&c->plan, layout, sizeof(layout)), c->split, c->n_ranks,
-                 c->n_nodes, c->n_nodes == 1 ? "" : "s");
+                 c->n_ranks == 1 ? "" : "s", c->n_nodes, c->n_nodes == 1 ? "" : "s");
     (void)printf("rank  node         stage  layers    heads/kv    ffn  ternary    dense       kv  "
                  "activ.  total GiB  of node  fits\n");
     for (uint32_t rank = 0; rank < c->n_ranks; rank++) print_rank(r, rank);

@@ -66,12 +66,44 @@ static bool crosses_nodes(const part_cluster_t *c, const part_plan_t *p)
     return part_cluster_node(c, p->stages * p->shards - 1) != 0;
 }
 
-part_bound_t part_bound(const part_cluster_t *cluster, const model_desc_t *desc,
-                        const part_plan_t *plan, const part_memory_t *memory, uint32_t n_batch)
+/* Seconds of one stage in a step of n tokens: of its slowest shard, at reading or at computing. */
+typedef struct {
+    double weights, head, attention_full;
+} stage_time_t;
+
+static stage_time_t stage_time(const part_cluster_t *c, const model_desc_t *d, const part_plan_t *p,
+                               uint32_t stage, const part_memory_t *memory, double bits, double n)
 {
-    part_bound_t   b            = {.known = true, .comm_known = true};
-    const uint64_t head_row     = model_row_bytes(desc->head.type, desc->width);
-    double         prefill_comm = 0;
+    const uint64_t head_row = model_row_bytes(d->head.type, d->width);
+    stage_time_t   t        = {0};
+
+    for (uint32_t i = 0; i < p->shards; i++) {
+        const uint32_t       rank = stage * p->shards + i;
+        const part_memory_t *m    = &memory[rank];
+        const uint32_t       at   = part_cluster_node(c, rank);
+        const part_node_t   *node = &c->nodes[at];
+        const double         part = 1.0 / stage_ranks_on(c, p, stage, at);
+        const double         bw   = node->membw * part;
+        const double         macs = PART_CORE_MACS * node->cores * part;
+        double               head = 0;
+        if (stage + 1 == p->stages) {
+            part_range_t rows = part_vocab(p, d, i);
+            head              = (double)((rows.end - rows.begin) * head_row);
+        }
+        double layers = ((double)(m->ternary + m->dense) - head) / bw;
+        if (macs > 0) layers = fmax(layers, n * (double)m->ternary * 8 / bits / macs);
+        t.weights        = fmax(t.weights, layers);
+        t.head           = fmax(t.head, head / bw);
+        t.attention_full = fmax(t.attention_full, (double)m->kv / bw);
+    }
+    return t;
+}
+
+part_bound_t part_bound(const part_cluster_t *cluster, const model_desc_t *desc,
+                        const part_plan_t *plan, const part_memory_t *memory, const part_ask_t *ask)
+{
+    part_bound_t b       = {.known = true, .comm_known = true};
+    double       prefill = 0;
 
     for (uint32_t i = 0; i < cluster->n_nodes; i++)
         b.known = b.known && cluster->nodes[i].membw > 0;
@@ -79,30 +111,20 @@ part_bound_t part_bound(const part_cluster_t *cluster, const model_desc_t *desc,
         b.comm_known = cluster->latency >= 0 && cluster->net > 0;
         if (b.comm_known) {
             b.communication = communication(cluster, desc, plan, 1);
-            prefill_comm    = communication(cluster, desc, plan, n_batch);
+            prefill         = communication(cluster, desc, plan, ask->n_batch);
         }
     }
     if (!b.known) return b;
     for (uint32_t s = 0; s < plan->stages; s++) {
-        double slowest = 0, head = 0, attention = 0;
-        for (uint32_t i = 0; i < plan->shards; i++) {
-            const part_memory_t *m    = &memory[s * plan->shards + i];
-            uint32_t             node = part_cluster_node(cluster, s * plan->shards + i);
-            double bw         = cluster->nodes[node].membw / stage_ranks_on(cluster, plan, s, node);
-            double head_bytes = 0;
-            if (s + 1 == plan->stages) {
-                part_range_t rows = part_vocab(plan, desc, i);
-                head_bytes        = (double)((rows.end - rows.begin) * head_row);
-            }
-            slowest   = fmax(slowest, ((double)(m->ternary + m->dense) - head_bytes) / bw);
-            head      = fmax(head, head_bytes / bw);
-            attention = fmax(attention, (double)m->kv / bw);
-        }
-        b.weights += slowest;
-        b.head += head;
-        b.attention_full += attention;
+        stage_time_t one = stage_time(cluster, desc, plan, s, memory, ask->ternary_bits, 1);
+        stage_time_t all =
+            stage_time(cluster, desc, plan, s, memory, ask->ternary_bits, ask->n_batch);
+        b.weights += one.weights;
+        b.head += one.head;
+        b.attention_full += one.attention_full;
+        prefill += all.weights;
     }
     b.decode_tps  = 1 / (b.weights + b.head + b.communication);
-    b.prefill_tps = n_batch / (b.weights + prefill_comm);
+    b.prefill_tps = ask->n_batch / prefill;
     return b;
 }

@@ -53,7 +53,7 @@ static base_status_t evaluate(const part_cluster_t *cluster, const model_desc_t 
         }
     }
     c->fits  = c->worst_share <= 1;
-    c->bound = part_bound(cluster, desc, &c->plan, c->memory, ask->n_batch);
+    c->bound = part_bound(cluster, desc, &c->plan, c->memory, ask);
     return BASE_OK;
 }
 

@@ -14,6 +14,9 @@ enum {
     PART_SPLIT_BYTES   = 1024,
 };
 
+/* Products per second of a core at most: two 512-bit units of 64 int8 products, at 4 GHz. */
+#define PART_CORE_MACS 512e9
+
 /* What is to be run. */
 typedef struct {
     double      ternary_bits; /* of the packed format: 2 or 1.6 */
@@ -24,14 +27,14 @@ typedef struct {
 } part_ask_t;
 
 /* Times that no run can beat: every byte of weights read once per step at the given bandwidth,
- * every exchange between nodes at the given latency and link. Nothing is known of computing, of
- * exchanges inside a node, of load. Seconds; all are 0 where a figure was missing: `known` says
- * which. */
+ * every product computed at the peak of the strongest core there is (PART_CORE_MACS), every
+ * exchange between nodes at the given latency and link. Nothing is known of exchanges inside a
+ * node, of clocks and load. Seconds; all are 0 where a figure was missing: `known` says which. */
 typedef struct {
     bool   known; /* bandwidth of every node given: decode_tps and prefill_tps mean something */
-    bool   comm_known; /* latency and link given, or not needed */
-    double weights; /* reading packed weights and norms, the slowest shard of each stage, summed */
-    double head;    /* reading the head */
+    bool   comm_known;     /* latency and link given, or not needed */
+    double weights;        /* packed weights and norms, the slowest shard of each stage, summed */
+    double head;           /* reading the head */
     double communication;  /* of one token */
     double attention_full; /* reading the KV cache once when it is full: not part of the rates */
     double decode_tps;
@@ -77,8 +80,10 @@ base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t
                                base_err_t *err);
 void          part_choice_free(part_choice_t *choice);
 
-/* The bound for a plan whose memory is known. */
+/* The bound for a plan whose memory is known. Where a node's cores are not given, computing takes
+ * no time. */
 part_bound_t part_bound(const part_cluster_t *cluster, const model_desc_t *desc,
-                        const part_plan_t *plan, const part_memory_t *memory, uint32_t n_batch);
+                        const part_plan_t *plan, const part_memory_t *memory,
+                        const part_ask_t *ask);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 
+enum { NAME_MAX_BYTES = PART_NODE_NAME_BYTES - 12 }; /* room for a number behind it */
 enum { KIND_COUNT, KIND_SIZE, KIND_REAL, KIND_TEXT, KIND_NODES };
 
 typedef struct {
@@ -19,7 +20,7 @@ typedef struct {
 } field_t;
 
 static const field_t node_fields[] = {
-    {"name", KIND_TEXT, 1, PART_NODE_NAME_BYTES - 12}, /* room for a number behind it */
+    {"name", KIND_TEXT, 1, NAME_MAX_BYTES},
     {"count", KIND_COUNT, 1, LIMIT_RANKS},
     {"mem", KIND_SIZE, 1 << 20, 1125899906842624.0},
     {"cores", KIND_COUNT, 1, 1 << 16},
@@ -140,15 +141,16 @@ static base_status_t nodes_append(part_cluster_t *c, const part_node_t *node, co
         return base_fail(err, BASE_ERR_LIMIT,
                          "%s: %u nodes of %u ranks more than the %u ranks before: limit %d", at,
                          count, node->ranks, c->n_ranks, LIMIT_RANKS);
+    const size_t length = strlen(name);
+    const char  *dash = length > 0 && name[length - 1] >= '0' && name[length - 1] <= '9' ? "-" : "";
     for (uint32_t i = 0; i < count; i++) {
         part_node_t *n = &c->nodes[c->n_nodes++];
         *n             = *node;
         n->rank0       = c->n_ranks;
         if (count == 1)
-            (void)snprintf(n->name, sizeof(n->name), "%.*s", PART_NODE_NAME_BYTES - 12, name);
+            (void)snprintf(n->name, sizeof(n->name), "%.*s", NAME_MAX_BYTES, name);
         else
-            (void)snprintf(n->name, sizeof(n->name), "%.*s%u", PART_NODE_NAME_BYTES - 12, name,
-                           i + 1);
+            (void)snprintf(n->name, sizeof(n->name), "%.*s%s%u", NAME_MAX_BYTES, name, dash, i + 1);
         c->n_ranks += node->ranks;
     }
     return BASE_OK;
@@ -257,7 +259,7 @@ base_status_t part_cluster_uniform(uint32_t n_nodes, const part_node_t *node, do
     base_assert(n_nodes >= 1 && node->ranks >= 1);
     st = base_alloc((void **)&c.nodes, LIMIT_RANKS, sizeof(*c.nodes), "cluster", err);
     if (st != BASE_OK) goto out;
-    st = nodes_append(&c, node, "node", n_nodes, "cluster", err);
+    st = nodes_append(&c, node, n_nodes == 1 ? "node1" : "node", n_nodes, "cluster", err);
     if (st != BASE_OK) goto out;
     *cluster = c;
     c        = (part_cluster_t){0};
