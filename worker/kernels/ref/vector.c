@@ -27,14 +27,14 @@ float kern_absmax_f32__ref(const float *x, const float *w, size_t n)
     return m;
 }
 
-int32_t kern_quant_f32_i8__ref(int8_t *q, const float *x, const float *w, float s, size_t n,
+int32_t kern_quant_f32_i8__ref(int8_t *q, const float *x, const float *w, float d, size_t n,
                                size_t n_pad)
 {
     int32_t sum = 0;
 
     for (size_t i = 0; i < n; i++) {
         const float u = w != NULL ? x[i] * w[i] : x[i];
-        const float v = rintf(u * s);
+        const float v = rintf((u * 127.0f) / d);
 
         /* In float, so that nothing out of range is ever converted. */
         q[i] = isnan(v) ? 0 : (int8_t)ref_min(ref_max(v, -128.0f), 127.0f);

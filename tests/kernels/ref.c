@@ -1,0 +1,500 @@
+/* tests/kernels/ref.c
+ * ref/ and the packing against something else than themselves: bytes worked out by hand, naive integers,
+ * double arithmetic, libm, and a second decoder of the GGUF blocks. check.c carries the result over to
+ * all variants. */
+#include "tests/kernels/kern_test.h"
+
+static region_t in_a, in_b, in_c, in_d, out_a, out_b, out_c;
+
+/* ---- Packing ---- */
+
+static void t2_bytes_by_hand(void **state)
+{
+    const kern_format_t *f            = kern_format(KERN_T2);
+    int8_t               trits[16*16] = {0};
+    uint8_t              tile[64];
+
+    (void)state;
+    assert_int_equal(kern_tile_bytes(f, 16), 64);
+    trits[0]           = 1; /* row 0: columns 0, 4, 8, 12 share byte 0, lowest bits first */
+    trits[4]           = -1;
+    trits[12]          = 1;
+    trits[15 * 16 + 3] = -1; /* row 15, column 3: byte 4 * 15 + 3, lowest bits */
+    f->pack_tile(tile, trits, 16, 16, 16);
+    assert_int_equal(tile[0], 2 | 0 << 2 | 1 << 4 | 2 << 6);
+    assert_int_equal(tile[63], 0 | 1 << 2 | 1 << 4 | 1 << 6);
+    for (size_t i = 1; i < 63; i++) assert_int_equal(tile[i], 0x55);
+}
+
+static void t3_bytes_by_hand(void **state)
+{
+    const kern_format_t *f            = kern_format(KERN_T3);
+    int8_t               trits[16*20] = {0};
+    uint8_t              tile[64];
+
+    (void)state;
+    assert_int_equal(kern_tile_bytes(f, 20), 64);
+    trits[0]           = 1; /* row 0, columns 0, 4, 8, 12, 16: digits 2 0 1 2 0, v = 177 */
+    trits[4]           = -1;
+    trits[12]          = 1;
+    trits[16]          = -1;
+    trits[15 * 20 + 3] = -1; /* row 15, column 3: digits 0 1 1 1 1, v = 40 */
+    for (size_t n = 0; n < 5; n++) trits[20 + 4 * n] = 1;      /* row 1: v = 242 */
+    for (size_t n = 0; n < 5; n++) trits[20 + 4 * n + 1] = -1; /* v = 0 */
+    f->pack_tile(tile, trits, 20, 16, 20);
+    assert_int_equal(tile[0], 187);  /* ceil(177 * 256 / 243) */
+    assert_int_equal(tile[63], 43);  /* ceil(40 * 256 / 243) */
+    assert_int_equal(tile[4], 255);  /* ceil(242 * 256 / 243) */
+    assert_int_equal(tile[5], 0);
+    assert_int_equal(tile[30], 128); /* zero weights: v = 121 */
+}
+
+static void unpack_is_the_inverse_of_pack(void **state)
+{
+    (void)state;
+    for (int id = 0; id < KERN_FORMAT_COUNT; id++) {
+        const kern_format_t *f = kern_format((kern_format_id_t)id);
+
+        for (size_t k = 1; k < 700; k += 1 + k / 16) {
+            const size_t n_rows = 1 + k % 16, stride = k + 3;
+            const size_t k_pad = kern_granules(f, k) * f->k_granule;
+            int8_t      *trits = region_take(&in_a, 16 * stride);
+            uint8_t     *tile  = region_take(&out_a, kern_tile_bytes(f, k));
+            int8_t      *back  = region_take(&out_b, 16 * k_pad);
+
+            for (size_t i = 0; i < 16 * stride; i++) trits[i] = (int8_t)((int)(rng_u32() % 3) - 1);
+            f->pack_tile(tile, trits, stride, n_rows, k);
+            f->unpack_tile(back, k_pad, tile, k);
+            for (size_t r = 0; r < 16; r++) {
+                for (size_t j = 0; j < k_pad; j++) {
+                    const int want = r < n_rows && j < k ? trits[r * stride + j] : 0;
+                    assert_int_equal(back[r * k_pad + j], want);
+                }
+            }
+        }
+    }
+}
+
+/* ---- Ternary products ---- */
+
+static void ternary_is_the_naive_sum(void **state)
+{
+    static const size_t ks[] = {1, 16, 20, 37, 80, 300, 1111};
+    kern_table_t        table;
+
+    (void)state;
+    kern_table_init(&table, 0);
+    for (int id = 0; id < KERN_FORMAT_COUNT; id++) {
+        const kern_format_t *f = kern_format((kern_format_id_t)id);
+
+        for (size_t c = 0; c < COUNT(ks); c++) {
+            const size_t k = ks[c], qs = kern_q_stride(k);
+            int8_t      *trits   = region_take(&in_a, 16 * k), *q = region_take(&in_b, 2 * qs);
+            uint8_t     *tile    = region_take(&in_c, kern_tile_bytes(f, k));
+            int32_t      acc[32] = {0}, qsum[2] = {0, 0};
+
+            for (size_t i = 0; i < 16 * k; i++) trits[i] = (int8_t)((int)(rng_u32() % 3) - 1);
+            for (size_t i = 0; i < 2 * qs; i++) q[i] = (int8_t)(i % qs < k ? rng_u32() : 0);
+            for (size_t i = 0; i < 2 * qs; i++) qsum[i / qs] += q[i];
+            f->pack_tile(tile, trits, k, 16, k);
+            f->gemm(&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, qsum, 2);
+            for (size_t t = 0; t < 2; t++) {
+                for (size_t r = 0; r < 16; r++) {
+                    int64_t sum = 0;
+                    for (size_t j = 0; j < k; j++) sum += trits[r * k + j] * q[t * qs + j];
+                    assert_int_equal(acc[16 * t + r], sum);
+                }
+            }
+        }
+    }
+}
+
+/* Closed form at the extremes, for every mask that this CPU has: where 16-bit sums would wrap first. */
+static void ternary_extremes_have_a_closed_form(void **state)
+{
+    static const size_t  ks[] = {240, 256, 960, 28672, 32000, 32020, 65536, 524288 - 8};
+    static const uint8_t kinds[][2] = {{2, 128}, {0, 128}, {2, 127}, {0, 127}};
+
+    (void)state;
+    for (uint32_t mask = 0; mask < 4; mask++) {
+        kern_table_t table;
+        kern_table_init(&table, mask & kern_cpu_features());
+        for (size_t c = 0; c < COUNT(ks) * COUNT(kinds) * KERN_FORMAT_COUNT; c++) {
+            const kern_format_t *f = kern_format((kern_format_id_t)(c % KERN_FORMAT_COUNT));
+            const size_t         k = ks[c / KERN_FORMAT_COUNT % COUNT(ks)], qs = kern_q_stride(k);
+            const uint8_t       *kind = kinds[c / KERN_FORMAT_COUNT / COUNT(ks)];
+            const int            trit = kind[0] - 1, value = kind[1] == 128 ? -128 : 127;
+            int8_t              *trits = region_take(&in_a, k), *q = region_take(&in_b, qs);
+            uint8_t             *tile = region_take(&in_c, kern_tile_bytes(f, k));
+            int32_t              acc[16], qsum = value * (int32_t)k;
+
+            memset(trits, trit, k);
+            memset(q, 0, qs);
+            memset(q, value, k);
+            f->pack_tile(tile, trits, k, 1, k);
+            f->gemv(&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, &qsum, 1);
+            assert_int_equal(acc[0], trit * value * (int32_t)k);
+            assert_int_equal(acc[1], 0);
+            f->gemm(&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, &qsum, 1);
+            assert_int_equal(acc[0], trit * value * (int32_t)k);
+            assert_int_equal(acc[15], 0);
+        }
+    }
+}
+
+/* ---- Lane sums ---- */
+
+static void sums_are_near_their_double(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 3000; n = n * 5 / 4 + 1) {
+        const float *a = float_take(&in_a, n, FLOAT_UNIT), *b = float_take(&in_b, n, FLOAT_UNIT);
+        double       dot = 0, dot_abs = 0, sum = 0, sum_abs = 0, sq = 0;
+        float        y = 0, s = 0;
+
+        for (size_t i = 0; i < n; i++) {
+            dot += (double)a[i] * (double)b[i];
+            dot_abs += fabs((double)a[i] * (double)b[i]);
+            sum += (double)a[i];
+            sum_abs += fabs((double)a[i]);
+            sq += (double)a[i] * (double)a[i];
+        }
+        const double bound = 0x1p-24 * ((double)n / 16 + 6); /* additions on an element's way */
+        kern_dense_f32__ref(&y, 1, a, 0, 1, n, b, n, 1);
+        assert_true(fabs((double)y - dot) <= bound * dot_abs);
+        assert_true(fabs((double)kern_sum_f32__ref(a, n) - sum) <= bound * sum_abs);
+        if (n > 0) {
+            kern_sumsq_f32__ref(&s, a, n, n);
+            assert_true(fabs((double)s - sq) <= bound * sq);
+        }
+    }
+}
+
+/* Sums that come out only with the lanes and the tree of NUMERICS 1. */
+static void lanes_fold_by_halves(void **state)
+{
+    float x[33] = {0};
+
+    (void)state;
+    x[0] = 1e8f, x[1] = 1.0f, x[8] = -1e8f; /* 0 and 8 meet first */
+    assert_true(kern_sum_f32__ref(x, 16) == 1.0f);
+    x[8] = 0, x[4] = -1e8f; /* then 0 and 4 */
+    assert_true(kern_sum_f32__ref(x, 16) == 1.0f);
+    x[4] = 0, x[2] = -1e8f; /* then 0 and 2 */
+    assert_true(kern_sum_f32__ref(x, 16) == 1.0f);
+    x[2] = 0, x[16] = -1e8f, x[0] = 1e8f; /* 16 is in lane 0 */
+    assert_true(kern_sum_f32__ref(x, 17) == 1.0f);
+    x[16] = 0, x[3] = -1e8f; /* 0 and 3 meet last: 1 is lost against lane 3 */
+    assert_true(kern_sum_f32__ref(x, 16) == 0.0f);
+}
+
+/* ---- exp_ ---- */
+
+static double ulp_of(double x)
+{
+    int e = 0;
+
+    (void)frexp(x, &e);
+    return ldexp(1.0, e - 24 < -149 ? -149 : e - 24);
+}
+
+static void exp_is_within_two_ulp(void **state)
+{
+    double worst = 0;
+
+    (void)state;
+    for (int i = -8733; i <= 8872; i++) {
+        for (int j = 0; j < 20; j++) {
+            const float x = (float)i * 0.01f + rng_unit() * 0.005f;
+            float       y = 0;
+            if (x < -87.3365f || x > 88.7228f) continue;
+            kern_exp_f32__ref(&y, &x, 1);
+            const double want = exp((double)x), off = fabs((double)y - want) / ulp_of(want);
+            if (off > worst) worst = off;
+        }
+    }
+    printf("exp_ is off by %.3f ulp at most\n", worst);
+    assert_true(worst <= 2.0);
+
+    const float edge[] = {0.0f, -0.0f, -INFINITY, -1000.0f, 1000.0f, INFINITY, NAN, -87.33654f, 88.72283f};
+    float       y[COUNT(edge)];
+    kern_exp_f32__ref(y, edge, COUNT(edge));
+    assert_true(y[0] == 1.0f && y[1] == 1.0f);
+    assert_true(y[2] == y[7] && y[3] == y[7] && y[7] > 1.17e-38f && y[7] < 1.18e-38f);
+    assert_true(y[4] == y[8] && y[5] == y[8] && y[8] > 3.4e38f);
+    assert_true(y[6] == y[7]); /* max(NaN, low) is low, as in SSE */
+}
+
+/* ---- Dense types ---- */
+
+static float one_weight(kern_dense_fn *fn, const void *row, size_t k, size_t j)
+{
+    float x[256] = {0}, y = 0;
+
+    x[j] = 1.0f;
+    fn(&y, 1, row, 0, 1, k, x, k, 1);
+    return y;
+}
+
+static double half_value(uint16_t h)
+{
+    const int    exp  = h >> 10 & 31, man = h & 1023;
+    const double sign = (h & 0x8000) != 0 ? -1.0 : 1.0;
+
+    if (exp == 31) return man != 0 ? (double)NAN : sign * (double)INFINITY;
+    return sign * (exp == 0 ? ldexp(man, -24) : ldexp(1024 + man, exp - 25));
+}
+
+static void all_halves_widen_exactly(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        const uint16_t half = (uint16_t)h;
+        const uint32_t bits = h << 16;
+        const double   want = half_value(half);
+        const float    got = one_weight(kern_dense_f16__ref, &half, 1, 0);
+        const float    bf  = one_weight(kern_dense_bf16__ref, &half, 1, 0);
+        float          f   = 0;
+
+        memcpy(&f, &bits, sizeof f);
+        assert_true(isnan(want) ? isnan(got) : (double)got == want);
+        assert_true(isnan(f) ? isnan(bf) : bf == f);
+    }
+}
+
+static uint16_t tame_half(void)
+{
+    return (uint16_t)(rng_u32() & 0xbfffu); /* finite, either sign, subnormals too */
+}
+
+static void q8_0_is_its_block(void **state)
+{
+    uint8_t block[34];
+
+    (void)state;
+    for (int round = 0; round < 100; round++) {
+        const uint16_t d = tame_half();
+        for (size_t i = 0; i < sizeof block; i++) block[i] = (uint8_t)rng_u32();
+        memcpy(block, &d, 2);
+        for (size_t j = 0; j < 32; j++) {
+            const double want = half_value(d) * (int8_t)block[2 + j];
+            assert_true((double)one_weight(kern_dense_q8_0__ref, block, 32, j) == want);
+        }
+    }
+}
+
+/* ggml's own order: two halves of 128, from which four runs of 32 are made at once. No rounding: 11 bits
+ * times 8 times 6 fit a float. */
+static void q6_k_is_its_block(void **state)
+{
+    uint8_t block[210];
+
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        const uint16_t d = tame_half();
+        double         want[256];
+        const uint8_t *ql = block, *qh = block + 128;
+        const int8_t  *sc = (const int8_t *)block + 192;
+        double        *y  = want;
+
+        for (size_t i = 0; i < sizeof block; i++) block[i] = (uint8_t)rng_u32();
+        memcpy(block + 208, &d, 2);
+        for (int n = 0; n < 256; n += 128, y += 128, ql += 64, qh += 32, sc += 8) {
+            for (int l = 0; l < 32; l++) {
+                const int is = l / 16;
+                const int q1 = ((ql[l] & 15) | (qh[l] >> 0 & 3) << 4) - 32;
+                const int q2 = ((ql[l + 32] & 15) | (qh[l] >> 2 & 3) << 4) - 32;
+                const int q3 = (ql[l] >> 4 | (qh[l] >> 4 & 3) << 4) - 32;
+                const int q4 = (ql[l + 32] >> 4 | (qh[l] >> 6 & 3) << 4) - 32;
+                y[l]         = half_value(d) * sc[is] * q1;
+                y[l + 32]    = half_value(d) * sc[is + 2] * q2;
+                y[l + 64]    = half_value(d) * sc[is + 4] * q3;
+                y[l + 96]    = half_value(d) * sc[is + 6] * q4;
+            }
+        }
+        for (size_t j = 0; j < 256; j++) {
+            assert_true((double)one_weight(kern_dense_q6_k__ref, block, 256, j) == want[j]);
+        }
+    }
+}
+
+/* ---- Quantisation and elementwise ---- */
+
+static void quant_rounds_and_clamps(void **state)
+{
+    static const float  x[] = {0.5f,   1.5f,   2.5f,  -0.5f,    -1.5f,     -2.5f, 126.5f, 127.4f, 127.5f,
+                               128.0f, 1e30f, -1e30f, INFINITY, -INFINITY, NAN,   -127.5f, -128.5f, -0.0f};
+    static const int8_t want[] = {0,   2,   2,    0,   -2,   -2, 126,  127,  127,
+                                  127, 127, -128, 127, -128, 0,  -128, -128, 0};
+    int8_t              q[COUNT(x) + 3];
+    int32_t             sum = 0;
+
+    (void)state;
+    memset(q, 77, sizeof q);
+    for (size_t i = 0; i < COUNT(x); i++) sum += want[i];
+    assert_int_equal(kern_quant_f32_i8__ref(q, x, NULL, 127.0f, COUNT(x), COUNT(x) + 2), sum);
+    assert_memory_equal(q, want, sizeof want);
+    assert_int_equal(q[COUNT(x)], 0);
+    assert_int_equal(q[COUNT(x) + 1], 0);
+    assert_int_equal(q[COUNT(x) + 2], 77);
+
+    /* A tie stays a tie: half the maximum gives 63.5, hence 64, whatever the maximum. */
+    for (int i = 0; i < 1000; i++) {
+        const float m = 1.0f + 0.001f * (float)(rng_u32() % 1000), half[2] = {m * 0.5f, -m * 0.5f};
+        assert_int_equal(kern_quant_f32_i8__ref(q, half, NULL, m, 2, 2), 0);
+        assert_int_equal(q[0], 64);
+        assert_int_equal(q[1], -64);
+    }
+    /* The weight multiplies before: (3 * 0.5) * 127 / 127. */
+    const float three = 3.0f, w = 0.5f;
+    assert_int_equal(kern_quant_f32_i8__ref(q, &three, &w, 127.0f, 1, 1), 2);
+}
+
+static void absmax_shows_nan(void **state)
+{
+    const float x[] = {-3.0f, 2.0f, NAN, 1.0f}, w[] = {1.0f, -2.0f, 1.0f, 1.0f};
+
+    (void)state;
+    assert_true(kern_absmax_f32__ref(x, NULL, 0) == 0.0f);
+    assert_true(kern_absmax_f32__ref(x, NULL, 2) == 3.0f);
+    assert_true(kern_absmax_f32__ref(x, w, 2) == 4.0f);
+    assert_true(isnan(kern_absmax_f32__ref(x, w, 4)));
+}
+
+static bool near(float got, double want, double relative)
+{
+    return fabs((double)got - want) <= relative * fabs(want) + 1e-38;
+}
+
+static void elementwise_is_near_its_double(void **state)
+{
+    enum { N = 500 };
+
+    (void)state;
+    float       *gate = float_take(&in_a, N, FLOAT_UNIT);
+    const float *up   = float_take(&in_b, N, FLOAT_UNIT);
+    float       *y = region_take(&out_a, 4 * N), *z = region_take(&out_b, 4 * N);
+    int32_t      acc[N];
+
+    for (size_t i = 0; i < N; i++) gate[i] *= 30.0f, acc[i] = (int32_t)(rng_u32() % 100000) - 50000;
+    kern_silu_mul_f32__ref(y, gate, up, N);
+    kern_relu2_mul_f32__ref(z, gate, up, N);
+    for (size_t i = 0; i < N; i++) {
+        const double g = (double)gate[i], u = (double)up[i];
+        assert_true(near(y[i], g / (1 + exp(-g)) * u, 1e-6));
+        assert_true(near(z[i], g > 0 ? g * g * u : 0, 1e-6));
+    }
+    kern_norm_f32__ref(y, gate, up, 0.3f, N);
+    kern_div_f32__ref(z, gate, 0.7f, N);
+    for (size_t i = 0; i < N; i++) {
+        assert_true(near(y[i], (double)gate[i] * (double)up[i] * (double)0.3f, 2e-7));
+        assert_true(near(z[i], (double)gate[i] / (double)0.7f, 1e-7));
+    }
+    kern_scale_i32_f32__ref(y, acc, 1e-3f, N);
+    memcpy(z, up, N * sizeof *z);
+    kern_scale_add_i32_f32__ref(z, acc, 1e-3f, N);
+    for (size_t i = 0; i < N; i++) {
+        const double p = acc[i] * (double)1e-3f;
+        assert_true(near(y[i], p, 1e-7));
+        assert_true(fabs((double)z[i] - (p + (double)up[i])) <= 1e-7 * (fabs(p) + 1));
+    }
+}
+
+static void rope_turns_by_the_angle(void **state)
+{
+    enum { ROT = 20 };
+    float c[ROT / 2], s[ROT / 2];
+
+    (void)state;
+    const float *x = float_take(&in_a, ROT + 1, FLOAT_UNIT);
+    float       *h = region_take(&out_a, 4 * (ROT + 1)), *p = region_take(&out_b, 4 * (ROT + 1));
+
+    for (int j = 0; j < ROT / 2; j++) c[j] = (float)cos(0.3 * j), s[j] = (float)sin(0.3 * j);
+    memcpy(h, x, 4 * (ROT + 1));
+    memcpy(p, x, 4 * (ROT + 1));
+    kern_rope_half_f32__ref(h, c, s, ROT);
+    kern_rope_pair_f32__ref(p, c, s, ROT);
+    for (int j = 0; j < ROT / 2; j++) {
+        const double cj = (double)c[j], sj = (double)s[j];
+        const double h0 = (double)x[j], h1 = (double)x[j + ROT / 2];
+        const double p0 = (double)x[2 * j], p1 = (double)x[2 * j + 1];
+        assert_true(fabs((double)h[j] - (h0 * cj - h1 * sj)) < 2e-7);
+        assert_true(fabs((double)h[j + ROT / 2] - (h1 * cj + h0 * sj)) < 2e-7);
+        assert_true(fabs((double)p[2 * j] - (p0 * cj - p1 * sj)) < 2e-7);
+        assert_true(fabs((double)p[2 * j + 1] - (p1 * cj + p0 * sj)) < 2e-7);
+    }
+    assert_true(h[ROT] == x[ROT] && p[ROT] == x[ROT]);
+}
+
+/* ---- Attention ---- */
+
+/* Softmax over all positions in double against pages and their merge. */
+static void attention_is_softmax(void **state)
+{
+    static const size_t lengths[] = {1, 5, 63, 64, 65, 128, 150, 300};
+    enum { HD = 80, N_Q = 3 };
+
+    (void)state;
+    for (size_t c = 0; c < COUNT(lengths); c++) {
+        const size_t n = lengths[c];
+        const float *q = float_take(&in_a, N_Q * HD, FLOAT_UNIT);
+        const float *k = float_take(&in_b, n * HD, FLOAT_UNIT);
+        const float *v = float_take(&in_c, n * HD, FLOAT_UNIT);
+        float       *o = region_take(&out_a, 4 * N_Q * HD), *op = region_take(&out_b, 4 * N_Q * HD);
+        double      *e = region_take(&in_d, n * sizeof *e);
+        float        m[N_Q], z[N_Q], mp[N_Q], zp[N_Q];
+
+        for (size_t at = 0; at < n; at += KERN_PAGE) {
+            const size_t n_pos = n - at < KERN_PAGE ? n - at : KERN_PAGE;
+            kern_attn_page_f32__ref(at == 0 ? m : mp, at == 0 ? z : zp, at == 0 ? o : op, HD, q, HD,
+                                    N_Q, k + at * HD, v + at * HD, n_pos, HD, 1.5f);
+            for (size_t h = 0; h < N_Q && at > 0; h++) {
+                kern_attn_merge_f32__ref(m + h, z + h, o + h * HD, mp[h], zp[h], op + h * HD, HD);
+            }
+        }
+        for (size_t h = 0; h < N_Q; h++) {
+            float *out = region_take(&out_c, 4 * HD);
+            double top = -1e300, sum = 0;
+
+            kern_div_f32__ref(out, o + h * HD, z[h], HD);
+            for (size_t j = 0; j < n; j++) {
+                e[j] = 0;
+                for (size_t i = 0; i < HD; i++) e[j] += (double)q[h * HD + i] * (double)k[j * HD + i];
+                e[j] *= 1.5;
+                if (e[j] > top) top = e[j];
+            }
+            for (size_t j = 0; j < n; j++) sum += e[j] = exp(e[j] - top);
+            for (size_t i = 0; i < HD; i++) {
+                double want = 0;
+                for (size_t j = 0; j < n; j++) want += e[j] / sum * (double)v[j * HD + i];
+                assert_true(fabs((double)out[i] - want) < 1e-5);
+            }
+            assert_true(fabs((double)m[h] - top) < 1e-5);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(t2_bytes_by_hand),
+        cmocka_unit_test(t3_bytes_by_hand),
+        cmocka_unit_test(unpack_is_the_inverse_of_pack),
+        cmocka_unit_test(ternary_is_the_naive_sum),
+        cmocka_unit_test(ternary_extremes_have_a_closed_form),
+        cmocka_unit_test(sums_are_near_their_double),
+        cmocka_unit_test(lanes_fold_by_halves),
+        cmocka_unit_test(exp_is_within_two_ulp),
+        cmocka_unit_test(all_halves_widen_exactly),
+        cmocka_unit_test(q8_0_is_its_block),
+        cmocka_unit_test(q6_k_is_its_block),
+        cmocka_unit_test(quant_rounds_and_clamps),
+        cmocka_unit_test(absmax_shows_nan),
+        cmocka_unit_test(elementwise_is_near_its_double),
+        cmocka_unit_test(rope_turns_by_the_angle),
+        cmocka_unit_test(attention_is_softmax),
+    };
+
+    rng_seed();
+    return cmocka_run_group_tests_name("kernels.ref", tests, NULL, NULL);
+}
