@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# trireme plan: exit status, JSON fields, errors. No MPI, no model file but a made-up shape.
+set -u
+trireme=${TRIREME:?set by ctest: the binary}
+if [ ! -x "$trireme" ]; then
+    echo "no $trireme"
+    exit 77
+fi
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failures=0
+
+fail() {
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+
+# plan STATUS ARGS...: run, compare the exit status; stdout and stderr in $dir/out and $dir/err
+plan() {
+    local want=$1 got
+    shift
+    "$trireme" plan "$@" >"$dir/out" 2>"$dir/err"
+    got=$?
+    [ "$got" = "$want" ] || fail "plan $*: exit status $got, expected $want: $(cat "$dir/err")"
+}
+
+# says PATTERN: the error is one line that matches
+says() {
+    [ "$(wc -l <"$dir/err")" = 1 ] || fail "not one line on stderr: $(cat "$dir/err")"
+    grep -q -e "$1" "$dir/err" || fail "'$(cat "$dir/err")' lacks '$1'"
+}
+
+# holds EXPRESSION: python over the JSON value p
+holds() {
+    python3 -c '
+import json, sys
+p = json.load(open(sys.argv[1]))
+assert eval(sys.argv[2]), (sys.argv[2], p)' "$dir/out" "$1" || fail "$1"
+}
+
+plan 0 --shape llama-70b --type tq1_0 --mem 24G --cores 16 --membw 60 --json
+holds 'p["fits"] is True and p["layout"] == "1x1" and p["stages"] == 1 and p["pack"] == "t3"'
+holds 'len(p["memory_per_rank"]) == 1 and 14 * 2**30 < p["memory_per_rank"][0] < 24 * 2**30'
+holds '0 < p["predicted"]["decode_tps"] < 60e9 / (68.7e9 * 1.6 / 8)'
+holds 'abs(1000 / p["predicted"]["decode_tps"] - sum(p["predicted"]["parts"][k] for k in ("weights_ms", "head_ms", "communication_ms"))) < 1e-6'
+[ -s "$dir/err" ] && fail "stderr: $(cat "$dir/err")"
+
+plan 0 --shape llama-70b --type tq1_0 --mem 24G
+grep -q 'fits: node1 holds' "$dir/out" || fail "table: $(cat "$dir/out")"
+grep -q 'no prediction' "$dir/out" || fail "prediction without figures"
+
+plan 1 --shape llama3-405b --nodes 3 --mem 24G -c 4096 --json
+holds 'p["fits"] is False and p["advice"]["n_nodes"] >= 4'
+holds 'p["predicted"]["decode_tps"] is None'
+says 'does not fit.*nodes like node 1 would do'
+
+plan 0 --shape llama3-405b --type tq1_0 --nodes 5 --mem 24G -c 4096 --membw 50 --latency 50 --netbw 10 --json
+holds 'p["layout"] == "5x1" and len(p["memory_per_rank"]) == 5 and max(p["memory_per_rank"]) < 24 * 2**30'
+holds 'p["predicted"]["parts"]["communication_ms"] > 0'
+holds '[r["layers"][0] for r in p["ranks"]][1:] == [r["layers"][1] for r in p["ranks"]][:-1]'
+
+# Every shape, also those that no file of 256-blocks could hold.
+for shape in bitnet-2b-4t bitnet-3b falcon3-10b llama3-8b llama-13b llama-70b bitnet-100b llama3-405b; do
+    plan 0 --shape "$shape" --nodes 2 --mem 1T --ranks-per-node 3 -c 2048 --json
+    holds 'p["layout"] == "2x3" and p["fits"] and len(p["ranks"]) == 6'
+done
+
+plan 0 --shape bitnet-2b-4t --nodes 2 --mem 4G --layout 1x2 --split 3,1 --json
+holds 'p["split"] == "3,1" and [r["heads"] for r in p["ranks"]] == [[0, 15], [15, 20]]'
+
+cat >"$dir/c.json" <<'JSON'
+{"nodes": [{"name": "big", "mem": "16G"}, {"mem": "5G", "count": 2}], "latency_us": 30, "net_gbit": 10}
+JSON
+plan 0 --shape llama-70b --type tq1_0 --cluster "$dir/c.json" --json
+holds '[n["name"] for n in p["nodes"]] == ["big", "node2-1", "node2-2"] and all(n["fits"] for n in p["nodes"])'
+
+plan 2
+says 'one of -m FILE and --shape'
+plan 2 --shape llama-70b
+says 'no cluster'
+plan 2 --shape llama-70b --mem lots
+says '\-\-mem lots'
+plan 2 --shape llama-70b --mem 24G --layout 2x2
+says 'they allow 1x1'
+plan 2 --shape llama-70b --mem 24G --layout two
+says 'expected STAGESxSHARDS'
+plan 2 --shape llama-70b --cluster "$dir/c.json" --mem 24G
+says 'leave --nodes'
+plan 3 --shape llama-70b --cluster "$dir/none.json"
+says 'none.json'
+echo '{"nodes": [{"mem": "16G", "rank": 2}]}' >"$dir/bad.json"
+plan 3 --shape llama-70b --cluster "$dir/bad.json"
+says 'nodes\[0\].rank: no such field'
+plan 3 -m "$dir/none.gguf" --mem 24G
+says 'none.gguf'
+
+[ "$failures" = 0 ] && echo "passed"
+[ "$failures" = 0 ]
