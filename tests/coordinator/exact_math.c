@@ -1,4 +1,4 @@
-/* tests/coordinator/exact_math.c: against a table of 60 digits (make_tables.py), and at the edges. */
+/* tests/coordinator/exact_math.c: against a table of 60 digits (make_tables.py), at the edges. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

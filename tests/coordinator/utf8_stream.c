@@ -88,7 +88,7 @@ static void whole_characters(void **state)
            "a\xC3\xA9\xE6\xBC\xA2\xF0\x9F\xA6\x99z", false);
 }
 
-/* One U+FFFD for each maximal part of a character: the examples of Unicode 15, tables 3-8 to 3-11. */
+/* One U+FFFD for each maximal part of a character: Unicode 15, tables 3-8 to 3-11. */
 static void broken_characters(void **state)
 {
     (void)state;

@@ -1,0 +1,339 @@
+/* tests/coordinator/sampler.c: the chain against brute force (make_tables.py), the draws against
+ * their probabilities, the generator against its authors' vectors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/sampler.h"
+
+enum { MAX_VOCAB = 512, LINE_BYTES = 32768 };
+
+static coord_sampler_t *create(const coord_sampler_params_t *p, uint32_t n_vocab)
+{
+    coord_sampler_t *s   = NULL;
+    base_err_t       err = {0};
+
+    if (coord_sampler_create(p, n_vocab, &s, &err) != BASE_OK) fail_msg("%s", err.text);
+    return s;
+}
+
+static coord_sample_t sample(coord_sampler_t *s, const float *logits, uint64_t position)
+{
+    coord_sample_t out = {0};
+    base_err_t     err = {0};
+
+    if (coord_sampler_sample(s, logits, position, &out, &err) != BASE_OK) fail_msg("%s", err.text);
+    return out;
+}
+
+/* Random123's known answers for philox4x32-10, first two words. */
+static void philox_vectors(void **state)
+{
+    const struct {
+        uint64_t seed, sequence, position;
+        uint32_t first, second;
+    } rows[] = {
+        {0, 0, 0, 0x6627e8d5, 0xe169c58d},
+        {UINT64_MAX, UINT64_MAX, UINT64_MAX, 0x408f276d, 0x41c83b0e},
+        {0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88, 0xd16cfe09, 0x94fdcceb},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t bits = (uint64_t)rows[i].second << 32 | rows[i].first;
+
+        assert_true(coord_random(rows[i].seed, rows[i].sequence, rows[i].position) ==
+                    (double)(bits >> 11) * 0x1p-53);
+    }
+}
+
+static size_t read_floats(char *line, float *out)
+{
+    size_t n = 0;
+
+    for (char *at = line; (at = strchr(at, ' ')) != NULL; n++) out[n] = strtof(at + 1, &at);
+    return n;
+}
+
+static void check_left(coord_sampler_t *s, coord_sample_t got, char *line, int number)
+{
+    const coord_candidate_t *c;
+    uint32_t                 n = 0, i = 0;
+    bool                     chosen = false;
+
+    c = coord_sampler_candidates(s, &n);
+    for (char *at = line; (at = strchr(at, ' ')) != NULL; i++) {
+        long   id   = strtol(at + 1, &at, 10);
+        double prob = strtod(at + 1, &at);
+
+        if (i >= n || c[i].id != id || !(fabs(c[i].prob - prob) <= 1e-13 * prob + 1e-300))
+            fail_msg("case %d: candidate %u of %u is %d with %.17g, expected %ld with %.17g",
+                     number, i, n, i < n ? c[i].id : -1, i < n ? c[i].prob : 0, id, prob);
+        chosen = chosen || (c[i].id == got.id && c[i].prob == got.prob);
+    }
+    if (i != n) fail_msg("case %d: %u candidates, expected %u", number, n, i);
+    assert_true(chosen);
+    assert_int_equal(got.n_candidates, n);
+}
+
+static void chain_table(void **state)
+{
+    const char            *source = getenv("TRIREME_SOURCE");
+    static char            path[4096], line[LINE_BYTES];
+    static float           logits[MAX_VOCAB], history[MAX_VOCAB];
+    size_t                 n_logits = 0, n_history = 0;
+    int                    number = 0;
+    coord_sampler_params_t p      = coord_sampler_defaults();
+    FILE                  *f      = NULL;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/tests/coordinator/sampler.table",
+             source != NULL ? source : ".");
+    f = fopen(path, "r");
+    if (f == NULL) fail_msg("no %s", path);
+    while (fgets(line, sizeof line, f) != NULL) {
+        if (strncmp(line, "case", 4) == 0) {
+            assert_int_equal(sscanf(line, "case %f %d %f %f %f %f %f %d", &p.temp, &p.top_k,
+                                    &p.top_p, &p.min_p, &p.repeat_penalty, &p.presence_penalty,
+                                    &p.frequency_penalty, &p.repeat_last_n),
+                             8);
+            p.seed = (uint64_t)++number;
+        } else if (strncmp(line, "logits", 6) == 0) {
+            n_logits = read_floats(line, logits);
+        } else if (strncmp(line, "history", 7) == 0) {
+            n_history = read_floats(line, history);
+        } else {
+            coord_sampler_t *s = create(&p, (uint32_t)n_logits);
+
+            for (int again = 0; again < 2; again++) { /* after a reset as at first */
+                coord_sampler_reset(s);
+                for (size_t i = 0; i < n_history; i++) coord_sampler_accept(s, (int32_t)history[i]);
+                check_left(s, sample(s, logits, n_history), line, number);
+            }
+            coord_sampler_destroy(&s);
+        }
+    }
+    fclose(f);
+    assert_int_equal(number, 36);
+}
+
+/* chi square of 100,000 draws: 6 degrees of freedom, p = 0.001 at 22.46; the seed is fixed. */
+static void draws_follow_probabilities(void **state)
+{
+    const float            logits[7] = {0.5F, 2.0F, 1.0F, -1.0F, 0.0F, 1.5F, 1.0F};
+    coord_sampler_params_t p         = coord_sampler_defaults();
+    coord_sampler_t       *s;
+    enum { DRAWS = 100000 };
+
+    (void)state;
+    p.top_p = 1;
+    p.min_p = 0;
+    p.seed  = 42;
+    s       = create(&p, 7);
+    for (uint64_t sequence = 0; sequence < 2; sequence++) {
+        uint32_t                 counts[7] = {0}, n = 0;
+        double                   chi = 0;
+        const coord_candidate_t *c;
+
+        p.sequence = sequence;
+        coord_sampler_destroy(&s);
+        s = create(&p, 7);
+        for (uint64_t i = 0; i < DRAWS; i++) counts[sample(s, logits, i).id]++;
+        c = coord_sampler_candidates(s, &n);
+        assert_int_equal(n, 7);
+        for (uint32_t i = 0; i < n; i++) {
+            double expected = c[i].prob * DRAWS, off = (double)counts[c[i].id] - expected;
+
+            chi += off * off / expected;
+        }
+        if (chi > 22.46) fail_msg("chi square is %g", chi);
+    }
+    coord_sampler_destroy(&s);
+}
+
+/* The same (seed, sequence, position) draws the same; each of them matters. */
+static void keyed_not_carried(void **state)
+{
+    float                  logits[100];
+    coord_sampler_params_t p = coord_sampler_defaults();
+    coord_sampler_t       *s;
+    int32_t                ids[50], same_seed = 0, same_sequence = 0;
+
+    (void)state;
+    for (int i = 0; i < 100; i++) logits[i] = (float)(i % 10) * 0.01F;
+    p.top_k = 0;
+    p.top_p = 1;
+    p.min_p = 0;
+    p.seed  = 7;
+    s       = create(&p, 100);
+    for (uint64_t i = 0; i < 50; i++) ids[i] = sample(s, logits, i).id;
+    for (uint64_t i = 50; i-- > 0;) assert_int_equal(sample(s, logits, i).id, ids[i]);
+    coord_sampler_destroy(&s);
+    p.seed = 8;
+    s      = create(&p, 100);
+    for (uint64_t i = 0; i < 50; i++) same_seed += sample(s, logits, i).id == ids[i];
+    coord_sampler_destroy(&s);
+    p.seed     = 7;
+    p.sequence = 1;
+    s          = create(&p, 100);
+    for (uint64_t i = 0; i < 50; i++) same_sequence += sample(s, logits, i).id == ids[i];
+    coord_sampler_destroy(&s);
+    assert_true(same_seed < 10 && same_sequence < 10);
+}
+
+/* Selecting the k first and sorting everything agree; ties go to the lower id. */
+static void select_equals_sort(void **state)
+{
+    enum { N = 20000, K = 50 };
+    static float             logits[N];
+    coord_sampler_params_t   p = coord_sampler_defaults();
+    const coord_candidate_t *a, *b;
+    uint32_t                 n = 0;
+
+    (void)state;
+    p.top_p = 1;
+    p.min_p = 0;
+    for (int shape = 0; shape < 4; shape++) {
+        coord_sampler_t *few, *all;
+
+        for (int i = 0; i < N; i++) {
+            float r = (float)coord_random(3, 0, (uint64_t)i);
+
+            logits[i] = shape == 0   ? r * 20 - 10
+                        : shape == 1 ? (float)(i / 7)
+                        : shape == 2 ? (float)(-i / 7)
+                                     : (float)(int)(r * 4) - 2;
+        }
+        p.top_k = K;
+        few     = create(&p, N);
+        p.top_k = 0;
+        all     = create(&p, N);
+        sample(few, logits, 0);
+        sample(all, logits, 0);
+        a = coord_sampler_candidates(few, &n);
+        assert_int_equal(n, K);
+        b = coord_sampler_candidates(all, &n);
+        assert_int_equal(n, N);
+        for (int i = 0; i < K; i++) {
+            assert_int_equal(a[i].id, b[i].id);
+            assert_true(a[i].logit == b[i].logit && a[i].logit == logits[a[i].id]);
+        }
+        for (int i = 1; i < N; i++)
+            assert_true(b[i].logit < b[i - 1].logit ||
+                        (b[i].logit == b[i - 1].logit && b[i].id > b[i - 1].id));
+        coord_sampler_destroy(&few);
+        coord_sampler_destroy(&all);
+    }
+}
+
+static void greedy_takes_lowest_id(void **state)
+{
+    float                  logits[6] = {-0.0F, -1.0F, 0.0F, -3.0F, 0.0F, -0.0F};
+    coord_sampler_params_t p         = coord_sampler_defaults();
+    coord_sampler_t       *s;
+    coord_sample_t         got;
+    base_err_t             err = {0};
+
+    (void)state;
+    p.temp         = 0;
+    p.want_logprob = true;
+    s              = create(&p, 6);
+    got            = sample(s, logits, 9);
+    assert_int_equal(got.id, 0);
+    assert_true(fabs(got.logprob + log(4 + exp(-1) + exp(-3))) < 1e-15);
+    assert_int_equal(coord_sampler_bias(s, 0, -INFINITY, &err), BASE_OK);
+    assert_int_equal(sample(s, logits, 9).id, 2);
+    assert_int_equal(coord_sampler_bias(s, 1, 2.0F, &err), BASE_OK);
+    assert_int_equal(sample(s, logits, 9).id, 1);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(coord_sampler_bias(s, i, -INFINITY, &err), BASE_OK);
+    assert_int_equal(coord_sampler_sample(s, logits, 0, &got, &err), BASE_ERR_INPUT);
+    coord_sampler_destroy(&s);
+    p.temp = 1;
+    s      = create(&p, 6);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(coord_sampler_bias(s, i, i == 3 ? 0 : -INFINITY, &err), BASE_OK);
+    assert_int_equal(sample(s, logits, 0).id, 3);
+    coord_sampler_destroy(&s);
+}
+
+static void errors(void **state)
+{
+    float                  logits[4] = {0, 1, 2, 3};
+    const float            bad[]     = {NAN, INFINITY, -INFINITY};
+    coord_sampler_params_t p         = coord_sampler_defaults();
+    coord_sampler_t       *s         = create(&p, 4);
+    coord_sample_t         got       = {.id = 77};
+    base_err_t             err       = {0};
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        logits[2] = bad[i];
+        assert_int_equal(coord_sampler_sample(s, logits, 12, &got, &err), BASE_ERR_INPUT);
+        assert_int_equal(got.id, 77);
+        assert_non_null(strstr(err.text, "position 12"));
+        assert_non_null(strstr(err.text, "token 2"));
+    }
+    assert_int_equal(coord_sampler_bias(s, 4, 0, &err), BASE_ERR_USAGE);
+    assert_int_equal(coord_sampler_bias(s, -1, 0, &err), BASE_ERR_USAGE);
+    assert_int_equal(coord_sampler_bias(s, 0, NAN, &err), BASE_ERR_USAGE);
+    coord_sampler_accept(s, -5);
+    coord_sampler_accept(s, 4);
+    coord_sampler_destroy(&s);
+    p.repeat_penalty = 0;
+    assert_int_equal(coord_sampler_create(&p, 4, &s, &err), BASE_ERR_USAGE);
+    assert_non_null(strstr(err.text, "--repeat-penalty"));
+    p       = coord_sampler_defaults();
+    p.top_p = NAN;
+    assert_int_equal(coord_sampler_create(&p, 4, &s, &err), BASE_ERR_USAGE);
+    p = coord_sampler_defaults();
+    assert_int_equal(coord_sampler_create(&p, 0, &s, &err), BASE_ERR_LIMIT);
+    assert_null(s);
+}
+
+/* Extremes that must not overflow into nonsense. */
+static void extreme_values(void **state)
+{
+    float                  logits[3] = {3e38F, -3e38F, 3e38F};
+    coord_sampler_params_t p         = coord_sampler_defaults();
+    coord_sampler_t       *s;
+
+    (void)state;
+    p.repeat_penalty = 1e-6F;
+    p.temp           = 1e-30F;
+    s                = create(&p, 3);
+    coord_sampler_accept(s, 0);
+    coord_sampler_accept(s, 1);
+    for (uint64_t i = 0; i < 100; i++) assert_int_equal(sample(s, logits, i).id, 0);
+    coord_sampler_destroy(&s);
+    p.temp  = 1e30F;
+    p.min_p = 0;
+    p.top_p = 1;
+    s       = create(&p, 3);
+    for (uint64_t i = 0; i < 100; i++) assert_true(sample(s, logits, i).prob > 0);
+    coord_sampler_destroy(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(philox_vectors),
+        cmocka_unit_test(chain_table),
+        cmocka_unit_test(draws_follow_probabilities),
+        cmocka_unit_test(keyed_not_carried),
+        cmocka_unit_test(select_equals_sort),
+        cmocka_unit_test(greedy_takes_lowest_id),
+        cmocka_unit_test(errors),
+        cmocka_unit_test(extreme_values),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
