@@ -1,5 +1,5 @@
 /* launch/cli.h
- * From argv to a command: the table of commands, the texts made from the options table, dispatch. */
+ * From argv to a command: the table of commands, texts made from the options table, dispatch. */
 #ifndef TRIREME_LAUNCH_CLI_H
 #define TRIREME_LAUNCH_CLI_H
 

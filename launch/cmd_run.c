@@ -1,5 +1,6 @@
 /* launch/cmd_run.c: generate text from a prompt. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,8 +43,6 @@ static base_status_t prepare(void *context, base_err_t *err)
         if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
             return base_fail(err, BASE_ERR_SYSTEM, "getrandom: %s", strerror(errno));
         run->seed = seed;
-        if (opt_float(run->o, OPT_TEMP) > 0)
-            base_log(BASE_LOG_INFO, "seed %u (give -s %u for the same text again)", seed, seed);
     }
     return session_prompt_read(run->o, &run->prompt, &run->prompt_bytes, err);
 }
@@ -105,14 +104,16 @@ static base_status_t print_json(const run_t *run, const engine_info_t *info,
                                 const engine_rank_stats_t *stats, const int32_t *ids, size_t n_ids,
                                 const coord_generate_result_t *r, base_err_t *err)
 {
-    json_t *memory = stats != NULL ? session_memory_json(stats, info->n_ranks) : json_null();
-    json_t *value  = json_pack(
-         "{s:s, s:I, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:I, s:I, s:s, s:s}", "layout", info->layout,
-         "ranks", (json_int_t)info->n_ranks, "prompt_tokens", out_json_ids(ids, n_ids), "tokens",
-         out_json_ids(r->ids, r->n_ids), "text", out_json_text(r->text, r->text_bytes), "stop",
-         coord_stop_name(r->stop), "seed", (json_int_t)run->seed, "timings", timings_json(info, r),
-         "memory_per_rank", memory, "n_ctx", (json_int_t)engine_n_ctx(run->engine), "n_threads",
-         (json_int_t)engine_n_threads(run->engine), "pack", info->pack, "cpu", info->cpu);
+    json_t *memory = stats == NULL ? json_null() : session_memory_json(stats, info->n_ranks);
+    json_t *value  = NULL;
+
+    value = json_pack(
+        "{s:s, s:I, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:I, s:I, s:s, s:s}", "layout", info->layout,
+        "ranks", (json_int_t)info->n_ranks, "prompt_tokens", out_json_ids(ids, n_ids), "tokens",
+        out_json_ids(r->ids, r->n_ids), "text", out_json_text(r->text, r->text_bytes), "stop",
+        coord_stop_name(r->stop), "seed", (json_int_t)run->seed, "timings", timings_json(info, r),
+        "memory_per_rank", memory, "n_ctx", (json_int_t)engine_n_ctx(run->engine), "n_threads",
+        (json_int_t)engine_n_threads(run->engine), "pack", info->pack, "cpu", info->cpu);
 
     return out_json_write(&value, err);
 }
@@ -208,6 +209,9 @@ static base_status_t work(void *context, engine_t *engine, base_err_t *err)
             "the prompt is empty, and this model has no begin-of-text token to start from");
         goto out;
     }
+    if (opt_int(run->o, OPT_SEED) < 0 && opt_float(run->o, OPT_TEMP) > 0)
+        base_log(BASE_LOG_INFO, "seed %" PRIu64 " (give -s %" PRIu64 " for the same text again)",
+                 run->seed, run->seed);
     if (!opt_flag(run->o, OPT_NO_DISPLAY_PROMPT) && !show(run, run->prompt, run->prompt_bytes))
         goto out;
     const coord_generate_params_t p = parameters(run, tokenizer, ids, n_ids);

@@ -27,12 +27,14 @@ static void print_wrapped(FILE *out, const char *text, int indent)
 const char *cli_option_facts(opt_id_t id, char *buf, size_t buf_bytes)
 {
     const opt_row_t *row = opt_row(id);
-    int              n   = 0;
+    char             choices[FACTS_BYTES];
+    int              n = 0;
 
     buf[0] = '\0';
     if (row->def != NULL) n = snprintf(buf, buf_bytes, "default %s", row->def);
     if (row->choices != NULL)
-        (void)snprintf(buf + n, buf_bytes - (size_t)n, "%s%s", n > 0 ? "; " : "", row->choices);
+        (void)snprintf(buf + n, buf_bytes - (size_t)n, "%s%s", n > 0 ? "; one of " : "one of ",
+                       opt_choices_text(id, choices, sizeof(choices)));
     else if (row->max > row->min && row->max < 1e9)
         (void)snprintf(buf + n, buf_bytes - (size_t)n, "%s%.15g to %.15g", n > 0 ? "; " : "",
                        row->min, row->max);
@@ -52,6 +54,7 @@ static void print_option(FILE *out, opt_id_t id)
     const char      *at  = row->spellings;
     char             word[64];
     char             facts[FACTS_BYTES];
+    char             line[FACTS_BYTES + 2];
     bool             first = true;
 
     (void)fputs("  ", out);
@@ -62,8 +65,9 @@ static void print_option(FILE *out, opt_id_t id)
     (void)fprintf(out, "%s%s\n", row->metavar != NULL ? " " : "",
                   row->metavar != NULL ? row->metavar : "");
     print_wrapped(out, row->help, INDENT);
-    if (cli_option_facts(id, facts, sizeof(facts))[0] != '\0')
-        (void)fprintf(out, "%*s(%s)\n", INDENT, "", facts);
+    if (cli_option_facts(id, facts, sizeof(facts))[0] == '\0') return;
+    (void)snprintf(line, sizeof(line), "(%s)", facts);
+    print_wrapped(out, line, INDENT);
 }
 
 static void print_group(FILE *out, uint32_t command, opt_group_t group, const char *word)

@@ -65,6 +65,18 @@ const char *opt_name(opt_id_t id, char *buf, size_t buf_bytes)
     return buf;
 }
 
+const char *opt_choices_text(opt_id_t id, char *buf, size_t buf_bytes)
+{
+    const char *at = opt_row(id)->choices;
+    size_t      n  = 0;
+    char        word[WORD_BYTES];
+
+    buf[0] = '\0';
+    while (opt_next_word(&at, '|', word, sizeof(word)) && n < buf_bytes)
+        n += (size_t)snprintf(buf + n, buf_bytes - n, "%s%s", n > 0 ? ", " : "", word);
+    return buf;
+}
+
 const char *opt_env_name(opt_id_t id, char *buf, size_t buf_bytes)
 {
     char name[NAME_BYTES];
@@ -154,6 +166,7 @@ static base_status_t set_choice(const target_t *t, const char *text)
 {
     const char *at = t->row->choices;
     char        word[WORD_BYTES];
+    char        all[256];
 
     while (opt_next_word(&at, '|', word, sizeof(word))) {
         if (strcmp(word, text) != 0) continue;
@@ -161,7 +174,7 @@ static base_status_t set_choice(const target_t *t, const char *text)
         return BASE_OK;
     }
     return base_fail(t->err, BASE_ERR_USAGE, "%s: '%s' is not one of %s", t->label, text,
-                     t->row->choices);
+                     opt_choices_text((opt_id_t)(t->row - rows), all, sizeof(all)));
 }
 
 static base_status_t append_int(const target_t *t, int64_t v)

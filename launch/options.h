@@ -76,6 +76,8 @@ const char      *opt_group_title(opt_group_t group);
 const char *opt_name(opt_id_t id, char *buf, size_t buf_bytes);
 /* The next word of a list parted by `sep` into buf: moves *at behind it; false at the end. */
 bool opt_next_word(const char **at, char sep, char *buf, size_t buf_bytes);
+/* "auto, t2, t3" into buf; the option has choices. */
+const char *opt_choices_text(opt_id_t id, char *buf, size_t buf_bytes);
 /* "TRIREME_CTX_SIZE" into buf; NULL for options without a twin (--help, --version, --man, -pg). */
 const char *opt_env_name(opt_id_t id, char *buf, size_t buf_bytes);
 
@@ -113,7 +115,7 @@ uint32_t    opt_u32(const options_t *o, opt_id_t id); /* negative values give 0 
 double      opt_float(const options_t *o, opt_id_t id);
 const char *opt_string(const options_t *o, opt_id_t id); /* NULL when there is none */
 
-/* The entry of `names` (n of them) nearest to `word`, or NULL when none is near enough to be meant. */
+/* The entry of `names` (n of them) nearest to `word`, NULL when none is near enough to be meant. */
 const char *opt_nearest(const char *word, const char *const *names, size_t n);
 
 #endif

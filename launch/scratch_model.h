@@ -11,7 +11,8 @@ typedef struct scratch_model scratch_model_t;
 
 /* Write it (--shape, --type, --seed) into a new folder under $TMPDIR or /tmp, by one rank of each
  * machine, or by one of all where they share that folder. The path is the same everywhere.
- * Status: OK | IO | MEMORY | ..., agreed on by all ranks. Collective over the world. One at a time. */
+ * Status: OK | IO | MEMORY | ..., agreed on by all ranks. One at a time. Collective over the
+ * world. */
 base_status_t scratch_model_make(comm_world_t *world, const options_t *options,
                                  scratch_model_t **out, base_err_t *err);
 const char   *scratch_model_path(const scratch_model_t *scratch);

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Usage errors: exit status 2, one line that names what is wrong.
+. "$TRIREME_SOURCE/tests/launch/common.sh"
+
+want 2 "no command"
+want 2 "did you mean 'tokenize'" tokenise
+want 2 "unknown option '--bogus'" --bogus
+want 2 "did you mean 'run'" --help rnu
+want 2 "did you mean '--temp'" run --tmep 1
+want 2 "--top-p: '2' is not a number from 0 to 1" run --top-p 2
+want 2 "-n needs a value" run -n
+want 2 "unexpected argument" run stray
+want 2 "no model: give -m" run -p x
+want 2 "no model: give -m" eval --ids 1 --logits x.npy
+want 2 "no model: give -m" tokenize
+want 2 "no model: give -m" inspect
+want 2 "no model" bench
+want 2 "give only one" bench -m "$MODEL" --shape tiny-mha
+want 2 "no shape: give --shape" synth -o "$tmp/x.gguf"
+want 2 "no file to write: give -o" synth --shape tiny-mha
+want 2 "no prompt: give -p TEXT, -f FILE" run -m "$MODEL"
+want 2 "exclude each other" run -m "$MODEL" -p x -f y
+want 2 "give one of --logits" eval -m "$MODEL"
+want 2 "give only one of" eval -m "$MODEL" --ids 1 --logits x.npy --perplexity y
+want 2 "--stories needs" eval -m "$MODEL" --perplexity x --stories
+want 2 "exclude each other" eval -m "$MODEL" --ids 1 -p x --logits x.npy
+want 2 "no test" bench -m "$MODEL" -p 0 -n 0
+want 2 "-pg: wants pairs" bench -m "$MODEL" -pg 1
+want 2 "not one of tq1_0, tq2_0" synth --shape tiny-mha --type q4 -o "$tmp/x.gguf"
+want 2 "999999 at index 1" eval -m "$MODEL" --ids 1,999999 --logits "$tmp/x.npy"
+want 3 "no-such-file" run -m "$tmp/no-such-file" -p x
+want 3 "no-such-file" run -m "$MODEL" -f "$tmp/no-such-file"
+want 3 "no-such-folder" eval -m "$MODEL" --ids 1 --logits "$tmp/no-such-folder/x.npy"
+want 3 "no-such-file" inspect -m "$tmp/no-such-file"
+want 3 "no-such-file" tokenize -m "$tmp/no-such-file"
+[ ! -e "$tmp/x.npy" ] || fail "a failed eval left its file"
+
+# one line each, also on two ranks
+want 2 "" run --tmep 1
+same "lines of an error" 1 "$(wc -l <"$tmp/err")"
+if command -v "${MPIRUN[0]}" >/dev/null; then
+    "${MPIRUN[@]}" -n 2 "$T" run --tmep 1 >"$tmp/out" 2>"$tmp/err" </dev/null
+    same "exit status on two ranks" 2 $?
+    same "messages of two ranks" 1 "$(grep -c 'trireme: error:' "$tmp/err")"
+fi
+
+# the environment: the line wins; a wrong value names the variable
+TRIREME_TOP_P=7 want 2 "TRIREME_TOP_P (environment): '7'" run -m "$MODEL" -p x -n 1
+TRIREME_TOP_P=7 want 0 "" run -m "$MODEL" -p x -n 1 --top-p 0.5
+TRIREME_TOP_P=7 want 0 "" inspect -m "$MODEL"
+TRIREME_MODEL=$MODEL want 0 "" inspect
+TRIREME_JSON=1 want_json inspect -m "$MODEL"
+finish
