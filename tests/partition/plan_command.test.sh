@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# trireme plan: exit status, JSON fields, errors. No MPI, no model file but a made-up shape.
+# trireme plan: exit status, JSON fields, errors; and its prediction against real runs.
+# labels: mpi
 set -u
 trireme=${TRIREME:?set by ctest: the binary}
 if [ ! -x "$trireme" ]; then
@@ -93,6 +94,31 @@ plan 3 --shape llama-70b --cluster "$dir/bad.json"
 says 'nodes\[0\].rank: no such field'
 plan 3 -m "$dir/none.gguf" --mem 24G
 says 'none.gguf'
+
+# The prediction is what workers hold: weights, to the byte.
+"$trireme" synth --shape tiny-gqa5 --type tq1_0 -o "$dir/m.gguf" 2>"$dir/err" || fail "synth: $(cat "$dir/err")"
+# weights LAYOUT RANKS LAUNCHER...: compare with what a run reports
+weights() {
+    local layout=$1 ranks=$2
+    shift 2
+    plan 0 -m "$dir/m.gguf" --nodes "$ranks" --mem 1G --layout "$layout" --json
+    "$@" "$trireme" bench -m "$dir/m.gguf" -p 0 -n 2 -r 1 --layout "$layout" -o json >"$dir/bench" 2>"$dir/err" ||
+        fail "bench $layout: $(cat "$dir/err")"
+    python3 -c '
+import json, sys
+p, b = (json.load(open(f)) for f in sys.argv[1:])
+planned = sum(r["ternary_bytes"] + r["dense_bytes"] for r in p["ranks"])
+held = b[0]["weight_bytes"]
+assert planned == held, f"planned {planned} bytes of weights, held {held}"' "$dir/out" "$dir/bench" ||
+        fail "weights of $layout"
+}
+weights 1x1 1
+if [ -n "${TRIREME_MPIRUN:-}" ]; then
+    # shellcheck disable=SC2086  # the launcher comes with its flags
+    weights 1x3 3 $TRIREME_MPIRUN -n 3
+    # shellcheck disable=SC2086
+    weights 2x2 4 $TRIREME_MPIRUN -n 4
+fi
 
 [ "$failures" = 0 ] && echo "passed"
 [ "$failures" = 0 ]
