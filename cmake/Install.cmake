@@ -20,6 +20,6 @@ endif()
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md")
 install(DIRECTORY launch DESTINATION ${CMAKE_INSTALL_DATADIR}/trireme USE_SOURCE_PERMISSIONS
-        REGEX "\\.[ch]$|/launch/(setup|build|demo)$" EXCLUDE)
+        REGEX "\\.([ch]|def)$|/launch/(setup|build|demo)$" EXCLUDE)
 install(DIRECTORY default-model DESTINATION ${CMAKE_INSTALL_DATADIR}/trireme
         FILES_MATCHING REGEX "\\.(gguf|md)$")

@@ -13,6 +13,7 @@ function(write_page file)
     file(RENAME ${OUT}/${file}.new ${OUT}/${file})
 endfunction()
 
+write_page(man1/trireme.1 --man)
 foreach(command run eval tokenize inspect bench synth plan)
     write_page(man1/trireme-${command}.1 --man ${command})
 endforeach()
