@@ -55,11 +55,11 @@ void quant_block_q8_0(const float x[32], uint8_t *out)
 {
     float max = 0;
     for (int i = 0; i < 32; i++) max = fmaxf(max, fabsf(x[i]));
-    float d       = max / 127;
-    float inverse = d == 0 ? 0 : 1 / d;
-    if (!isfinite(inverse)) inverse = 0;
-    model_store_u16(out, model_f16_of_f32(d));
-    for (int i = 0; i < 32; i++) out[2 + i] = (uint8_t)(int8_t)round_to(x[i] * inverse, -127, 127);
+    const uint16_t half = model_f16_of_f32(max / 127);
+    const float    d    = model_f32_of_f16(half); /* what the reader multiplies by */
+    model_store_u16(out, half);
+    for (int i = 0; i < 32; i++)
+        out[2 + i] = (uint8_t)(int8_t)(d == 0 ? 0 : round_to(x[i] / d, -127, 127));
 }
 
 /* The scale of 16 values such that the one of largest magnitude becomes -32, the longer end. */
