@@ -1,6 +1,6 @@
 /* tests/bench/kernels.c
- * Time every row of worker/kernels/kernel_list.inc: bytes of weights (or of the vectors touched) per second, multiply-adds
- * per second where that means something, and the ratio to ref/.
+ * Time every row of worker/kernels/kernel_list.inc: bytes of weights (or of the vectors touched)
+ * per second, multiply-adds per second where that means something, and the ratio to ref/.
  *
  *   kernels [--filter TEXT] [--ms N] [--k N] [--tok N] [--mib N]
  *
@@ -31,11 +31,11 @@ typedef struct {
     double bytes, macs;
 } work_t;
 
-static uint8_t *weights;     /* opt.bytes */
-static float   *xs, *ys;     /* MAX_TOK rows of 16384 */
+static uint8_t *weights; /* opt.bytes */
+static float   *xs, *ys; /* MAX_TOK rows of 16384 */
 static int8_t  *qs;
 static int32_t *qsums, *accs;
-static size_t   at;          /* walking position in weights */
+static size_t   at; /* walking position in weights */
 enum { ROW = 32768 };
 
 static double now_s(void)
@@ -62,8 +62,8 @@ static work_t run_kern_tern_fn(const char *slot, kern_tern_fn *fn)
     const size_t         bytes  = CHUNK_TILES * kern_tile_bytes(f, opt.k);
     const size_t         stride = kern_q_stride(opt.k);
 
-    fn(accs, CHUNK_TILES * 16, next_weights(bytes), CHUNK_TILES, kern_granules(f, opt.k), qs, stride,
-       qsums, tok);
+    fn(accs, CHUNK_TILES * 16, next_weights(bytes), CHUNK_TILES, kern_granules(f, opt.k), qs,
+       stride, qsums, tok);
     return (work_t){(double)bytes, (double)(CHUNK_TILES * 16 * opt.k * tok)};
 }
 
@@ -72,11 +72,11 @@ static work_t run_kern_dense_fn(const char *slot, kern_dense_fn *fn)
     static const struct {
         const char *slot;
         size_t      k, bytes;
-    } kinds[] = {{"dense_f32", 1, 4},
-                 {"dense_f16", 1, 2},
-                 {"dense_bf16", 1, 2},
-                 {"dense_q8_0", 32, 34},
-                 {"dense_q6_k", 256, 210}};
+    } kinds[]              = {{"dense_f32", 1, 4},
+                              {"dense_f16", 1, 2},
+                              {"dense_bf16", 1, 2},
+                              {"dense_q8_0", 32, 34},
+                              {"dense_q6_k", 256, 210}};
     const size_t tok       = opt.tok ? opt.tok : 1;
     size_t       row_bytes = 0;
 
@@ -188,8 +188,10 @@ static void report(const char *slot, const char *variant, double seconds, work_t
 
     if (strcmp(variant, "ref") == 0) *ref_bytes_s = bytes_s;
     printf("%-20s %-11s %9.3f GB/s", slot, variant, bytes_s * 1e-9);
-    if (done.macs > 0) printf(" %9.2f Gmac/s", done.macs / seconds * 1e-9);
-    else printf(" %16s", "");
+    if (done.macs > 0)
+        printf(" %9.2f Gmac/s", done.macs / seconds * 1e-9);
+    else
+        printf(" %16s", "");
     if (*ref_bytes_s > 0) printf(" %8.1fx ref", bytes_s / *ref_bytes_s);
     printf("\n");
     fflush(stdout);
@@ -206,25 +208,25 @@ static bool wanted(const char *slot, const char *variant, uint32_t cpu_bits)
     return false;
 }
 
-#define X(slot, type)                                                                             \
-    static void bench_##slot(const char *variant, uint32_t cpu_bits, type *fn)                    \
-    {                                                                                             \
-        static double ref_bytes_s = 0;                                                            \
-        if (!wanted(#slot, variant, cpu_bits)) return;                                            \
-        at = 0;                                                                                   \
-        run_##type(#slot, fn);                                                                    \
-        const double start = now_s();                                                             \
-        double       spent = 0;                                                                   \
-        work_t       sum   = {0, 0};                                                              \
-        while (spent < opt.seconds) {                                                             \
-            for (int i = 0; i < 4; i++) {                                                         \
-                const work_t one = run_##type(#slot, fn);                                         \
-                sum.bytes += one.bytes;                                                           \
-                sum.macs += one.macs;                                                             \
-            }                                                                                     \
-            spent = now_s() - start;                                                              \
-        }                                                                                         \
-        report(#slot, variant, spent, sum, &ref_bytes_s);                                         \
+#define X(slot, type)                                                                              \
+    static void bench_##slot(const char *variant, uint32_t cpu_bits, type *fn)                     \
+    {                                                                                              \
+        static double ref_bytes_s = 0;                                                             \
+        if (!wanted(#slot, variant, cpu_bits)) return;                                             \
+        at = 0;                                                                                    \
+        run_##type(#slot, fn);                                                                     \
+        const double start = now_s();                                                              \
+        double       spent = 0;                                                                    \
+        work_t       sum   = {0, 0};                                                               \
+        while (spent < opt.seconds) {                                                              \
+            for (int i = 0; i < 4; i++) {                                                          \
+                const work_t one = run_##type(#slot, fn);                                          \
+                sum.bytes += one.bytes;                                                            \
+                sum.macs += one.macs;                                                              \
+            }                                                                                      \
+            spent = now_s() - start;                                                               \
+        }                                                                                          \
+        report(#slot, variant, spent, sum, &ref_bytes_s);                                          \
     }
 KERN_SLOTS(X)
 #undef X
@@ -269,14 +271,21 @@ int main(int argc, char **argv)
         const bool   more = i + 1 < argc;
         const size_t v    = more ? (size_t)strtoull(argv[i + 1], NULL, 10) : 0;
 
-        if (more && strcmp(argv[i], "--filter") == 0) opt.filter = argv[++i];
-        else if (v > 0 && strcmp(argv[i], "--ms") == 0) opt.seconds = (double)v * 1e-3, i++;
-        else if (v > 0 && v <= 32768 && strcmp(argv[i], "--k") == 0) opt.k = (v + 255) / 256 * 256, i++;
-        else if (v > 0 && v <= MAX_TOK && strcmp(argv[i], "--tok") == 0) opt.tok = v, i++;
-        else if (v > 0 && strcmp(argv[i], "--mib") == 0) opt.bytes = v << 20, i++;
+        if (more && strcmp(argv[i], "--filter") == 0)
+            opt.filter = argv[++i];
+        else if (v > 0 && strcmp(argv[i], "--ms") == 0)
+            opt.seconds = (double)v * 1e-3, i++;
+        else if (v > 0 && v <= 32768 && strcmp(argv[i], "--k") == 0)
+            opt.k = (v + 255) / 256 * 256, i++;
+        else if (v > 0 && v <= MAX_TOK && strcmp(argv[i], "--tok") == 0)
+            opt.tok = v, i++;
+        else if (v > 0 && strcmp(argv[i], "--mib") == 0)
+            opt.bytes = v << 20, i++;
         else {
-            fprintf(stderr, "kernels: [--filter TEXT] [--ms N] [--k 1..32768] [--tok 1..%d] "
-                            "[--mib 1..]\n", (int)MAX_TOK);
+            fprintf(stderr,
+                    "kernels: [--filter TEXT] [--ms N] [--k 1..32768] [--tok 1..%d] "
+                    "[--mib 1..]\n",
+                    (int)MAX_TOK);
             return 2;
         }
     }

@@ -1,8 +1,8 @@
 /* tests/kernels/check.c
- * Every row of kernel_list.inc against ref/, byte for byte (any NaN equals any NaN), over edge sizes and data meant to hurt.
- * Inputs and outputs end at a page that faults; bytes before and between outputs are compared too. */
+ * Every row of kernel_list.inc against ref/, byte for byte (any NaN equals any NaN), over edge
+ * sizes and data meant to hurt. Inputs and outputs end at a page that faults; bytes before and
+ * between outputs are compared too. */
 #include "tests/kernels/kern_test.h"
-
 
 /* Where a failure happened: row, and the parameters of the case. */
 static struct {
@@ -13,10 +13,10 @@ static struct {
 
 static region_t in_a, in_b, in_c, in_d, out_want, out_got;
 
-#define CASE(...)                                                                                 \
-    do {                                                                                          \
-        (void)snprintf(now.params, sizeof now.params, __VA_ARGS__);                               \
-        now.cases++;                                                                              \
+#define CASE(...)                                                                                  \
+    do {                                                                                           \
+        (void)snprintf(now.params, sizeof now.params, __VA_ARGS__);                                \
+        now.cases++;                                                                               \
     } while (0)
 
 static void fail_at(const char *what, size_t i)
@@ -51,7 +51,15 @@ static void same_floats(const float *want, const float *got, size_t n)
 
 /* ---- Ternary products ---- */
 
-typedef enum { TERN_RANDOM, TERN_UP_LOW, TERN_DOWN_LOW, TERN_UP_HIGH, TERN_ALTERNATE, TERN_ZERO, TERN_KINDS } tern_kind_t;
+typedef enum {
+    TERN_RANDOM,
+    TERN_UP_LOW,
+    TERN_DOWN_LOW,
+    TERN_UP_HIGH,
+    TERN_ALTERNATE,
+    TERN_ZERO,
+    TERN_KINDS
+} tern_kind_t;
 
 static void tern_data(int8_t *trits, size_t n, int8_t *q, size_t nq, tern_kind_t kind)
 {
@@ -78,15 +86,15 @@ static void tern_data(int8_t *trits, size_t n, int8_t *q, size_t nq, tern_kind_t
 static void tern_case(kern_tern_fn *fn, kern_tern_fn *ref, const kern_format_t *f, size_t k,
                       size_t n_tiles, size_t n_tok, size_t more, tern_kind_t kind)
 {
-    const size_t tile   = kern_tile_bytes(f, k);
+    const size_t tile     = kern_tile_bytes(f, k);
     const size_t q_stride = kern_q_stride(k) + KERN_Q_PAD * more;
-    const size_t stride = 16 * n_tiles + 3 * more;
-    int8_t      *trits  = region_take(&in_a, 16 * k);
-    int8_t      *q      = region_take(&in_b, n_tok * q_stride);
-    uint8_t     *w      = region_take(&in_c, n_tiles * tile);
-    int32_t     *qsum   = region_take(&in_d, n_tok * sizeof *qsum);
-    int32_t     *want   = region_take(&out_want, n_tok * stride * sizeof *want);
-    int32_t     *got    = region_take(&out_got, n_tok * stride * sizeof *got);
+    const size_t stride   = 16 * n_tiles + 3 * more;
+    int8_t      *trits    = region_take(&in_a, 16 * k);
+    int8_t      *q        = region_take(&in_b, n_tok * q_stride);
+    uint8_t     *w        = region_take(&in_c, n_tiles * tile);
+    int32_t     *qsum     = region_take(&in_d, n_tok * sizeof *qsum);
+    int32_t     *want     = region_take(&out_want, n_tok * stride * sizeof *want);
+    int32_t     *got      = region_take(&out_got, n_tok * stride * sizeof *got);
 
     CASE("k %zu, tiles %zu, tokens %zu, spare stride %zu, data %d", k, n_tiles, n_tok, more,
          (int)kind);
@@ -108,11 +116,11 @@ static void tern_case(kern_tern_fn *fn, kern_tern_fn *ref, const kern_format_t *
 
 static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
 {
-    static const size_t ks[] = {1,  15, 16,  17,  19,  20,  21,  31,  32,  33,  63,  64,  65,  79,
-                                80, 81, 127, 128, 129, 159, 161, 239, 240, 241, 255, 256, 257, 321};
+    static const size_t ks[]  = {1,  15, 16,  17,  19,  20,  21,  31,  32,  33,  63,  64,  65, 79,
+                                 80, 81, 127, 128, 129, 159, 161, 240, 241, 255, 256, 257, 321};
     static const size_t big[] = {2560, 6912};
-    /* Past every interval after which a variant must widen or shift, and the largest K of the contract. */
-    static const size_t extreme[] = {28672, 32000, 32020, 131072, 524288 - 8};
+    /* Past every interval after which a variant must widen, and the largest K of the contract. */
+    static const size_t  extreme[] = {28672, 32000, 32020, 131072, 524288 - 8};
     const kern_format_t *f   = kern_format(strstr(now.slot, "_t3_") != NULL ? KERN_T3 : KERN_T2);
     const bool           one = strncmp(now.slot, "gemv", 4) == 0;
 
@@ -139,7 +147,7 @@ static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
 
 /* ---- Dense rows ---- */
 
-/* Random bytes make any bit pattern, NaN included; `tame` keeps halves and floats finite and near 1. */
+/* Random bytes make any bit pattern, NaN too; `tame` keeps halves and floats finite and near 1. */
 static void dense_data(uint8_t *w, size_t row_bytes, size_t n_rows, size_t k, bool tame)
 {
     for (size_t i = 0; i < row_bytes * n_rows; i++) w[i] = (uint8_t)rng_u32();
@@ -164,10 +172,10 @@ static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, size_t k, size_t b
     const size_t row_bytes = bytes + more, x_stride = k + more, stride = n_rows + more;
     /* The last row ends with the region, hence no spare bytes after it. */
     const size_t w_bytes = n_rows > 0 ? row_bytes * n_rows - more : 0;
-    uint8_t     *w = region_take(&in_a, w_bytes + more);
-    float       *x = float_take(&in_b, x_stride * n_tok - more, kind);
-    float       *want = region_take(&out_want, n_tok * stride * sizeof *want);
-    float       *got  = region_take(&out_got, n_tok * stride * sizeof *got);
+    uint8_t     *w       = region_take(&in_a, w_bytes + more);
+    float       *x       = float_take(&in_b, x_stride * n_tok - more, kind);
+    float       *want    = region_take(&out_want, n_tok * stride * sizeof *want);
+    float       *got     = region_take(&out_got, n_tok * stride * sizeof *got);
 
     CASE("k %zu, rows %zu, tokens %zu, spare stride %zu, tame %d, x %d", k, n_rows, n_tok, more,
          tame, (int)kind);
@@ -183,10 +191,15 @@ static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
     static const struct {
         const char *slot;
         size_t      k, bytes;
-    } units[] = {{"dense_f32", 1, 4}, {"dense_f16", 1, 2}, {"dense_bf16", 1, 2}, {"dense_q8_0", 32, 34}, {"dense_q6_k", 256, 210}};
-    static const size_t ks[] = {1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 79, 127, 128, 129, 255, 256, 257};
+    } units[]                  = {{"dense_f32", 1, 4},
+                                  {"dense_f16", 1, 2},
+                                  {"dense_bf16", 1, 2},
+                                  {"dense_q8_0", 32, 34},
+                                  {"dense_q6_k", 256, 210}};
+    static const size_t ks[]   = {1,  2,  15,  16,  17,  31,  32,  33, 47,
+                                  48, 79, 127, 128, 129, 255, 256, 257};
     static const size_t toks[] = {1, 2, 3, 4, 5, 9};
-    size_t              u = 0;
+    size_t              u      = 0;
 
     while (strcmp(units[u].slot, now.slot) != 0) u++;
     for (size_t i = 0; i < COUNT(ks); i++) {
@@ -209,10 +222,10 @@ static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
 
 /* ---- Vectors ---- */
 
-static const size_t LENGTHS[] = {0,  1,  2,  7,   8,   9,   15,  16,  17,  31,  32,  33,   47,   48,
+static const size_t LENGTHS[] = {0,  1,  2,  7,   8,   9,   15,  16,  17,  31,  32,  33,   47,  48,
                                  49, 79, 80, 127, 128, 129, 255, 256, 257, 640, 641, 2560, 6912};
-#define EACH_VECTOR(n, kind)                                                                      \
-    for (size_t l_ = 0, n = 0; l_ < COUNT(LENGTHS) && (n = LENGTHS[l_], true); l_++)              \
+#define EACH_VECTOR(n, kind)                                                                       \
+    for (size_t l_ = 0, n = 0; l_ < COUNT(LENGTHS) && (n = LENGTHS[l_], true); l_++)               \
         for (float_kind_t kind = FLOAT_UNIT; kind < FLOAT_KINDS; kind = (float_kind_t)(kind + 1))
 
 static float *take_want(size_t n)
@@ -283,7 +296,7 @@ static void check_kern_quant_fn(kern_quant_fn *fn, kern_quant_fn *ref)
         for (size_t s = 0; s < COUNT(tops); s++) {
             const size_t n_pad = n + s * 5;
             float       *x     = float_take(&in_a, n, kind);
-            const float *w = s % 2 != 0 ? float_take(&in_b, n, FLOAT_UNIT) : NULL;
+            const float *w     = s % 2 != 0 ? float_take(&in_b, n, FLOAT_UNIT) : NULL;
             int8_t      *want = region_take(&out_want, n_pad), *got = region_take(&out_got, n_pad);
 
             /* Ties to even. */
@@ -360,8 +373,8 @@ static void check_kern_rope_fn(kern_rope_fn *fn, kern_rope_fn *ref)
 {
     for (size_t rot = 0; rot <= 260; rot += 2) {
         for (float_kind_t kind = FLOAT_UNIT; kind < FLOAT_KINDS; kind = (float_kind_t)(kind + 1)) {
-            const float *c = float_take(&in_a, rot / 2, FLOAT_UNIT);
-            const float *s = float_take(&in_b, rot / 2, FLOAT_UNIT);
+            const float *c    = float_take(&in_a, rot / 2, FLOAT_UNIT);
+            const float *s    = float_take(&in_b, rot / 2, FLOAT_UNIT);
             float       *want = take_want(rot), *got = take_got(rot);
 
             float_fill(want, rot, kind);
@@ -415,8 +428,8 @@ static void check_kern_attn_merge_fn(kern_attn_merge_fn *fn, kern_attn_merge_fn 
         const float_kind_t kind = (float_kind_t)(i % FLOAT_KINDS);
         const size_t       hd   = 16 * (1 + i % 17);
         const float        mp = float_make(kind) * 30.0f, zp = float_make(kind);
-        const float       *op = float_take(&in_a, hd, kind);
-        float              *want = take_want(hd + 2), *got = take_got(hd + 2);
+        const float       *op   = float_take(&in_a, hd, kind);
+        float             *want = take_want(hd + 2), *got = take_got(hd + 2);
 
         float_fill(want, hd + 2, kind);
         want[0] *= 30.0f;
@@ -476,18 +489,18 @@ static void check_kern_exp_fn(kern_exp_fn *fn, kern_exp_fn *ref)
 
 /* ---- The loop over the list ---- */
 
-#define X(slot_, type)                                                                            \
-    static void check_##slot_(const char *variant, uint32_t cpu_bits, type *fn)                   \
-    {                                                                                             \
-        now.slot    = #slot_;                                                                     \
-        now.variant = variant;                                                                    \
-        now.cases   = 0;                                                                          \
-        if ((kern_cpu_features() & cpu_bits) != cpu_bits) {                                       \
-            printf("%s.%s skipped: cpu lacks %s\n", #slot_, variant, kern_cpu_name(cpu_bits));    \
-            return;                                                                               \
-        }                                                                                         \
-        check_##type(fn, kern_##slot_##__ref);                                                    \
-        printf("%s.%s: %zu cases\n", #slot_, variant, now.cases);                                 \
+#define X(slot_, type)                                                                             \
+    static void check_##slot_(const char *variant, uint32_t cpu_bits, type *fn)                    \
+    {                                                                                              \
+        now.slot    = #slot_;                                                                      \
+        now.variant = variant;                                                                     \
+        now.cases   = 0;                                                                           \
+        if ((kern_cpu_features() & cpu_bits) != cpu_bits) {                                        \
+            printf("%s.%s skipped: cpu lacks %s\n", #slot_, variant, kern_cpu_name(cpu_bits));     \
+            return;                                                                                \
+        }                                                                                          \
+        check_##type(fn, kern_##slot_##__ref);                                                     \
+        printf("%s.%s: %zu cases\n", #slot_, variant, now.cases);                                  \
     }
 KERN_SLOTS(X)
 #undef X

@@ -1,6 +1,6 @@
 /* tests/kernels/kern_test.h
- * What the kernel tests share: a seeded generator, memory whose end is the end of a page, and data meant to
- * hurt. */
+ * What the kernel tests share: a seeded generator, memory whose end is the end of a page, and data
+ * meant to hurt. */
 #ifndef TRIREME_TESTS_KERN_TEST_H
 #define TRIREME_TESTS_KERN_TEST_H
 
@@ -45,8 +45,8 @@ static inline void rng_seed(void)
     printf("seed %#llx (TRIREME_TEST_SEED)\n", (unsigned long long)rng_state);
 }
 
-/* Memory in front of a page that must not be touched: reading or writing past the end is a fault. Each
- * region is mapped once and reused; what is before the object is filled with GUARD. */
+/* Memory in front of a page that must not be touched: reading or writing past the end is a fault.
+ * Each region is mapped once and reused; what is before the object is filled with GUARD. */
 typedef struct {
     uint8_t *end;
 } region_t;
@@ -68,7 +68,14 @@ static inline void *region_take(region_t *r, size_t bytes)
 }
 
 /* Kinds of float data. Special values appear only in WILD, and subnormals in TINY. */
-typedef enum { FLOAT_UNIT, FLOAT_ZERO, FLOAT_HUGE, FLOAT_TINY, FLOAT_WILD, FLOAT_KINDS } float_kind_t;
+typedef enum {
+    FLOAT_UNIT,
+    FLOAT_ZERO,
+    FLOAT_HUGE,
+    FLOAT_TINY,
+    FLOAT_WILD,
+    FLOAT_KINDS
+} float_kind_t;
 
 static inline float float_make(float_kind_t kind)
 {

@@ -1,7 +1,7 @@
 /* tests/kernels/ref.c
- * ref/ and the packing against something else than themselves: bytes worked out by hand, naive integers,
- * double arithmetic, libm, and a second decoder of the GGUF blocks. check.c carries the result over to
- * all variants. */
+ * ref/ and the packing against something else than themselves: bytes worked out by hand, naive
+ * integers, double arithmetic, libm, and a second decoder of the GGUF blocks. check.c carries the
+ * result over to all variants. */
 #include "tests/kernels/kern_test.h"
 
 static region_t in_a, in_b, in_c, in_d, out_a, out_b, out_c;
@@ -10,8 +10,8 @@ static region_t in_a, in_b, in_c, in_d, out_a, out_b, out_c;
 
 static void t2_bytes_by_hand(void **state)
 {
-    const kern_format_t *f            = kern_format(KERN_T2);
-    int8_t               trits[16*16] = {0};
+    const kern_format_t *f              = kern_format(KERN_T2);
+    int8_t               trits[16 * 16] = {0};
     uint8_t              tile[64];
 
     (void)state;
@@ -28,8 +28,8 @@ static void t2_bytes_by_hand(void **state)
 
 static void t3_bytes_by_hand(void **state)
 {
-    const kern_format_t *f            = kern_format(KERN_T3);
-    int8_t               trits[16*20] = {0};
+    const kern_format_t *f              = kern_format(KERN_T3);
+    int8_t               trits[16 * 20] = {0};
     uint8_t              tile[64];
 
     (void)state;
@@ -42,9 +42,9 @@ static void t3_bytes_by_hand(void **state)
     for (size_t n = 0; n < 5; n++) trits[20 + 4 * n] = 1;      /* row 1: v = 242 */
     for (size_t n = 0; n < 5; n++) trits[20 + 4 * n + 1] = -1; /* v = 0 */
     f->pack_tile(tile, trits, 20, 16, 20);
-    assert_int_equal(tile[0], 187);  /* ceil(177 * 256 / 243) */
-    assert_int_equal(tile[63], 43);  /* ceil(40 * 256 / 243) */
-    assert_int_equal(tile[4], 255);  /* ceil(242 * 256 / 243) */
+    assert_int_equal(tile[0], 187); /* ceil(177 * 256 / 243) */
+    assert_int_equal(tile[63], 43); /* ceil(40 * 256 / 243) */
+    assert_int_equal(tile[4], 255); /* ceil(242 * 256 / 243) */
     assert_int_equal(tile[5], 0);
     assert_int_equal(tile[30], 128); /* zero weights: v = 121 */
 }
@@ -89,7 +89,7 @@ static void ternary_is_the_naive_sum(void **state)
 
         for (size_t c = 0; c < COUNT(ks); c++) {
             const size_t k = ks[c], qs = kern_q_stride(k);
-            int8_t      *trits   = region_take(&in_a, 16 * k), *q = region_take(&in_b, 2 * qs);
+            int8_t      *trits = region_take(&in_a, 16 * k), *q = region_take(&in_b, 2 * qs);
             uint8_t     *tile    = region_take(&in_c, kern_tile_bytes(f, k));
             int32_t      acc[32] = {0}, qsum[2] = {0, 0};
 
@@ -97,7 +97,7 @@ static void ternary_is_the_naive_sum(void **state)
             for (size_t i = 0; i < 2 * qs; i++) q[i] = (int8_t)(i % qs < k ? rng_u32() : 0);
             for (size_t i = 0; i < 2 * qs; i++) qsum[i / qs] += q[i];
             f->pack_tile(tile, trits, k, 16, k);
-            f->gemm(&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, qsum, 2);
+            f->gemm (&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, qsum, 2);
             for (size_t t = 0; t < 2; t++) {
                 for (size_t r = 0; r < 16; r++) {
                     int64_t sum = 0;
@@ -109,10 +109,11 @@ static void ternary_is_the_naive_sum(void **state)
     }
 }
 
-/* Closed form at the extremes, for every mask that this CPU has: where 16-bit sums would wrap first. */
+/* Closed form at the extremes, for every mask that this CPU has: where 16-bit sums would wrap
+ * first. */
 static void ternary_extremes_have_a_closed_form(void **state)
 {
-    static const size_t  ks[] = {240, 256, 960, 28672, 32000, 32020, 65536, 524288 - 8};
+    static const size_t  ks[]       = {240, 256, 960, 28672, 32000, 32020, 65536, 524288 - 8};
     static const uint8_t kinds[][2] = {{2, 128}, {0, 128}, {2, 127}, {0, 127}};
 
     (void)state;
@@ -132,10 +133,10 @@ static void ternary_extremes_have_a_closed_form(void **state)
             memset(q, 0, qs);
             memset(q, value, k);
             f->pack_tile(tile, trits, k, 1, k);
-            f->gemv(&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, &qsum, 1);
+            f->gemv (&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, &qsum, 1);
             assert_int_equal(acc[0], trit * value * (int32_t)k);
             assert_int_equal(acc[1], 0);
-            f->gemm(&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, &qsum, 1);
+            f->gemm (&table)(acc, 16, tile, 1, kern_granules(f, k), q, qs, &qsum, 1);
             assert_int_equal(acc[0], trit * value * (int32_t)k);
             assert_int_equal(acc[15], 0);
         }
@@ -216,7 +217,8 @@ static void exp_is_within_two_ulp(void **state)
     printf("exp_ is off by %.3f ulp at most\n", worst);
     assert_true(worst <= 2.0);
 
-    const float edge[] = {0.0f, -0.0f, -INFINITY, -1000.0f, 1000.0f, INFINITY, NAN, -87.33654f, 88.72283f};
+    const float edge[] = {0.0f,     -0.0f, -INFINITY,  -1000.0f, 1000.0f,
+                          INFINITY, NAN,   -87.33654f, 88.72283f};
     float       y[COUNT(edge)];
     kern_exp_f32__ref(y, edge, COUNT(edge));
     assert_true(y[0] == 1.0f && y[1] == 1.0f);
@@ -238,7 +240,7 @@ static float one_weight(kern_dense_fn *fn, const void *row, size_t k, size_t j)
 
 static double half_value(uint16_t h)
 {
-    const int    exp  = h >> 10 & 31, man = h & 1023;
+    const int    exp = h >> 10 & 31, man = h & 1023;
     const double sign = (h & 0x8000) != 0 ? -1.0 : 1.0;
 
     if (exp == 31) return man != 0 ? (double)NAN : sign * (double)INFINITY;
@@ -252,9 +254,9 @@ static void all_halves_widen_exactly(void **state)
         const uint16_t half = (uint16_t)h;
         const uint32_t bits = h << 16;
         const double   want = half_value(half);
-        const float    got = one_weight(kern_dense_f16__ref, &half, 1, 0);
-        const float    bf  = one_weight(kern_dense_bf16__ref, &half, 1, 0);
-        float          f   = 0;
+        const float    got  = one_weight(kern_dense_f16__ref, &half, 1, 0);
+        const float    bf   = one_weight(kern_dense_bf16__ref, &half, 1, 0);
+        float          f    = 0;
 
         memcpy(&f, &bits, sizeof f);
         assert_true(isnan(want) ? isnan(got) : (double)got == want);
@@ -283,8 +285,8 @@ static void q8_0_is_its_block(void **state)
     }
 }
 
-/* ggml's own order: two halves of 128, from which four runs of 32 are made at once. No rounding: 11 bits
- * times 8 times 6 fit a float. */
+/* ggml's own order: two halves of 128, from which four runs of 32 are made at once. No rounding: 11
+ * bits times 8 times 6 fit a float. */
 static void q6_k_is_its_block(void **state)
 {
     uint8_t block[210];
@@ -322,8 +324,9 @@ static void q6_k_is_its_block(void **state)
 
 static void quant_rounds_and_clamps(void **state)
 {
-    static const float  x[] = {0.5f,   1.5f,   2.5f,  -0.5f,    -1.5f,     -2.5f, 126.5f, 127.4f, 127.5f,
-                               128.0f, 1e30f, -1e30f, INFINITY, -INFINITY, NAN,   -127.5f, -128.5f, -0.0f};
+    static const float  x[]    = {0.5f,     1.5f,      2.5f,   -0.5f,   -1.5f,   -2.5f,
+                                  126.5f,   127.4f,    127.5f, 128.0f,  1e30f,   -1e30f,
+                                  INFINITY, -INFINITY, NAN,    -127.5f, -128.5f, -0.0f};
     static const int8_t want[] = {0,   2,   2,    0,   -2,   -2, 126,  127,  127,
                                   127, 127, -128, 127, -128, 0,  -128, -128, 0};
     int8_t              q[COUNT(x) + 3];
@@ -459,7 +462,8 @@ static void attention_is_softmax(void **state)
             kern_div_f32__ref(out, o + h * HD, z[h], HD);
             for (size_t j = 0; j < n; j++) {
                 e[j] = 0;
-                for (size_t i = 0; i < HD; i++) e[j] += (double)q[h * HD + i] * (double)k[j * HD + i];
+                for (size_t i = 0; i < HD; i++)
+                    e[j] += (double)q[h * HD + i] * (double)k[j * HD + i];
                 e[j] *= 1.5;
                 if (e[j] > top) top = e[j];
             }

@@ -1,5 +1,6 @@
 /* worker/kernels/dispatch.c
- * The table is filled by walking the list once: later rows are stronger and overwrite earlier ones. */
+ * The table is filled by walking the list once: later rows are stronger and overwrite earlier ones.
+ */
 #include "base/status.h"
 #include "worker/kernels/kernel.h"
 #include "worker/kernels/kernel_decl.h"
@@ -14,7 +15,7 @@ void kern_table_init(kern_table_t *table, uint32_t features)
     base_assert(table != NULL);
     *table = (kern_table_t){0};
 
-#define KERN(slot, variant, cpu_bits)                                                             \
+#define KERN(slot, variant, cpu_bits)                                                              \
     if (has_all(features, cpu_bits)) table->slot = kern_##slot##__##variant;
 #include "worker/kernels/kernel_list.inc"
 #undef KERN

@@ -7,9 +7,9 @@
  *
  * Packed ternary weights
  * ----------------------
- * Rows are cut into tiles of KERN_TILE_ROWS = 16. A tile is one contiguous run of bytes, tiles follow
- * each other; missing rows of the last tile are zero weights. K is padded with zero weights to
- * the granule of the format (KERN_T2_K = 16, KERN_T3_K = 20); the activations are padded with
+ * Rows are cut into tiles of KERN_TILE_ROWS = 16. A tile is one contiguous run of bytes, tiles
+ * follow each other; missing rows of the last tile are zero weights. K is padded with zero weights
+ * to the granule of the format (KERN_T2_K = 16, KERN_T3_K = 20); the activations are padded with
  * zeros likewise, up to KERN_Q_PAD (80) for both.
  *
  *  t2, 2 bits a weight: for each granule g of 16 columns 64 bytes. Byte 4*r + j (row r of the tile,
@@ -19,8 +19,9 @@
  *      v = sum digit_n * 3^(4-n), stored as ceil(v * 256 / 243): digit n is
  *      ((((byte * 3^n) & 255) * 3) >> 8)   (the TQ1_0 encoding of one byte).
  *
- * So a vector register holds, after unpacking, 4 consecutive columns for each of 16 (or 8) rows: the
- * shape that VPDPBUSD (u8 x s8, sums of 4) and VPMADDUBSW want, against 4 broadcast activations. */
+ * So a vector register holds, after unpacking, 4 consecutive columns for each of 16 (or 8) rows:
+ * the shape that VPDPBUSD (u8 x s8, sums of 4) and VPMADDUBSW want, against 4 broadcast
+ * activations. */
 #ifndef TRIREME_KERN_KERNEL_H
 #define TRIREME_KERN_KERNEL_H
 
@@ -56,10 +57,11 @@ typedef void kern_tern_fn(int32_t *acc, size_t acc_stride, const uint8_t *w, siz
                           size_t n_tok);
 
 /* Dense rows: y[t * y_stride + i] = dot16(row i, x + t * x_stride, k).
- * w: rows of row_bytes in file layout (any alignment); k: a multiple of 32 for Q8_0, of 256 for Q6_K, any for
- * the others. x: float rows, x_stride >= k (elements beyond k are not read). NUMERICS 5. */
-typedef void kern_dense_fn(float *y, size_t y_stride, const void *w, size_t row_bytes, size_t n_rows,
-                           size_t k, const float *x, size_t x_stride, size_t n_tok);
+ * w: rows of row_bytes in file layout (any alignment); k: a multiple of 32 for Q8_0, of 256 for
+ * Q6_K, any for the others. x: float rows, x_stride >= k (elements beyond k are not read).
+ * NUMERICS 5. */
+typedef void kern_dense_fn(float *y, size_t y_stride, const void *w, size_t row_bytes,
+                           size_t n_rows, size_t k, const float *x, size_t x_stride, size_t n_tok);
 
 /* Block sums of squares: out[b] = dot16(x_b, x_b, block), ceil(n / block) of them. NUMERICS 2. */
 typedef void kern_sumsq_fn(float *out, const float *x, size_t n, size_t block);
@@ -70,8 +72,8 @@ typedef float kern_sum_fn(const float *x, size_t n);
 /* max_i |x_i * w_i| (w NULL: max |x_i|), 0 if n == 0, NaN if any product is NaN. NUMERICS 3. */
 typedef float kern_absmax_fn(const float *x, const float *w, size_t n);
 
-/* q_i = clamp(rint(((x_i * w_i) * 127) / d), -128, 127) for i < n (w NULL: x_i * 127), then zeros up
- * to n_pad; a NaN gives 0. Returns the sum of q. NUMERICS 3. */
+/* q_i = clamp(rint(((x_i * w_i) * 127) / d), -128, 127) for i < n (w NULL: x_i * 127), then zeros
+ * up to n_pad; a NaN gives 0. Returns the sum of q. NUMERICS 3. */
 typedef int32_t kern_quant_fn(int8_t *q, const float *x, const float *w, float d, size_t n,
                               size_t n_pad);
 
@@ -90,7 +92,8 @@ typedef void kern_rope_fn(float *x, const float *cos, const float *sin, size_t r
 /* One KV page for n_q query heads that share it (NUMERICS 7).
  * q       n_q rows of q_stride floats, zero-padded from hd to hd_pad (hd_pad % 16 == 0).
  * k, v    n_pos rows (1..KERN_PAGE) of hd_pad floats, zero-padded.
- * m, z    n_q values out: maximum and sum.  o: n_q rows of o_stride floats out, hd_pad values each. */
+ * m, z    n_q values out: maximum and sum.
+ * o       n_q rows of o_stride floats out, hd_pad values each. */
 typedef void kern_attn_page_fn(float *m, float *z, float *o, size_t o_stride, const float *q,
                                size_t q_stride, size_t n_q, const float *k, const float *v,
                                size_t n_pos, size_t hd_pad, float scale);
@@ -106,30 +109,30 @@ typedef void kern_div_fn(float *out, const float *o, float z, size_t n);
 typedef void kern_exp_fn(float *y, const float *x, size_t n);
 
 /* All slots: name in the table, function type. Order is free; nothing depends on it. */
-#define KERN_SLOTS(X)                                                                             \
-    X(gemv_t2_i8, kern_tern_fn)     /* n_tok == 1 */                                              \
-    X(gemm_t2_i8, kern_tern_fn)                                                                   \
-    X(gemv_t3_i8, kern_tern_fn)                                                                   \
-    X(gemm_t3_i8, kern_tern_fn)                                                                   \
-    X(dense_f32, kern_dense_fn)                                                                   \
-    X(dense_f16, kern_dense_fn)                                                                   \
-    X(dense_bf16, kern_dense_fn)                                                                  \
-    X(dense_q8_0, kern_dense_fn)                                                                  \
-    X(dense_q6_k, kern_dense_fn)                                                                  \
-    X(sumsq_f32, kern_sumsq_fn)                                                                   \
-    X(sum_f32, kern_sum_fn)                                                                       \
-    X(absmax_f32, kern_absmax_fn)                                                                 \
-    X(quant_f32_i8, kern_quant_fn)                                                                \
-    X(norm_f32, kern_norm_fn)                                                                     \
-    X(scale_i32_f32, kern_scale_fn)                                                               \
-    X(scale_add_i32_f32, kern_scale_fn)                                                           \
-    X(silu_mul_f32, kern_glu_fn)                                                                  \
-    X(relu2_mul_f32, kern_glu_fn)                                                                 \
-    X(rope_half_f32, kern_rope_fn)                                                                \
-    X(rope_pair_f32, kern_rope_fn)                                                                \
-    X(attn_page_f32, kern_attn_page_fn)                                                           \
-    X(attn_merge_f32, kern_attn_merge_fn)                                                         \
-    X(div_f32, kern_div_fn)                                                                       \
+#define KERN_SLOTS(X)                                                                              \
+    X(gemv_t2_i8, kern_tern_fn) /* n_tok == 1 */                                                   \
+    X(gemm_t2_i8, kern_tern_fn)                                                                    \
+    X(gemv_t3_i8, kern_tern_fn)                                                                    \
+    X(gemm_t3_i8, kern_tern_fn)                                                                    \
+    X(dense_f32, kern_dense_fn)                                                                    \
+    X(dense_f16, kern_dense_fn)                                                                    \
+    X(dense_bf16, kern_dense_fn)                                                                   \
+    X(dense_q8_0, kern_dense_fn)                                                                   \
+    X(dense_q6_k, kern_dense_fn)                                                                   \
+    X(sumsq_f32, kern_sumsq_fn)                                                                    \
+    X(sum_f32, kern_sum_fn)                                                                        \
+    X(absmax_f32, kern_absmax_fn)                                                                  \
+    X(quant_f32_i8, kern_quant_fn)                                                                 \
+    X(norm_f32, kern_norm_fn)                                                                      \
+    X(scale_i32_f32, kern_scale_fn)                                                                \
+    X(scale_add_i32_f32, kern_scale_fn)                                                            \
+    X(silu_mul_f32, kern_glu_fn)                                                                   \
+    X(relu2_mul_f32, kern_glu_fn)                                                                  \
+    X(rope_half_f32, kern_rope_fn)                                                                 \
+    X(rope_pair_f32, kern_rope_fn)                                                                 \
+    X(attn_page_f32, kern_attn_page_fn)                                                            \
+    X(attn_merge_f32, kern_attn_merge_fn)                                                          \
+    X(div_f32, kern_div_fn)                                                                        \
     X(exp_f32, kern_exp_fn)
 
 typedef struct {
@@ -152,8 +155,8 @@ uint32_t kern_cpu_features(void);
  * The caller ANDs kern_cpu_features() with a mask of its own (environment TRIREME_CPU, tests). */
 void kern_table_init(kern_table_t *table, uint32_t features);
 
-/* "ref", "avx2", "avx512vnni" to a feature mask; false for another text. And the name of the strongest bundle
- * in `features`. */
+/* "ref", "avx2", "avx512vnni" to a feature mask; false for another text. And the name of the
+ * strongest bundle in `features`. */
 bool        kern_cpu_mask_parse(const char *name, uint32_t *mask);
 const char *kern_cpu_name(uint32_t features);
 

@@ -1,6 +1,6 @@
 /* worker/kernels/pack.h
- * Where a weight lies in a packed tile. The layouts are drawn in kernel.h; this is the same in code,
- * for packing and for the reference products. Nothing outside worker/kernels may know it. */
+ * Where a weight lies in a packed tile. The layouts are drawn in kernel.h; this is the same in
+ * code, for packing and for the reference products. Nothing outside worker/kernels may know it. */
 #ifndef TRIREME_KERN_PACK_H
 #define TRIREME_KERN_PACK_H
 

@@ -3,8 +3,8 @@
 #include "worker/kernels/kernel_decl.h"
 #include "worker/kernels/ref/lanes.h"
 
-/* The page's maximum goes over lanes like a sum, missing positions being -inf, so that variants agree on
- * the sign of a zero and on NaN too. */
+/* The page's maximum goes over lanes like a sum, missing positions being -inf, so that variants
+ * agree on the sign of a zero and on NaN too. */
 static float max16(const float *s, size_t n)
 {
     float lane[KERN_LANES];

@@ -57,8 +57,8 @@ static float weight_q8_0(const uint8_t *row, size_t i)
     return d * (float)(int8_t)block[KERN_Q8_0_Q + i % KERN_Q8_0_K];
 }
 
-/* Elements lie in two halves of 128, each in four runs of 32: low or high nibbles of ql, two bits of
- * qh each; a scale for every 16. */
+/* Elements lie in two halves of 128, each in four runs of 32: low or high nibbles of ql, two bits
+ * of qh each; a scale for every 16. */
 static float weight_q6_k(const uint8_t *row, size_t i)
 {
     const uint8_t *block = row + i / KERN_Q6_K_K * KERN_Q6_K_BYTES;
@@ -93,12 +93,12 @@ static inline void dense(float *y, size_t y_stride, const void *w, size_t row_by
     }
 }
 
-#define DENSE(slot, weight)                                                                       \
-    void kern_##slot##__ref(float *y, size_t y_stride, const void *w, size_t row_bytes,           \
-                            size_t n_rows, size_t k, const float *x, size_t x_stride,             \
-                            size_t n_tok)                                                         \
-    {                                                                                             \
-        dense(y, y_stride, w, row_bytes, n_rows, k, x, x_stride, n_tok, weight);                  \
+#define DENSE(slot, weight)                                                                        \
+    void kern_##slot##__ref(float *y, size_t y_stride, const void *w, size_t row_bytes,            \
+                            size_t n_rows, size_t k, const float *x, size_t x_stride,              \
+                            size_t n_tok)                                                          \
+    {                                                                                              \
+        dense(y, y_stride, w, row_bytes, n_rows, k, x, x_stride, n_tok, weight);                   \
     }
 DENSE(dense_f32, weight_f32)
 DENSE(dense_f16, weight_f16)

@@ -1,8 +1,9 @@
 /* worker/kernels/x86/lanes_avx2.h
  * The 16 virtual lanes of docs/NUMERICS.md in two AVX2 registers: lanes 0..7 and 8..15.
  *
- * The *_body.inc files write every float kernel once, over these operations; lanes_avx512.h offers the same
- * in one register. Only what must be bitwise is here, so a body cannot leave the contract. */
+ * The *_body.inc files write every float kernel once, over these operations; lanes_avx512.h offers
+ * the same in one register. Only what must be bitwise is here, so a body cannot leave the contract.
+ */
 #ifndef TRIREME_KERN_X86_LANES_H
 #define TRIREME_KERN_X86_LANES_H
 
@@ -57,10 +58,10 @@ INLINE void lanes_store_n(float *p, lanes_t a, size_t n)
     memcpy(p, buf, n * sizeof *p);
 }
 
-#define LANES_OP2(name, op)                                                                       \
-    INLINE lanes_t lanes_##name(lanes_t a, lanes_t b)                                             \
-    {                                                                                             \
-        return (lanes_t){_mm256_##op##_ps(a.lo, b.lo), _mm256_##op##_ps(a.hi, b.hi)};             \
+#define LANES_OP2(name, op)                                                                        \
+    INLINE lanes_t lanes_##name(lanes_t a, lanes_t b)                                              \
+    {                                                                                              \
+        return (lanes_t){_mm256_##op##_ps(a.lo, b.lo), _mm256_##op##_ps(a.hi, b.hi)};              \
     }
 LANES_OP2(add, add)
 LANES_OP2(sub, sub)
@@ -123,14 +124,17 @@ INLINE lanes_t lanes_from_i8(__m128i b)
 
 INLINE lanes_t lanes_from_i32(const int32_t *p)
 {
-    return (lanes_t){_mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)),
-                     _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 8)))};
+    return (lanes_t){
+        _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)),
+        _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p + 8)))};
 }
 
-/* clamp(rint(a), -128, 127), NaN to 0: clamped as floats, as a conversion out of range is undefined. */
+/* clamp(rint(a), -128, 127), NaN to 0: clamped as floats, as a conversion out of range is
+ * undefined. */
 INLINE __m256i quant8(__m256 a)
 {
-    const __m256 v = _mm256_min_ps(_mm256_max_ps(a, _mm256_set1_ps(-128.0f)), _mm256_set1_ps(127.0f));
+    const __m256 v =
+        _mm256_min_ps(_mm256_max_ps(a, _mm256_set1_ps(-128.0f)), _mm256_set1_ps(127.0f));
     const __m256 ordered = _mm256_cmp_ps(a, a, _CMP_ORD_Q);
 
     return _mm256_cvtps_epi32(_mm256_and_ps(v, ordered));
@@ -138,7 +142,8 @@ INLINE __m256i quant8(__m256 a)
 
 INLINE __m128i lanes_to_i8(lanes_t a)
 {
-    const __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(quant8(a.lo), quant8(a.hi)), 0xd8);
+    const __m256i w =
+        _mm256_permute4x64_epi64(_mm256_packs_epi32(quant8(a.lo), quant8(a.hi)), 0xd8);
 
     return _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
 }
@@ -160,8 +165,8 @@ INLINE __m256 scale8(__m256 x, __m256 n)
 {
     const __m256i ni = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(ni, 1);
     const __m256i bias = _mm256_set1_epi32(127);
-    const __m256i f = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
-    const __m256i g = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(ni, half), bias), 23);
+    const __m256i f    = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+    const __m256i g    = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(ni, half), bias), 23);
 
     return _mm256_mul_ps(_mm256_mul_ps(x, _mm256_castsi256_ps(f)), _mm256_castsi256_ps(g));
 }
@@ -181,8 +186,8 @@ INLINE lanes_t lanes_rint(lanes_t a)
 INLINE __m256 rotate4(__m256 x, const float *c, const float *s)
 {
     const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-    const __m256  c2 = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(c)), twice);
-    const __m256  s2 = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(s)), twice);
+    const __m256  c2    = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(c)), twice);
+    const __m256  s2    = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(s)), twice);
 
     return _mm256_fmaddsub_ps(x, c2, _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), s2));
 }

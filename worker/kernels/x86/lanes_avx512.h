@@ -1,5 +1,6 @@
 /* worker/kernels/x86/lanes_avx512.h
- * The 16 virtual lanes of docs/NUMERICS.md in one AVX-512 register: the operations of lanes_avx2.h. */
+ * The 16 virtual lanes of docs/NUMERICS.md in one AVX-512 register: the operations of lanes_avx2.h.
+ */
 #ifndef TRIREME_KERN_X86_LANES_H
 #define TRIREME_KERN_X86_LANES_H
 
@@ -49,10 +50,10 @@ INLINE void lanes_store_n(float *p, lanes_t a, size_t n)
     _mm512_mask_storeu_ps(p, first_n(n), a);
 }
 
-#define LANES_OP2(name, op)                                                                       \
-    INLINE lanes_t lanes_##name(lanes_t a, lanes_t b)                                             \
-    {                                                                                             \
-        return _mm512_##op##_ps(a, b);                                                            \
+#define LANES_OP2(name, op)                                                                        \
+    INLINE lanes_t lanes_##name(lanes_t a, lanes_t b)                                              \
+    {                                                                                              \
+        return _mm512_##op##_ps(a, b);                                                             \
     }
 LANES_OP2(add, add)
 LANES_OP2(sub, sub)
@@ -111,7 +112,8 @@ INLINE lanes_t lanes_from_i32(const int32_t *p)
 
 INLINE __m128i lanes_to_i8(lanes_t a)
 {
-    const __m512 v = _mm512_min_ps(_mm512_max_ps(a, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
+    const __m512 v =
+        _mm512_min_ps(_mm512_max_ps(a, _mm512_set1_ps(-128.0f)), _mm512_set1_ps(127.0f));
     const __mmask16 ordered = _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q);
 
     return _mm512_cvtepi32_epi8(_mm512_maskz_cvtps_epi32(ordered, v));

@@ -1,6 +1,6 @@
 /* worker/kernels/x86/t3_avx2.h
- * Decoding t3 bytes with AVX2, which compares signed bytes only. So bytes are taken with their top bit
- * flipped, s = x - 128, and 3 s mod 256 is 3 x mod 256 flipped again. */
+ * Decoding t3 bytes with AVX2, which compares signed bytes only. So bytes are taken with their top
+ * bit flipped, s = x - 128, and 3 s mod 256 is 3 x mod 256 flipped again. */
 #ifndef TRIREME_KERN_X86_T3_AVX2_H
 #define TRIREME_KERN_X86_T3_AVX2_H
 

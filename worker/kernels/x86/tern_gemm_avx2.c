@@ -1,6 +1,7 @@
 /* worker/kernels/x86/tern_gemm_avx2.c
- * Ternary products for several tokens with VPMADDUBSW: one tile x 4 tokens of 16-bit sums in registers.
- * A block is short enough that they cannot wrap, so a block is also the interval of widening. */
+ * Ternary products for several tokens with VPMADDUBSW: one tile x 4 tokens of 16-bit sums in
+ * registers. A block is short enough that they cannot wrap, so a block is also the interval of
+ * widening. */
 #include "worker/kernels/kernel_decl.h"
 #include "worker/kernels/x86/t3_avx2.h"
 #include "worker/kernels/x86/tern_gemm.h"
@@ -25,7 +26,7 @@ INLINE void store_half(uint8_t *p, __m256i v)
     _mm256_store_si256((__m256i *)(void *)p, v);
 }
 
-static inline void t2_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
+static inline void t2_unpack(gemm_plane_t *plane, const uint8_t *w, size_t n)
 {
     const __m256i three = _mm256_set1_epi8(3);
 
@@ -42,7 +43,7 @@ static inline void t2_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
     }
 }
 
-static inline void t3_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
+static inline void t3_unpack(gemm_plane_t *plane, const uint8_t *w, size_t n)
 {
     const __m256i flip = _mm256_set1_epi8((char)0x80);
 
@@ -84,49 +85,52 @@ INLINE void add_half(int32_t *acc, v16h_t sum)
                                             _mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1))));
 }
 
-#define EACH_TOKEN(X)                                                                             \
-    X(0)                                                                                          \
-    if (n_tok > 1) X(1)                                                                           \
-    if (n_tok > 2) X(2)                                                                           \
+#define EACH_TOKEN(X)                                                                              \
+    X(0)                                                                                           \
+    if (n_tok > 1) X(1)                                                                            \
+    if (n_tok > 2) X(2)                                                                            \
     if (n_tok > 3) X(3)
 
-#define DECLARE(t) v16h_t lo##t = {0}, hi##t = {0};
-#define STEP(t)                                                                                   \
-    {                                                                                             \
-        const __m256i q4 = load_q4(q + t * q_stride);                                             \
-        lo##t            = dot2(lo##t, w_lo, q4);                                                 \
-        hi##t            = dot2(hi##t, w_hi, q4);                                                 \
+#define DECLARE(t) v16h_t lo##t = {0}, hi##t = {0}
+#define STEP(t)                                                                                    \
+    {                                                                                              \
+        const __m256i q4 = load_q4(q + t * q_stride);                                              \
+        lo##t            = dot2(lo##t, w_lo, q4);                                                  \
+        hi##t            = dot2(hi##t, w_hi, q4);                                                  \
     }
-#define END(t)                                                                                    \
-    {                                                                                             \
-        add_half(acc + t * acc_stride, lo##t);                                                    \
-        add_half(acc + t * acc_stride + 8, hi##t);                                                \
+#define END(t)                                                                                     \
+    {                                                                                              \
+        add_half(acc + t * acc_stride, lo##t);                                                     \
+        add_half(acc + t * acc_stride + 8, hi##t);                                                 \
     }
 
-typedef void mul_fn(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[64], size_t n_planes,
+typedef void mul_fn(int32_t *acc, size_t acc_stride, const gemm_plane_t *plane, size_t n_planes,
                     const int8_t *q, size_t q_stride);
 
 /* One tile x n_tok (1..4) tokens, a constant after inlining. */
-INLINE void mul_fixed(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[64], size_t n_planes,
+INLINE void mul_fixed(int32_t *acc, size_t acc_stride, const gemm_plane_t *plane, size_t n_planes,
                       const int8_t *q, size_t q_stride, size_t n_tok)
 {
-    DECLARE(0) DECLARE(1) DECLARE(2) DECLARE(3)
+    DECLARE(0);
+    DECLARE(1);
+    DECLARE(2);
+    DECLARE(3);
 
     for (size_t p = 0; p < n_planes; p++, q += 4) {
         const __m256i w_lo = load_half(plane[p]), w_hi = load_half(plane[p] + 32);
 
-        EACH_TOKEN(STEP)
+        EACH_TOKEN(STEP);
     }
-    EACH_TOKEN(END)
+    EACH_TOKEN(END);
 }
 
-#define MUL(n_tok)                                                                                \
-    static __attribute__((noinline)) void mul_##n_tok(int32_t *acc, size_t acc_stride,            \
-                                                      const uint8_t (*plane)[64],                 \
-                                                      size_t n_planes, const int8_t *q,           \
-                                                      size_t q_stride)                            \
-    {                                                                                             \
-        mul_fixed(acc, acc_stride, plane, n_planes, q, q_stride, n_tok);                          \
+/* Not inlined: one function holds one loop, and its registers. */
+#define MUL(n_tok)                                                                                 \
+    static __attribute__((noinline)) void mul_##n_tok(int32_t *acc, size_t acc_stride,             \
+                                                      const gemm_plane_t *plane, size_t n_planes,  \
+                                                      const int8_t *q, size_t q_stride)            \
+    {                                                                                              \
+        mul_fixed(acc, acc_stride, plane, n_planes, q, q_stride, n_tok);                           \
     }
 MUL(1)
 MUL(2)

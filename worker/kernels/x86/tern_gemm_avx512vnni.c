@@ -8,7 +8,7 @@
 
 enum { TOKENS = 6, AHEAD_BYTES = 2048 };
 
-static inline void t2_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
+static inline void t2_unpack(gemm_plane_t *plane, const uint8_t *w, size_t n)
 {
     const __m512i three = _mm512_set1_epi8(3);
 
@@ -23,9 +23,10 @@ static inline void t2_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
     }
 }
 
-/* The digit is the top two bits of 3/4 of the byte: two averages make it, after a subtraction that takes
- * back their rounding up (85 must give 0, and 170 must give 1). Three times the byte drops it. */
-static inline void t3_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
+/* The digit is the top two bits of 3/4 of the byte: two averages make it, after a subtraction that
+ * takes back their rounding up (85 must give 0, and 170 must give 1). Three times the byte drops
+ * it. */
+static inline void t3_unpack(gemm_plane_t *plane, const uint8_t *w, size_t n)
 {
     const __m512i three = _mm512_set1_epi8(3), zero = _mm512_setzero_si512();
     const __m512i one = _mm512_set1_epi8(1);
@@ -43,9 +44,10 @@ static inline void t3_unpack(uint8_t (*plane)[64], const uint8_t *w, size_t n)
     }
 }
 
-/* The sums are 24 named variables of the type that VPDPBUSD works on, and the loop over tokens is written
- * out. GCC keeps arrays and structs of vectors in memory, and a sum of type __m512i (eight 64-bit
- * elements) in two registers, one for each view of it. Conditions on nt and n_tok are constants. */
+/* The sums are 24 named variables of the type that VPDPBUSD works on, and the loop over tokens is
+ * written out. GCC keeps arrays and structs of vectors in memory, and a sum of type __m512i (eight
+ * 64-bit elements) in two registers, one for each view of it. Conditions on nt and n_tok are
+ * constants. */
 typedef int32_t v16i_t __attribute__((vector_size(64)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -73,52 +75,56 @@ INLINE void store_sum(int32_t *acc, v16i_t sum)
     _mm512_storeu_si512(acc, (__m512i)sum);
 }
 
-#define EACH_TOKEN(X)                                                                             \
-    X(0)                                                                                          \
-    if (n_tok > 1) X(1)                                                                           \
-    if (n_tok > 2) X(2)                                                                           \
-    if (n_tok > 3) X(3)                                                                           \
-    if (n_tok > 4) X(4)                                                                           \
+#define EACH_TOKEN(X)                                                                              \
+    X(0)                                                                                           \
+    if (n_tok > 1) X(1)                                                                            \
+    if (n_tok > 2) X(2)                                                                            \
+    if (n_tok > 3) X(3)                                                                            \
+    if (n_tok > 4) X(4)                                                                            \
     if (n_tok > 5) X(5)
 
-#define DECLARE(t) v16i_t s##t##0 = {0}, s##t##1 = {0}, s##t##2 = {0}, s##t##3 = {0};
-#define BEGIN(t)                                                                                  \
-    {                                                                                             \
-        s##t##0 = load_sum(acc + t * acc_stride);                                                 \
-        if (nt > 1) {                                                                             \
-            s##t##1 = load_sum(acc + t * acc_stride + 16);                                        \
-            s##t##2 = load_sum(acc + t * acc_stride + 32);                                        \
-            s##t##3 = load_sum(acc + t * acc_stride + 48);                                        \
-        }                                                                                         \
+#define DECLARE(t) v16i_t s##t##0 = {0}, s##t##1 = {0}, s##t##2 = {0}, s##t##3 = {0}
+#define BEGIN(t)                                                                                   \
+    {                                                                                              \
+        s##t##0 = load_sum(acc + t * acc_stride);                                                  \
+        if (nt > 1) {                                                                              \
+            s##t##1 = load_sum(acc + t * acc_stride + 16);                                         \
+            s##t##2 = load_sum(acc + t * acc_stride + 32);                                         \
+            s##t##3 = load_sum(acc + t * acc_stride + 48);                                         \
+        }                                                                                          \
     }
-#define STEP(t)                                                                                   \
-    {                                                                                             \
-        const __m512i q4 = load_q4(q + t * q_stride);                                             \
-        s##t##0          = dot4(s##t##0, w0, q4);                                                 \
-        if (nt > 1) {                                                                             \
-            s##t##1 = dot4(s##t##1, w1, q4);                                                      \
-            s##t##2 = dot4(s##t##2, w2, q4);                                                      \
-            s##t##3 = dot4(s##t##3, w3, q4);                                                      \
-        }                                                                                         \
+#define STEP(t)                                                                                    \
+    {                                                                                              \
+        const __m512i q4 = load_q4(q + t * q_stride);                                              \
+        s##t##0          = dot4(s##t##0, w0, q4);                                                  \
+        if (nt > 1) {                                                                              \
+            s##t##1 = dot4(s##t##1, w1, q4);                                                       \
+            s##t##2 = dot4(s##t##2, w2, q4);                                                       \
+            s##t##3 = dot4(s##t##3, w3, q4);                                                       \
+        }                                                                                          \
     }
-#define END(t)                                                                                    \
-    {                                                                                             \
-        store_sum(acc + t * acc_stride, s##t##0);                                                 \
-        if (nt > 1) {                                                                             \
-            store_sum(acc + t * acc_stride + 16, s##t##1);                                        \
-            store_sum(acc + t * acc_stride + 32, s##t##2);                                        \
-            store_sum(acc + t * acc_stride + 48, s##t##3);                                        \
-        }                                                                                         \
+#define END(t)                                                                                     \
+    {                                                                                              \
+        store_sum(acc + t * acc_stride, s##t##0);                                                  \
+        if (nt > 1) {                                                                              \
+            store_sum(acc + t * acc_stride + 16, s##t##1);                                         \
+            store_sum(acc + t * acc_stride + 32, s##t##2);                                         \
+            store_sum(acc + t * acc_stride + 48, s##t##3);                                         \
+        }                                                                                          \
     }
 
 /* nt (1 or 4) tiles x n_tok (1..6) tokens, both constant after inlining. */
-INLINE void mul_fixed(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],
-                      size_t nt, size_t n_planes, const int8_t *q, size_t q_stride,
-                      size_t n_tok)
+INLINE void mul_fixed(int32_t *acc, size_t acc_stride, const gemm_plane_t (*plane)[GEMM_PLANES],
+                      size_t nt, size_t n_planes, const int8_t *q, size_t q_stride, size_t n_tok)
 {
-    DECLARE(0) DECLARE(1) DECLARE(2) DECLARE(3) DECLARE(4) DECLARE(5)
+    DECLARE(0);
+    DECLARE(1);
+    DECLARE(2);
+    DECLARE(3);
+    DECLARE(4);
+    DECLARE(5);
 
-    EACH_TOKEN(BEGIN)
+    EACH_TOKEN(BEGIN);
     size_t p = 0;
     do {
         const __m512i w0 = _mm512_load_si512(plane[0][p]);
@@ -126,22 +132,22 @@ INLINE void mul_fixed(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GE
         const __m512i w2 = nt > 1 ? _mm512_load_si512(plane[2][p]) : w0;
         const __m512i w3 = nt > 1 ? _mm512_load_si512(plane[3][p]) : w0;
 
-        EACH_TOKEN(STEP)
+        EACH_TOKEN(STEP);
         q += 4;
     } while (++p < n_planes);
-    EACH_TOKEN(END)
+    EACH_TOKEN(END);
 }
 
-typedef void mul_fn(int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],
+typedef void mul_fn(int32_t *acc, size_t acc_stride, const gemm_plane_t (*plane)[GEMM_PLANES],
                     size_t n_planes, const int8_t *q, size_t q_stride);
 
 /* Not inlined: one function holds one loop, and its registers. */
-#define MUL(nt, n_tok)                                                                            \
-    static __attribute__((noinline)) void mul_##nt##x##n_tok(                                     \
-        int32_t *acc, size_t acc_stride, const uint8_t (*plane)[GEMM_PLANES][64],                 \
-        size_t n_planes, const int8_t *q, size_t q_stride)                   \
-    {                                                                                             \
-        mul_fixed(acc, acc_stride, plane, nt, n_planes, q, q_stride, n_tok);                      \
+#define MUL(nt, n_tok)                                                                             \
+    static __attribute__((noinline)) void mul_##nt##x##n_tok(                                      \
+        int32_t *acc, size_t acc_stride, const gemm_plane_t(*plane)[GEMM_PLANES], size_t n_planes, \
+        const int8_t *q, size_t q_stride)                                                          \
+    {                                                                                              \
+        mul_fixed(acc, acc_stride, plane, nt, n_planes, q, q_stride, n_tok);                       \
     }
 MUL(1, 1)
 MUL(1, 2)
@@ -163,9 +169,9 @@ static void mul_block(int32_t *acc, size_t acc_stride, const gemm_block_t *block
                       size_t n_planes, const int8_t *q, size_t q_stride, size_t n_tok)
 {
     for (size_t t = 0; t < n_tok; t += TOKENS) {
-        const size_t   n  = n_tok - t < TOKENS ? n_tok - t : TOKENS;
-        const int8_t  *qt = q + t * q_stride;
-        int32_t       *a  = acc + t * acc_stride;
+        const size_t  n  = n_tok - t < TOKENS ? n_tok - t : TOKENS;
+        const int8_t *qt = q + t * q_stride;
+        int32_t      *a  = acc + t * acc_stride;
 
         if (n_tiles == GEMM_TILES) {
             MUL_4[n - 1](a, acc_stride, block->plane, n_planes, qt, q_stride);

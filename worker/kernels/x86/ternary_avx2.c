@@ -1,9 +1,9 @@
 /* worker/kernels/x86/ternary_avx2.c
- * Ternary products for one token with VPMADDUBSW: unsigned codes (trit + 1) times signed q, pairs summed
- * in 16 bits; the sum of q is subtracted at the end.
+ * Ternary products for one token with VPMADDUBSW: unsigned codes (trit + 1) times signed q, pairs
+ * summed in 16 bits; the sum of q is subtracted at the end.
  *
- * 16 bits hold only a few granules, so the sums are widened every so often (the FLUSH counts). The bound is
- * tight on the negative side, at -32768: q may be -128, but never +128. */
+ * 16 bits hold only a few granules, so the sums are widened every so often (the FLUSH counts). The
+ * bound is tight on the negative side, at -32768: q may be -128, but never +128. */
 #include "worker/kernels/kernel_decl.h"
 
 #include "base/status.h"
@@ -14,8 +14,8 @@
 
 enum {
     AHEAD_BYTES = 4096,
-    /* A code is at most 2: one VPMADDUBSW adds up to 2 * 2 * 128 = 512. t2 feeds two planes into a sum, one
-     * kind of sum at four times the value; t3 feeds five planes into one sum. */
+    /* A code is at most 2: one VPMADDUBSW adds up to 2 * 2 * 128 = 512. t2 feeds two planes into a
+     * sum, one kind of sum at four times the value; t3 feeds five planes into one sum. */
     T2_FLUSH = 8,
     T3_FLUSH = 12,
 };
@@ -55,8 +55,8 @@ static inline void t2_run(tile_sum_t *x1, tile_sum_t *x4, const uint8_t *w, size
     __m256i       a_lo = _mm256_setzero_si256(), a_hi = a_lo, b_lo = a_lo, b_hi = a_lo;
 
     for (size_t g = 0; g < k_granules; g++, w += 64, q += KERN_T2_K) {
-        const __m256i lo = _mm256_load_si256((const __m256i *)(const void *)w);
-        const __m256i hi = _mm256_load_si256((const __m256i *)(const void *)(w + 32));
+        const __m256i lo  = _mm256_load_si256((const __m256i *)(const void *)w);
+        const __m256i hi  = _mm256_load_si256((const __m256i *)(const void *)(w + 32));
         const __m256i lo4 = _mm256_srli_epi16(lo, 4), hi4 = _mm256_srli_epi16(hi, 4);
         const __m256i q0 = load_q4(q), q1 = load_q4(q + 4);
         const __m256i q2 = load_q4(q + 8), q3 = load_q4(q + 12);
@@ -119,15 +119,19 @@ static inline void t3_run(tile_sum_t *total, const uint8_t *w, size_t k_granules
             _mm256_xor_si256(_mm256_load_si256((const __m256i *)(const void *)(w + 32)), flip);
 
         _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
-#define DIGIT(n)                                                                                  \
-    {                                                                                             \
-        const __m256i q4 = load_q4(q + 4 * (n));                                                  \
-        s_lo             = dot2(s_lo, t3_digit(lo), q4);                                          \
-        s_hi             = dot2(s_hi, t3_digit(hi), q4);                                          \
-        lo               = t3_next(lo);                                                           \
-        hi               = t3_next(hi);                                                           \
+#define DIGIT(n)                                                                                   \
+    {                                                                                              \
+        const __m256i q4 = load_q4(q + 4 * (n));                                                   \
+        s_lo             = dot2(s_lo, t3_digit(lo), q4);                                           \
+        s_hi             = dot2(s_hi, t3_digit(hi), q4);                                           \
+        lo               = t3_next(lo);                                                            \
+        hi               = t3_next(hi);                                                            \
     }
-        DIGIT(0) DIGIT(1) DIGIT(2) DIGIT(3) DIGIT(4)
+        DIGIT(0);
+        DIGIT(1);
+        DIGIT(2);
+        DIGIT(3);
+        DIGIT(4);
 #undef DIGIT
     }
     total->lo = widen(total->lo, s_lo);

@@ -22,8 +22,8 @@ static inline __m512i load_q4(const int8_t *q)
     return _mm512_set1_epi32(v);
 }
 
-/* One tile of t2. The bit pairs are masked but not shifted: accumulator s holds 4^s times its sum and
- * is shifted at the end, which is exact. Range: a granule adds at most 4 * 128 * 128 = 2^16 in
+/* One tile of t2. The bit pairs are masked but not shifted: accumulator s holds 4^s times its sum
+ * and is shifted at the end, which is exact. Range: a granule adds at most 4 * 128 * 128 = 2^16 in
  * magnitude to the largest of them, and the 2^15 granules of K = 2^19 reach -2^31, which still fits
  * (the positive side stays below, as q <= 127). */
 static inline __m512i t2_tile(const uint8_t *w, size_t k_granules, const int8_t *q)
@@ -101,7 +101,8 @@ static inline __m512i t3_run(const uint8_t *w, size_t k_granules, const int8_t *
 
 /* Granules per run: |256 * sum digit q| <= 256 * 2 * 128 * 20 * T3_RUN must not pass 2^31. */
 enum { T3_RUN = 1600 };
-_Static_assert((int64_t)256 * 2 * 128 * KERN_T3_K * T3_RUN <= (int64_t)1 << 31, "t3 sums would wrap");
+_Static_assert((int64_t)256 * 2 * 128 * KERN_T3_K * T3_RUN <= (int64_t)1 << 31,
+               "t3 sums would wrap");
 
 static inline __m512i t3_tile(const uint8_t *w, size_t k_granules, const int8_t *q)
 {
