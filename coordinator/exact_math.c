@@ -24,7 +24,7 @@ static double power_of_2(int k) /* -1022 .. 1023 */
  * rest is below 2^-57. */
 double coord_exp(double x)
 {
-    double shifted, r, p;
+    double shifted, r, z, p;
     int    k;
 
     if (x != x) return x;
@@ -33,20 +33,15 @@ double coord_exp(double x)
     shifted = x * 0x1.71547652b82fep+0; /* 1 / ln 2 */
     k       = (int)(shifted < 0 ? shifted - 0.5 : shifted + 0.5);
     r       = (x - k * LN2_HIGH) - k * LN2_LOW;
-    p       = 1.0 / 87178291200.0; /* 1 / 14! */
-    p       = p * r + 1.0 / 6227020800.0;
-    p       = p * r + 1.0 / 479001600.0;
-    p       = p * r + 1.0 / 39916800.0;
-    p       = p * r + 1.0 / 3628800.0;
-    p       = p * r + 1.0 / 362880.0;
-    p       = p * r + 1.0 / 40320.0;
-    p       = p * r + 1.0 / 5040.0;
-    p       = p * r + 1.0 / 720.0;
-    p       = p * r + 1.0 / 120.0;
-    p       = p * r + 1.0 / 24.0;
-    p       = p * r + 1.0 / 6.0;
-    p       = p * r + 0.5;
-    p       = 1.0 + (r + r * r * p);
+    z       = r * r; /* pairs of terms: half the chain of Horner's rule */
+    p       = 1.0 / 87178291200.0;
+    p       = p * z + (1.0 / 479001600.0 + r * (1.0 / 6227020800.0));
+    p       = p * z + (1.0 / 3628800.0 + r * (1.0 / 39916800.0));
+    p       = p * z + (1.0 / 40320.0 + r * (1.0 / 362880.0));
+    p       = p * z + (1.0 / 720.0 + r * (1.0 / 5040.0));
+    p       = p * z + (1.0 / 24.0 + r * (1.0 / 120.0));
+    p       = p * z + (0.5 + r * (1.0 / 6.0));
+    p       = 1.0 + (r + z * p);
     if (k > 1023) return p * 2.0 * power_of_2(k - 1);
     if (k < -1022) return p * power_of_2(k + 54) * 0x1p-54; /* one rounding: the first is exact */
     return p * power_of_2(k);
