@@ -11,16 +11,13 @@
 #include "base/limits.h"
 #include "comm/internal.h"
 
-enum {
-    FANOUT     = 32,
-    HEAD_BYTES = 2048, /* below the eager limit of every transport: sent without a handshake */
-};
+enum { FANOUT = 32 };
 
 typedef struct {
     uint64_t bytes; /* of the whole message */
-    uint8_t  first[HEAD_BYTES - sizeof(uint64_t)];
+    uint8_t  first[COMM_HEAD_BYTES - sizeof(uint64_t)];
 } head_t;
-_Static_assert(sizeof(head_t) == HEAD_BYTES, "no padding on the wire");
+_Static_assert(sizeof(head_t) == COMM_HEAD_BYTES, "no padding on the wire");
 
 /* ---- pieces ---------------------------------------------------------------------------------- */
 
@@ -100,25 +97,26 @@ base_status_t comm_control_send(comm_world_t *world, const void *message, size_t
 base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capacity, size_t *bytes,
                                 base_err_t *err)
 {
-    head_t        head;
+    head_t       *head   = NULL;
     uint8_t      *data   = message;
     int           parent = 0;
     base_status_t st     = BASE_OK;
 
     base_assert(world != NULL && world->rank > 0);
     base_assert(bytes != NULL && (message != NULL || capacity == 0));
+    head   = (head_t *)(void *)world->head;
     parent = (world->rank - 1) / FANOUT;
-    st     = recv_one(world, &head, sizeof(head), parent, COMM_TAG_CONTROL, COMM_WAIT_IDLE, err);
+    st     = recv_one(world, head, sizeof(*head), parent, COMM_TAG_CONTROL, COMM_WAIT_IDLE, err);
     if (st != BASE_OK) return st;
-    if (head.bytes > LIMIT_MESSAGE_BYTES)
+    if (head->bytes > LIMIT_MESSAGE_BYTES)
         return base_fail(err, BASE_ERR_PEER, "rank %d announced a control message of %llu bytes",
-                         parent, (unsigned long long)head.bytes);
-    bool   fits = head.bytes <= capacity; /* if not, the ranks below still get it */
-    size_t done = head_share(head.bytes);
-    if (fits && done > 0) memcpy(data, head.first, done);
-    st = send_down(world, &head, sizeof(head.bytes) + done, err);
-    while (st == BASE_OK && done < head.bytes) {
-        size_t   piece = base_min_size((size_t)head.bytes - done, COMM_CHUNK_BYTES);
+                         parent, (unsigned long long)head->bytes);
+    bool   fits = head->bytes <= capacity; /* if not, the ranks below still get it */
+    size_t done = head_share(head->bytes);
+    if (fits && done > 0) memcpy(data, head->first, done);
+    st = send_down(world, head, sizeof(head->bytes) + done, err);
+    while (st == BASE_OK && done < head->bytes) {
+        size_t   piece = base_min_size((size_t)head->bytes - done, COMM_CHUNK_BYTES);
         uint8_t *to    = fits ? data + done : world->scratch;
         st = recv_one(world, to, piece, parent, COMM_TAG_CONTROL, COMM_WAIT_SLEEPY, err);
         if (st == BASE_OK) st = send_down(world, to, piece, err);
@@ -127,8 +125,8 @@ base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capac
     if (st != BASE_OK) return st;
     if (!fits)
         return base_fail(err, BASE_ERR_LIMIT, "a control message of %llu bytes, room for %zu",
-                         (unsigned long long)head.bytes, capacity);
-    *bytes = (size_t)head.bytes;
+                         (unsigned long long)head->bytes, capacity);
+    *bytes = (size_t)head->bytes;
     return BASE_OK;
 }
 

@@ -18,6 +18,7 @@ enum {
 };
 
 enum {
+    COMM_HEAD_BYTES = 2048, /* below the eager limit of every transport: sent without a handshake */
     COMM_CHUNK_BYTES       = 1 << 18, /* a larger transfer goes in pieces of this size */
     COMM_INTERRUPT_GIVE_UP = 600000,  /* us: mpirun kills 1 s after its SIGTERM */
 };
@@ -32,9 +33,10 @@ struct comm_world {
     MPI_Comm all;      /* control plane */
     MPI_Comm host;     /* ranks of this host */
     int     *local_of; /* place of each rank on this host, -1 if elsewhere; NULL without MPI */
-    comm_shm_t
-        bells; /* a comm_event_t of each rank of this host: rung when a message is on its way */
+    /* an event of each rank of this host, rung when a message is on its way to it */
+    comm_shm_t    bells;
     comm_event_t *bell; /* the own one; NULL without shared memory */
+    uint8_t      *head; /* COMM_HEAD_BYTES: a cancelled wait for a message may yet fill it */
     uint8_t *scratch;   /* COMM_CHUNK_BYTES: pieces of control messages that are only passed on */
     /* requests of one call that talks to many ranks: as many as the world has ranks */
     MPI_Request *requests;

@@ -8,8 +8,8 @@
 
 enum {
     SPIN_US       = 100, /* with a CPU for every rank of the host */
-    YIELD_US      = 50,  /* then give the CPU away, but stay runnable */
-    YIELD_DATA_US = 200,
+    YIELD_US      = 200, /* then give the CPU away, but stay runnable */
+    YIELD_BUSY_US = 20,  /* the same on a busy host, where the others need it */
     SLEEP_MIN_NS  = 20000,
     SLEEP_MAX_NS  = 1000000,
     SLEEP_DATA_NS = 100000,
@@ -29,10 +29,9 @@ base_status_t comm_check(int rc, const char *what, base_err_t *err)
 static void pause_after(const comm_world_t *world, comm_wait_t kind, uint64_t waited_us,
                         uint32_t seen)
 {
-    uint64_t ns = waited_us * 1000 / 16; /* a sleep delays the answer by this share at most */
-
     uint64_t spin  = world->spin ? SPIN_US : 0;
-    uint64_t yield = kind == COMM_WAIT_DATA ? YIELD_DATA_US : YIELD_US;
+    uint64_t yield = world->spin || kind == COMM_WAIT_DATA ? YIELD_US : YIELD_BUSY_US;
+    uint64_t ns    = waited_us * 1000 / 16; /* a sleep delays the answer by this share at most */
 
     if (waited_us < spin) return;
     if (waited_us < spin + yield) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -10,7 +11,10 @@
 #include "base/log.h"
 #include "comm/internal.h"
 
-enum { CPU_MASK_BYTES = 1024 }; /* 8192 CPUs */
+enum {
+    CPU_MASK_BYTES = 1024, /* 8192 CPUs */
+    TIMER_SLACK_NS = 1000,
+};
 
 /* ---- the launcher, as its environment variables tell ----------------------------------------- */
 
@@ -71,6 +75,24 @@ static void warn_lonely(const comm_world_t *world)
 }
 
 /* ---- hosts ----------------------------------------------------------------------------------- */
+
+/* TRIREME_FAKE_HOSTS=n cuts the ranks into n pretended hosts: tests of the paths between hosts. */
+static base_status_t hosts_split(comm_world_t *w, base_err_t *err)
+{
+    long     fake = env_number("TRIREME_FAKE_HOSTS");
+    MPI_Comm real = MPI_COMM_NULL;
+
+    base_status_t st =
+        comm_check(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &w->host),
+                   "MPI_Comm_split_type", err);
+    if (st != BASE_OK || fake <= 1 || fake > w->size) return st;
+    real    = w->host;
+    w->host = MPI_COMM_NULL;
+    st      = comm_check(MPI_Comm_split(real, (int)(w->rank * fake / w->size), 0, &w->host),
+                         "MPI_Comm_split", err);
+    (void)MPI_Comm_free(&real);
+    return st;
+}
 
 static base_status_t hosts_number(comm_world_t *w, base_err_t *err)
 {
@@ -171,8 +193,7 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     if (st != BASE_OK) return st;
     if (w->size > LIMIT_RANKS)
         return base_fail(err, BASE_ERR_LIMIT, "%d ranks, limit %d", w->size, LIMIT_RANKS);
-    st = comm_check(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &w->host),
-                    "MPI_Comm_split_type", err);
+    st = hosts_split(w, err);
     if (st == BASE_OK) st = returns_errors(w->host, err);
     if (st == BASE_OK)
         st = comm_check(MPI_Comm_rank(w->host, &w->local_rank), "MPI_Comm_rank", err);
@@ -190,7 +211,10 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     if (st == BASE_OK) st = base_alloc(&memory, 1, COMM_CHUNK_BYTES, "control buffer", err);
     if (st != BASE_OK) return st;
     w->scratch = memory;
-    st         = base_alloc(&memory, (size_t)w->size, sizeof(MPI_Request), "requests", err);
+    st         = base_alloc(&memory, 1, COMM_HEAD_BYTES, "control buffer", err);
+    if (st != BASE_OK) return st;
+    w->head = memory;
+    st      = base_alloc(&memory, (size_t)w->size, sizeof(MPI_Request), "requests", err);
     if (st == BASE_OK) w->requests = memory;
     return st;
 }
@@ -213,6 +237,7 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
     w->size       = 1;
     w->local_size = 1;
     w->host_count = 1;
+    (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0); /* short sleeps stay short */
     if (launched())
         st = world_start_mpi(w, err);
     else
@@ -243,6 +268,7 @@ void comm_world_close(comm_world_t **world)
     comm_interrupt_done();
     free(w->local_of);
     free(w->requests);
+    free(w->head);
     free(w->scratch);
     free(w);
     *world = NULL;
