@@ -24,6 +24,8 @@ typedef struct {
     engine_t             *engine;
     volatile sig_atomic_t stop; /* interrupted, or nobody reads any more */
     bool                  reader_gone;
+    base_status_t         write_status; /* a full disk, say: no use in going on */
+    base_err_t            write_err;
 } run_t;
 
 static base_status_t prepare(void *context, base_err_t *err)
@@ -52,11 +54,8 @@ static base_status_t prepare(void *context, base_err_t *err)
 static bool show(run_t *run, const char *text, size_t bytes)
 {
     if (opt_flag(run->o, OPT_JSON)) return true;
-    errno = 0;
-    if (fwrite(text, 1, bytes, stdout) == bytes && fflush(stdout) == 0) return true;
-    if (errno != EPIPE) base_log(BASE_LOG_WARN, "standard output: %s", strerror(errno));
-    run->reader_gone = true;
-    return false;
+    run->write_status = out_write(text, bytes, &run->reader_gone, &run->write_err);
+    return run->write_status == BASE_OK && !run->reader_gone;
 }
 
 static bool on_text(void *context, const char *text, size_t bytes)
@@ -142,7 +141,7 @@ static base_status_t report(run_t *run, const int32_t *ids, size_t n_ids,
     if (!comm_interrupted()) st = session_stats(run->engine, false, &stats, err);
     if (st == BASE_OK && opt_flag(run->o, OPT_JSON))
         st = print_json(run, &info, stats, ids, n_ids, r, err);
-    else if (!run->reader_gone)
+    else if (!run->reader_gone && run->write_status == BASE_OK)
         (void)show(run, "\n", 1);
     if (st == BASE_OK) print_summary(run, &info, stats, r);
     free(stats);
@@ -219,6 +218,10 @@ static base_status_t work(void *context, engine_t *engine, base_err_t *err)
     if (st != BASE_OK) goto out;
     st = report(run, ids, n_ids, &result, err);
 out:
+    if (st == BASE_OK && run->write_status != BASE_OK) {
+        *err = run->write_err;
+        st   = run->write_status;
+    }
     coord_generate_free(&result);
     free(ids);
     coord_tokenizer_destroy(&tokenizer);

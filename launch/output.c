@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "base/log.h"
@@ -85,19 +86,38 @@ base_status_t out_flush(base_err_t *err)
                      errno != 0 ? strerror(errno) : "an earlier write failed");
 }
 
+base_status_t out_write(const char *text, size_t bytes, bool *gone, base_err_t *err)
+{
+    base_status_t st = out_flush(err);
+
+    while (st == BASE_OK && bytes > 0) {
+        ssize_t n = write(STDOUT_FILENO, text, bytes);
+        if (n < 0 && errno == EINTR) continue; /* handlers are installed without SA_RESTART */
+        if (n < 0 && errno == EPIPE) {
+            if (gone != NULL) *gone = true;
+            return BASE_OK;
+        }
+        if (n < 0) return base_fail(err, BASE_ERR_SYSTEM, "standard output: %s", strerror(errno));
+        text += n;
+        bytes -= (size_t)n;
+    }
+    return st;
+}
+
 base_status_t out_json_write(json_t **value, base_err_t *err)
 {
-    char *text = NULL;
+    char         *text = NULL;
+    base_status_t st   = BASE_OK;
 
     if (*value != NULL)
         text = json_dumps(*value, JSON_REAL_PRECISION(JSON_DIGITS) | JSON_ENCODE_ANY);
     json_decref(*value);
     *value = NULL;
     if (text == NULL) return base_fail(err, BASE_ERR_MEMORY, "no memory for the JSON value");
-    (void)fputs(text, stdout);
-    (void)fputc('\n', stdout);
+    st = out_write(text, strlen(text), NULL, err);
+    if (st == BASE_OK) st = out_write("\n", 1, NULL, err);
     free(text);
-    return out_flush(err);
+    return st;
 }
 
 base_status_t out_read_all(const char *path, char **text, size_t *bytes, base_err_t *err)

@@ -16,6 +16,10 @@ json_t *out_json_text(const char *text, size_t bytes);
 json_t *out_json_real(double v);
 json_t *out_json_ids(const int32_t *ids, size_t n);
 
+/* Write all of it to stdout now; signals do not cut it short. *gone (may be NULL) becomes true when
+ * nobody reads any more, which is not an error. Status: OK | SYSTEM. */
+base_status_t out_write(const char *text, size_t bytes, bool *gone, base_err_t *err);
+
 /* Write *value (NULL: memory ended while it was made) and a newline to stdout, and release it.
  * A reader that has gone is not an error. Status: OK | MEMORY | SYSTEM. */
 base_status_t out_json_write(json_t **value, base_err_t *err);

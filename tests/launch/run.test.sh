@@ -48,6 +48,11 @@ tail -n 1 "$tmp/err" | grep -qE '^layout 1x1, 1 rank, [0-9.]+ tokens/s \(prompt 
 same "status when the reader leaves" 0 "${PIPESTATUS[0]}"
 [ ! -s "$tmp/err" ] || fail "a reader that leaves: $(cat "$tmp/err")"
 
+# a full disk is a failure
+"$T" run -m "$MODEL" -p x -n 5 -q >/dev/full 2>"$tmp/err"
+same "status when the disk is full" 1 $?
+grep -q "standard output: No space left" "$tmp/err" || fail "a full disk: $(cat "$tmp/err")"
+
 # two ranks: the same text, one JSON value, one last line
 if command -v "${MPIRUN[0]}" >/dev/null; then
     for layout in 1x2 2x1; do
