@@ -25,8 +25,7 @@ static const char *const end_names[] = {
     "<|endoftext|>",
     "<|end_of_text|>",
     "<end_of_utterance>",
-    "<\xEF\xBD\x9C"
-    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+    "<\xEF\xBD\x9C\x65nd\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
 };
 
 static bool in_range(const coord_tokenizer_t *t, int32_t id)
