@@ -35,6 +35,6 @@ kern_dense_fn *kern_dense(const kern_table_t *table, kern_dense_t type)
     case KERN_Q6_K: return table->dense_q6_k;
     case KERN_DENSE_COUNT: break;
     }
-    base_assert(!"a stored type without a kernel");
+    base_assert(type < KERN_DENSE_COUNT);
     return NULL;
 }

@@ -1,12 +1,11 @@
 /* worker/kernels/x86/ternary_avx2.c
- * Ternary products for one token with VPMADDUBSW: unsigned codes (trit + 1) times signed q, pairs
+ * Ternary products for one token (or a few in turn while a tile lies in L1) with VPMADDUBSW: unsigned codes (trit + 1) times signed q, pairs
  * summed in 16 bits; the sum of q is subtracted at the end.
  *
  * 16 bits hold only a few granules, so the sums are widened every so often (the FLUSH counts). The
  * bound is tight on the negative side, at -32768: q may be -128, but never +128. */
 #include "worker/kernels/kernel_decl.h"
 
-#include "base/status.h"
 #include "worker/kernels/x86/t3_avx2.h"
 
 #include <immintrin.h>
@@ -77,6 +76,20 @@ static inline void t2_run(tile_sum_t *x1, tile_sum_t *x4, const uint8_t *w, size
     x4->hi = widen(x4->hi, b_hi);
 }
 
+static inline tile_sum_t t2_tile(const uint8_t *w, size_t k_granules, const int8_t *q)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    tile_sum_t    x1 = {zero, zero}, x4 = {zero, zero};
+
+    for (size_t g = 0; g < k_granules; g += T2_FLUSH) {
+        const size_t n = k_granules - g < T2_FLUSH ? k_granules - g : T2_FLUSH;
+        t2_run(&x1, &x4, w + 64 * g, n, q + KERN_T2_K * g);
+    }
+    x1.lo = _mm256_add_epi32(x1.lo, _mm256_srai_epi32(x4.lo, 2));
+    x1.hi = _mm256_add_epi32(x1.hi, _mm256_srai_epi32(x4.hi, 2));
+    return x1;
+}
+
 /* acc = total - sum of q, 16 rows. */
 static inline void store_tile(int32_t *acc, tile_sum_t total, int32_t qsum)
 {
@@ -90,20 +103,10 @@ void kern_gemv_t2_i8__avx2(int32_t *acc, size_t acc_stride, const uint8_t *w, si
                            size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum,
                            size_t n_tok)
 {
-    const __m256i zero = _mm256_setzero_si256();
-
-    (void)acc_stride, (void)q_stride;
-    base_assert(n_tok == 1);
-    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules) {
-        tile_sum_t x1 = {zero, zero}, x4 = {zero, zero};
-
-        for (size_t g = 0; g < k_granules; g += T2_FLUSH) {
-            const size_t n = k_granules - g < T2_FLUSH ? k_granules - g : T2_FLUSH;
-            t2_run(&x1, &x4, w + 64 * g, n, q + KERN_T2_K * g);
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, acc += KERN_TILE_ROWS) {
+        for (size_t t = 0; t < n_tok; t++) {
+            store_tile(acc + t * acc_stride, t2_tile(w, k_granules, q + t * q_stride), qsum[t]);
         }
-        x1.lo = _mm256_add_epi32(x1.lo, _mm256_srai_epi32(x4.lo, 2));
-        x1.hi = _mm256_add_epi32(x1.hi, _mm256_srai_epi32(x4.hi, 2));
-        store_tile(acc + KERN_TILE_ROWS * tile, x1, qsum[0]);
     }
 }
 
@@ -138,21 +141,25 @@ static inline void t3_run(tile_sum_t *total, const uint8_t *w, size_t k_granules
     total->hi = widen(total->hi, s_hi);
 }
 
+static inline tile_sum_t t3_tile(const uint8_t *w, size_t k_granules, const int8_t *q)
+{
+    const __m256i zero  = _mm256_setzero_si256();
+    tile_sum_t    total = {zero, zero};
+
+    for (size_t g = 0; g < k_granules; g += T3_FLUSH) {
+        const size_t n = k_granules - g < T3_FLUSH ? k_granules - g : T3_FLUSH;
+        t3_run(&total, w + 64 * g, n, q + KERN_T3_K * g);
+    }
+    return total;
+}
+
 void kern_gemv_t3_i8__avx2(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_tiles,
                            size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum,
                            size_t n_tok)
 {
-    const __m256i zero = _mm256_setzero_si256();
-
-    (void)acc_stride, (void)q_stride;
-    base_assert(n_tok == 1);
-    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules) {
-        tile_sum_t total = {zero, zero};
-
-        for (size_t g = 0; g < k_granules; g += T3_FLUSH) {
-            const size_t n = k_granules - g < T3_FLUSH ? k_granules - g : T3_FLUSH;
-            t3_run(&total, w + 64 * g, n, q + KERN_T3_K * g);
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, acc += KERN_TILE_ROWS) {
+        for (size_t t = 0; t < n_tok; t++) {
+            store_tile(acc + t * acc_stride, t3_tile(w, k_granules, q + t * q_stride), qsum[t]);
         }
-        store_tile(acc + KERN_TILE_ROWS * tile, total, qsum[0]);
     }
 }

@@ -1,11 +1,10 @@
 /* worker/kernels/x86/ternary_avx512vnni.c
- * Ternary products for one token with VPDPBUSD: a stream of weights, a little arithmetic.
+ * Ternary products for one token, or a few in turn while a tile lies in L1, with VPDPBUSD: a stream
+ * of weights, a little arithmetic.
  *
  * A granule (64 bytes) fills one register. VPDPBUSD wants unsigned x signed bytes, so the codes
  * (trit + 1) are multiplied and the sum of q is subtracted at the end. */
 #include "worker/kernels/kernel_decl.h"
-
-#include "base/status.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -50,13 +49,12 @@ void kern_gemv_t2_i8__avx512vnni(int32_t *acc, size_t acc_stride, const uint8_t 
                                  size_t k_granules, const int8_t *q, size_t q_stride,
                                  const int32_t *qsum, size_t n_tok)
 {
-    const __m512i sum = _mm512_set1_epi32(qsum[0]);
-
-    (void)acc_stride, (void)q_stride;
-    base_assert(n_tok == 1);
-    for (size_t tile = 0; tile < n_tiles; tile++) {
-        const __m512i total = t2_tile(w + tile * k_granules * 64, k_granules, q);
-        _mm512_storeu_si512(acc + KERN_TILE_ROWS * tile, _mm512_sub_epi32(total, sum));
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, acc += KERN_TILE_ROWS) {
+        for (size_t t = 0; t < n_tok; t++) {
+            const __m512i total = t2_tile(w, k_granules, q + t * q_stride);
+            const __m512i sum   = _mm512_set1_epi32(qsum[t]);
+            _mm512_storeu_si512(acc + t * acc_stride, _mm512_sub_epi32(total, sum));
+        }
     }
 }
 
@@ -119,12 +117,11 @@ void kern_gemv_t3_i8__avx512vnni(int32_t *acc, size_t acc_stride, const uint8_t 
                                  size_t k_granules, const int8_t *q, size_t q_stride,
                                  const int32_t *qsum, size_t n_tok)
 {
-    const __m512i sum = _mm512_set1_epi32(qsum[0]);
-
-    (void)acc_stride, (void)q_stride;
-    base_assert(n_tok == 1);
-    for (size_t tile = 0; tile < n_tiles; tile++) {
-        const __m512i total = t3_tile(w + tile * k_granules * 64, k_granules, q);
-        _mm512_storeu_si512(acc + KERN_TILE_ROWS * tile, _mm512_sub_epi32(total, sum));
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, acc += KERN_TILE_ROWS) {
+        for (size_t t = 0; t < n_tok; t++) {
+            const __m512i total = t3_tile(w, k_granules, q + t * q_stride);
+            const __m512i sum   = _mm512_set1_epi32(qsum[t]);
+            _mm512_storeu_si512(acc + t * acc_stride, _mm512_sub_epi32(total, sum));
+        }
     }
 }
