@@ -133,14 +133,14 @@ out:
 
 /* The decoder's memory: malloc under a budget, so that a hostile message cannot ask for more. The
  * largest sound message needs well below 16 times its bytes. */
-enum { UNPACK_BUDGET = 64 << 20 };
+enum { UNPACK_BUDGET = 64 << 20, MALLOC_LEAST = 32 };
 
 static void *budget_take(void *context, size_t bytes)
 {
     size_t *left = context;
 
-    if (bytes > *left) return NULL;
-    *left -= bytes;
+    if (bytes > *left || *left - bytes < MALLOC_LEAST) return NULL;
+    *left -= bytes + MALLOC_LEAST; /* what even the smallest piece takes */
     return malloc(bytes == 0 ? 1 : bytes);
 }
 

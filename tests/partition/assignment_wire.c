@@ -1,5 +1,6 @@
 /* Assignments on the wire: round trips for every rank, and bytes that mean harm. */
 #include <math.h>
+#include <sys/resource.h>
 
 #include "partition/assignment_wire.h"
 #include "tests/partition/fixture.h"
@@ -284,9 +285,11 @@ static void wrong_fields(void **state)
 static void hostile_amplification(void **state)
 {
     (void)state;
-    const size_t n     = PART_ASSIGNMENT_MAX_BYTES;
-    uint8_t     *bytes = calloc(1, n + 1);
+    const size_t  n     = PART_ASSIGNMENT_MAX_BYTES;
+    uint8_t      *bytes = calloc(1, n + 1);
+    struct rusage before, after;
     assert_non_null(bytes);
+    assert_int_equal(getrusage(RUSAGE_SELF, &before), 0);
     const uint8_t tags[][2] = {
         {0x9a, 0x01}, {0x22, 0x00}, {0x2a, 0x00}, {0x22, 0x02}, {0x78, 0x01}};
     for (uint32_t kind = 0; kind < 5; kind++) {
@@ -297,6 +300,10 @@ static void hostile_amplification(void **state)
         assert_int_equal(hostile(bytes, n, "assignment"), BASE_ERR_PEER);
         assert_int_equal(hostile(bytes, n + 1, "assignment"), BASE_ERR_PEER);
     }
+    assert_int_equal(getrusage(RUSAGE_SELF, &after), 0);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what was freed */
+    assert_in_range(after.ru_maxrss - before.ru_maxrss, 0, 96 << 10); /* KiB */
+#endif
     free(bytes);
 }
 

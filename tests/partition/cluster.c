@@ -149,6 +149,10 @@ static void bad_files(void **state)
         assert_null(c.nodes);
     }
     part_cluster_t c = {0};
+    assert_int_equal(parse("{\"nodes\": [{\"mem\": \"1G\", \"count\": 2000, \"ranks\": 2},"
+                           " {\"mem\": \"1G\", \"count\": 49, \"ranks\": 2}]}",
+                           &c, NULL),
+                     BASE_ERR_LIMIT);
     assert_int_equal(
         parse("{\"nodes\": [{\"mem\": \"1G\", \"count\": 2000, \"ranks\": 3}]}", &c, NULL),
         BASE_ERR_LIMIT);

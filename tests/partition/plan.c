@@ -80,6 +80,7 @@ static void bad_wishes(void **state)
     expect_error((part_wish_t){.n_ranks = 6, .layout = "2x2"}, "1x6, 2x3, 3x2, 6x1");
     expect_error((part_wish_t){.n_ranks = 12, .layout = "12x1"}, "1x12, 2x6, 3x4, 4x3, 6x2");
     expect_error((part_wish_t){.n_ranks = 12, .layout = "12x1"}, "6 layers");
+    expect_error((part_wish_t){.n_ranks = 7, .layout = "7x1"}, "6 layers");
     expect_error((part_wish_t){.n_ranks = 6, .layout = "2x3", .tensor_parallel = 2}, "contradicts");
     expect_error((part_wish_t){.n_ranks = 6, .layout = "2x3", .pipeline_parallel = 3},
                  "--pipeline-parallel-size 3");
