@@ -15,6 +15,7 @@ for model in "${models[@]}"; do
     case $model in *-unk.gguf) continue ;; esac # cannot express every text
     for i in 1 2 3 4; do
         for flags in "" "--no-bos" "--no-parse-special" "--no-bos --no-parse-special"; do
+            [ -z "$SHARED" ] || case $model$flags in "$SHARED"*--no-bos*) continue ;; esac # they are large
             case $i$flags$model in
                 3*falcon*) continue ;; # lacks bytes
                 3--no-parse-special* | "3--no-bos --no-parse"*) ;;
