@@ -35,6 +35,8 @@ static const quant_shape_t shapes[] = {
     {"tiny-hd96", 768, 1536, 2, 8, 4, 96, 1000, 1024, 10000, 1e-5f},
 };
 
+#define EMBED_SIGMA 0.1f
+
 enum { ID_EMBED = 0, ID_OUT_NORM = 1, ID_LAYERS = 2 };
 
 /* ---- names
@@ -113,12 +115,17 @@ static void random_codes(uint64_t key, uint64_t block, uint8_t out[64])
     }
 }
 
-/* The one scale of a tensor, exact in half precision: it keeps the variance of the vector, more or
- * less, a little different for each tensor. */
+/* The one scale of a tensor, exact in half precision, a little different for each: it keeps the
+ * variance of the vector, more or less. Attention adds a tenth of that to the residual: as much
+ * as the
+ * embedding is there, so that the next token depends on both this one and those before. */
 static float tensor_scale(uint64_t seed, const model_tensor_t *tensor)
 {
     uint64_t w    = word_at(row_key(seed, tensor->offset, UINT64_MAX - 1), 0);
     float    near = 0.75f + (float)(w >> 41) * 0x1p-24f; /* 0.75 .. 1.25 */
+    if (tensor->offset >= ID_LAYERS &&
+        (tensor->offset - ID_LAYERS) % MODEL_LAYER_TENSOR_COUNT == MODEL_ATTN_OUT)
+        near *= EMBED_SIGMA;
     return model_f32_of_f16(model_f16_of_f32(near * sqrtf(1.5f / (float)tensor->n_cols)));
 }
 
@@ -154,7 +161,7 @@ static void dense_values(uint64_t seed, const model_tensor_t *tensor, uint64_t r
     const bool     norm = tensor->n_rows == 1;
     if (tensor->offset == ID_EMBED || norm) {
         const float mean  = norm ? 1 : 0;
-        const float sigma = norm ? 0.1f : 2 / sqrtf((float)tensor->n_cols);
+        const float sigma = norm ? 0.1f : EMBED_SIGMA;
         for (uint64_t i = 0; i < n; i++) out[i] = mean + sigma * normal_at(key, first + i);
         return;
     }
@@ -227,7 +234,7 @@ static base_status_t check_types(const quant_shape_t *s, model_type_t type, mode
             return base_fail(err, BASE_ERR_USAGE,
                              "shape %s: rows of %" PRIu32
                              " weights do not fit %s, which stores blocks of %" PRIu32
-                             "; --type f16 works, or bitnet-2b-4t, a shape of like size",
+                             "; take bitnet-2b-4t, of like size, or --type f16 (dense)",
                              s->name, rows[i], t->name, t->block_elems);
     if (s->width % e->block_elems != 0)
         return base_fail(err, BASE_ERR_USAGE,
