@@ -72,7 +72,7 @@ typedef float kern_sum_fn(const float *x, size_t n);
 /* max_i |x_i * w_i| (w NULL: max |x_i|), 0 if n == 0, NaN if any product is NaN. NUMERICS 3. */
 typedef float kern_absmax_fn(const float *x, const float *w, size_t n);
 
-/* q_i = clamp(rint(((x_i * w_i) * 127) / d), -128, 127) for i < n (w NULL: x_i * 127), then zeros
+/* q_i = clamp(rint((x_i * w_i) / d), -128, 127) for i < n (w NULL: x_i / d), then zeros
  * up to n_pad; a NaN gives 0. Returns the sum of q. NUMERICS 3. */
 typedef int32_t kern_quant_fn(int8_t *q, const float *x, const float *w, float d, size_t n,
                               size_t n_pad);

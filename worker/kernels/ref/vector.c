@@ -34,7 +34,7 @@ int32_t kern_quant_f32_i8__ref(int8_t *q, const float *x, const float *w, float 
 
     for (size_t i = 0; i < n; i++) {
         const float u = w != NULL ? x[i] * w[i] : x[i];
-        const float v = rintf((u * 127.0f) / d);
+        const float v = rintf(u / d);
 
         /* In float, so that nothing out of range is ever converted. */
         q[i] = isnan(v) ? 0 : (int8_t)ref_min(ref_max(v, -128.0f), 127.0f);
