@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Usage errors: exit status 2, one line that names what is wrong.
+# labels: mpi
 . "$TRIREME_SOURCE/tests/launch/common.sh"
 
 want 2 "no command"
