@@ -10,17 +10,16 @@
 #include "base/checked.h"
 #include "worker/state.h"
 
-/* The factor s of the codes and the factor d that undoes them (NUMERICS 3). */
-static float quant_factors(float max, float r, float *undo)
+/* The step of the codes and the factor that undoes them (NUMERICS 3). */
+static float quant_step(float max, float r, float *undo)
 {
     float a = max * r;
     if (isnan(a)) {
         *undo = a;
-        return 0;
+        return 1;
     }
-    a     = a > 1e-5f ? a : 1e-5f;
-    *undo = a / 127.0f;
-    return (127.0f / a) * r;
+    *undo = (a > 1e-5f ? a : 1e-5f) / 127.0f;
+    return a > 1e-5f ? max / 127.0f : 1e-5f / 127.0f / r;
 }
 
 static float inverse_rms(float sumsq, size_t n, float eps)
@@ -51,8 +50,8 @@ static void quant_hidden(worker_t *w, const float *norm, int thread, int n_threa
         const float *x   = w->x + t * width;
         float        r   = hidden_rms(w, x, &w->scratch[thread]);
         float        max = w->kern.absmax_f32(x, norm, width);
-        float        s   = quant_factors(max, r, &w->q_undo[t]);
-        w->q_sum[t]      = w->kern.quant_f32_i8(w->q8 + t * stride, x, norm, s, width, stride);
+        float        d   = quant_step(max, r, &w->q_undo[t]);
+        w->q_sum[t]      = w->kern.quant_f32_i8(w->q8 + t * stride, x, norm, d, width, stride);
     }
 }
 
@@ -71,9 +70,9 @@ static void quant_sub(worker_t *w, int kind, uint32_t l, const float *v, const f
         float max   = 0;
         worker_stats_total(w, kind, l, (uint32_t)t, row, &sumsq, &max);
         float r = inverse_rms(sumsq, n_all, w->config.desc->norm_eps);
-        float s = quant_factors(max, r, &w->q_undo[t]);
+        float d = quant_step(max, r, &w->q_undo[t]);
         w->q_sum[t] =
-            w->kern.quant_f32_i8(w->q8 + t * stride, v + t * n_own, norm, s, n_own, stride);
+            w->kern.quant_f32_i8(w->q8 + t * stride, v + t * n_own, norm, d, n_own, stride);
     }
 }
 

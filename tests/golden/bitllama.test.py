@@ -11,7 +11,7 @@ want = " ".join(pathlib.Path(trireme.shared("bitllama/greedy-3m.txt")).read_text
 for kind in ("tq2", "tq1"):
     model = trireme.shared(f"bitllama/bitllama-3m-{kind}.gguf")
     for ranks in (1, 2, 3, 5, 8):
-        out = trireme.run_json(["run", "-m", model, "-p", "Once upon a time", "-n", "140",
+        out = trireme.run_json(["run", "-m", model, "-p", "Once upon a time", "-n", "180",
                                 "--temp", "0", "-t", "1"], ranks)
         text = "Once upon a time" + out["text"] if not out["text"].startswith("Once") else out["text"]
         got = " ".join(text.split()[:80])
