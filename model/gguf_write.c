@@ -247,7 +247,8 @@ uint32_t model_gguf_write_tensor(model_gguf_writer_t *writer, const char *name, 
     if (n_rows > 0) put_u64(w, b, n_rows);
     put_u32(w, b, type_number(type));
     put_u64(w, b, w->data_bytes);
-    if (w->no_memory) return number;
+    w->n_tensors++;
+    if (w->no_memory) return number; /* begin will say so */
     tensor_t *t  = &w->tensors[number];
     t->type      = type;
     t->offset    = w->data_bytes;
@@ -258,7 +259,6 @@ uint32_t model_gguf_write_tensor(model_gguf_writer_t *writer, const char *name, 
     base_assert(fits);
     w->want += bytes;
     w->data_bytes += base_round_up(bytes, ALIGNMENT);
-    w->n_tensors++;
     return number;
 }
 
