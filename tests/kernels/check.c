@@ -291,23 +291,23 @@ static void check_kern_absmax_fn(kern_absmax_fn *fn, kern_absmax_fn *ref)
 
 static void check_kern_quant_fn(kern_quant_fn *fn, kern_quant_fn *ref)
 {
-    static const float tops[] = {1.0f, 0.0f, 1e-30f, 254.0f, 1e38f, INFINITY, NAN};
+    static const float steps[] = {0.01f, 0.0f, 1e-30f, 2.0f, 1e38f, INFINITY, NAN};
 
     EACH_VECTOR(n, kind)
     {
-        for (size_t s = 0; s < COUNT(tops); s++) {
+        for (size_t s = 0; s < COUNT(steps); s++) {
             const size_t n_pad = n + s * 5;
             float       *x     = float_take(&in_a, n, kind);
             const float *w     = s % 2 != 0 ? float_take(&in_b, n, FLOAT_UNIT) : NULL;
             int8_t      *want = region_take(&out_want, n_pad), *got = region_take(&out_got, n_pad);
 
             /* Ties to even. */
-            for (size_t i = 0; i < n && tops[s] == 254.0f; i += 3) {
+            for (size_t i = 0; i < n && steps[s] == 2.0f; i += 3) {
                 x[i] = (float)(rng_u32() % 600) - 301.0f;
             }
             CASE("n %zu, n_pad %zu, x %d, w %d, d %g", n, n_pad, (int)kind, w != NULL,
-                 (double)tops[s]);
-            if (ref(want, x, w, tops[s], n, n_pad) != fn(got, x, w, tops[s], n, n_pad)) {
+                 (double)steps[s]);
+            if (ref(want, x, w, steps[s], n, n_pad) != fn(got, x, w, steps[s], n, n_pad)) {
                 fail_at("sum", 0);
             }
             same_bytes(want, got, n_pad);

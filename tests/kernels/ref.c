@@ -341,22 +341,25 @@ static void quant_rounds_and_clamps(void **state)
     (void)state;
     memset(q, 77, sizeof q);
     for (size_t i = 0; i < COUNT(x); i++) sum += want[i];
-    assert_int_equal(kern_quant_f32_i8__ref(q, x, NULL, 127.0f, COUNT(x), COUNT(x) + 2), sum);
+    assert_int_equal(kern_quant_f32_i8__ref(q, x, NULL, 1.0f, COUNT(x), COUNT(x) + 2), sum);
     assert_memory_equal(q, want, sizeof want);
     assert_int_equal(q[COUNT(x)], 0);
     assert_int_equal(q[COUNT(x) + 1], 0);
     assert_int_equal(q[COUNT(x) + 2], 77);
 
-    /* A tie stays a tie: half the maximum gives 63.5, hence 64, where elements were float16. */
+    /* Divided, not multiplied by a reciprocal: n * d gives n, and (n + 0.5) * d a tie, wherever the
+     * product is exact. */
     for (int i = 0; i < 1000; i++) {
-        const float m = (float)(1024 + rng_u32() % 1024) / 1024.0f, half[2] = {m * 0.5f, -m * 0.5f};
-        assert_int_equal(kern_quant_f32_i8__ref(q, half, NULL, m, 2, 2), 0);
-        assert_int_equal(q[0], 64);
-        assert_int_equal(q[1], -64);
+        const float d    = (float)(1024 + rng_u32() % 1024) / 131072.0f;
+        const int   n    = (int)(rng_u32() % 254) - 127;
+        const float u[2] = {(float)n * d, ((float)n + 0.5f) * d};
+        (void)kern_quant_f32_i8__ref(q, u, NULL, d, 2, 2);
+        assert_int_equal(q[0], n);
+        assert_int_equal(q[1], n + (n % 2 != 0));
     }
-    /* The weight multiplies before: (3 * 0.5) * 127 / 127. */
+    /* The weight multiplies before: (3 * 0.5) / 1 is a tie. */
     const float three = 3.0f, w = 0.5f;
-    assert_int_equal(kern_quant_f32_i8__ref(q, &three, &w, 127.0f, 1, 1), 2);
+    assert_int_equal(kern_quant_f32_i8__ref(q, &three, &w, 1.0f, 1, 1), 2);
 }
 
 static void absmax_shows_nan(void **state)

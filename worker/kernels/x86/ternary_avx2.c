@@ -1,11 +1,11 @@
 /* worker/kernels/x86/ternary_avx2.c
- * Ternary products for one token, or a few in turn while a tile lies in L1, with VPMADDUBSW: unsigned
- * codes (trit + 1) times signed q, pairs summed in 16 bits; the sum of q is subtracted at the end.
+ * Ternary products for one token, or a few in turn while a tile lies in L1, with VPMADDUBSW:
+ * unsigned codes (trit + 1) times signed q, pairs summed in 16 bits; the sum of q is subtracted at
+ * the end.
  *
  * 16 bits hold only a few granules, so the sums are widened every so often (the FLUSH counts). The
  * bound is tight on the negative side, at -32768: q may be -128, but never +128. */
 #include "worker/kernels/kernel_decl.h"
-
 #include "worker/kernels/x86/t3_avx2.h"
 
 #include <immintrin.h>
