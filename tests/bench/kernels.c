@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { CHUNK_TILES = 16, DENSE_ROWS = 256, VECTOR_N = 6912, MAX_TOK = 1024 };
@@ -231,14 +232,17 @@ static bool wanted(const char *slot, const char *variant, uint32_t cpu_bits)
 KERN_SLOTS(X)
 #undef X
 
+/* Huge pages where the system lends them, as the engine's arenas ask for them. */
 static void *take(size_t bytes)
 {
-    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    const size_t huge = (size_t)2 << 20, room = (bytes + huge - 1) / huge * huge;
+    void        *p = aligned_alloc(huge, room);
 
     if (p == NULL) {
         fprintf(stderr, "kernels: cannot allocate %zu bytes\n", bytes);
         exit(1);
     }
+    (void)madvise(p, room, MADV_HUGEPAGE);
     return p;
 }
 
