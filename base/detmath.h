@@ -1,7 +1,7 @@
 /* base/detmath.h
  * exp, log, sin and cos in double that give the same bits on every machine: libm may differ
- * between systems and CPUs. Only IEEE operations and fma are used, in a fixed order. Errors are a few
- * units in the last place of double, far below the float results made from them.
+ * between systems and CPUs. Only IEEE operations and fma are used, in a fixed order. Errors are a
+ * few units in the last place of double, far below the float results made from them.
  * Local, any thread, no state. */
 #ifndef TRIREME_BASE_DETMATH_H
 #define TRIREME_BASE_DETMATH_H

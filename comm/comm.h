@@ -17,6 +17,9 @@
 typedef struct comm_world comm_world_t;
 typedef struct comm_grid  comm_grid_t;
 
+/* Name and version of the MPI library, one line, into buf. May be called before comm_world_open. */
+const char *comm_library_version(char *buf, size_t buf_bytes);
+
 /* Start MPI (MPI_THREAD_FUNNELED) when started by a launcher, or as a single process without one.
  * Installs the signal flags (comm_interrupted). Warns when the launcher meant several ranks but the
  * world has one (SLURM_NTASKS > 1 and size 1). TRIREME_FORCE_MPI=1 starts MPI in any case.

@@ -329,3 +329,16 @@ int comm_host_index(const comm_world_t *world)
 {
     return world->host_index;
 }
+
+const char *comm_library_version(char *buf, size_t buf_bytes)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int  n = 0;
+
+    base_assert(buf_bytes > 0);
+    if (MPI_Get_library_version(text, &n) != MPI_SUCCESS) n = 0;
+    text[n]                    = '\0';
+    text[strcspn(text, ",\n")] = '\0'; /* the rest is about the package */
+    (void)snprintf(buf, buf_bytes, "%s", text);
+    return buf;
+}

@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "build_info.h"
+#include "comm/comm.h"
+#include "worker/worker.h"
 
 int cli_launcher_rank(void)
 {
@@ -24,7 +26,9 @@ int cli_launcher_rank(void)
 
 void cli_version(FILE *out)
 {
-    (void)fprintf(out, "trireme %s (%s)\n", TRIREME_VERSION, TRIREME_BUILD_COMMIT);
+    char mpi[256];
+    (void)fprintf(out, "trireme %s (%s)\nMPI: %s\nkernels: %s\n", TRIREME_VERSION,
+                  TRIREME_BUILD_COMMIT, comm_library_version(mpi, sizeof(mpi)), worker_cpu_best());
 }
 
 int cli_usage_error(const base_err_t *err, const char *command)
@@ -119,6 +123,18 @@ void cli_log_setup(const options_t *o, int rank)
         (strcmp(when, "on") == 0 || (strcmp(when, "auto") == 0 && terminal && !quiet)));
 }
 
+/* A mapped model file that somebody cuts while it is read has no bytes to give: the kernel says so
+ * with SIGBUS. There is no way on, but there is a message. */
+static void on_sigbus(int number)
+{
+    static const char text[] =
+        "trireme: error: the model file became shorter while it was read, or "
+        "its disk failed (SIGBUS)\n";
+    (void)number;
+    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+    _exit(base_status_exit(BASE_ERR_INPUT));
+}
+
 int cli_main(int argc, char **argv, char **environ)
 {
     const command_t *command = NULL;
@@ -126,6 +142,7 @@ int cli_main(int argc, char **argv, char **environ)
     base_err_t       err;
     int              rc = 0;
 
+    (void)signal(SIGBUS, on_sigbus);
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that leaves shows as EPIPE */
     if (argc < 2) {
         (void)base_fail(&err, BASE_ERR_USAGE,

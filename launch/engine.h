@@ -2,8 +2,8 @@
  * The engine as commands see it: one model over all ranks, driven from rank 0.
  *
  * Every rank calls engine_start with the same configuration. Then rank 0 makes steps and stops; the
- * other ranks call engine_serve, which returns when rank 0 stops. Errors during start are agreed on: every
- * rank returns the same status, with the failing rank's text. */
+ * other ranks call engine_serve, which returns when rank 0 stops. Errors during start are agreed
+ * on: every rank returns the same status, with the failing rank's text. */
 #ifndef TRIREME_LAUNCH_ENGINE_H
 #define TRIREME_LAUNCH_ENGINE_H
 
@@ -12,18 +12,20 @@
 #include "model/model.h"
 
 typedef struct {
-    const char *model_path;   /* file of the model, or NULL with `memory_model` */
-    uint32_t    n_ctx;        /* positions of the KV cache; 0: the model's context */
-    uint32_t    n_batch;      /* tokens of one step, at most; 0: 512 */
-    uint32_t    n_out_max;    /* rows of logits one step may ask for; 0: 1 */
-    uint32_t    n_threads;    /* per rank; 0: automatic (SLURM_CPUS_PER_TASK, else the binding's cores shared out) */
-    const char *layout;       /* NULL: automatic */
+    const char *model_path; /* file of the model, or NULL with `memory_model` */
+    uint32_t    n_ctx;      /* positions of the KV cache; 0: the model's context */
+    uint32_t    n_batch;    /* tokens of one step, at most; 0: 512 */
+    uint32_t    n_out_max;  /* rows of logits one step may ask for; 0: 1 */
+    uint32_t    n_threads;  /* per rank; 0: automatic (SLURM_CPUS_PER_TASK, else the binding's
+                               * cores shared out) */
+    const char *layout;     /* NULL: automatic */
     uint32_t    pipeline_parallel, tensor_parallel; /* 0: not given */
-    const char *split;        /* NULL: "auto" */
-    const char *pack;         /* "auto", "t2", "t3": packed ternary format; NULL: auto (follows the file) */
-    const char *cpu;          /* "ref", "avx2", "avx512vnni" at most; NULL: the best there is */
+    const char *split;                              /* NULL: "auto" */
+    const char *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (follows the
+                               * file) */
+    const char *cpu;  /* "ref", "avx2", "avx512vnni" at most; NULL: the best there is */
     bool        no_pin;
-    bool        quiet;        /* no progress */
+    bool        quiet; /* no progress */
 } engine_config_t;
 
 typedef struct engine engine_t;
@@ -36,9 +38,10 @@ base_status_t engine_serve(engine_t *engine, base_err_t *err);
 base_status_t engine_stop(engine_t *engine, base_err_t *err);
 void          engine_destroy(engine_t **engine);
 
-/* One step on rank 0: n_tokens (1..n_batch) ids at positions pos .. pos + n_tokens - 1 of the one sequence;
- * the KV cache must hold positions 0..pos-1 (going back to a smaller pos forgets the rest).
- * n_out: logits are wanted for the last n_out tokens of the step (0..min(n_out_max, n_tokens)).
+/* One step on rank 0: n_tokens (1..n_batch) ids at positions pos .. pos + n_tokens - 1 of the one
+ * sequence; the KV cache must hold positions 0..pos-1 (going back to a smaller pos forgets the
+ * rest). n_out: logits are wanted for the last n_out tokens of the step (0..min(n_out_max,
+ * n_tokens)).
  * *logits: n_out rows of n_vocab floats, the engine's, valid until the next step.
  * Status: OK | USAGE (pos + n_tokens over n_ctx) | PEER | INTERRUPTED. */
 base_status_t engine_step(engine_t *engine, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
@@ -50,23 +53,23 @@ uint32_t       engine_n_batch(const engine_t *engine);
 uint32_t       engine_n_threads(const engine_t *engine);
 
 typedef struct {
-    char     layout[32];     /* "2x4" */
-    char     cpu[16];        /* "avx512vnni" */
-    char     pack[8];        /* "t2" */
-    double   load_s;         /* engine_start, on rank 0 */
+    char     layout[32]; /* "2x4" */
+    char     cpu[16];    /* "avx512vnni" */
+    char     pack[8];    /* "t2" */
+    double   load_s;     /* engine_start, on rank 0 */
     uint32_t n_ranks, n_hosts;
-    uint64_t weight_bytes;   /* packed + dense bytes read per token, all ranks */
+    uint64_t weight_bytes; /* packed + dense bytes read per token, all ranks */
 } engine_info_t;
 engine_info_t engine_info(const engine_t *engine);
 
 /* Per-rank figures, gathered to rank 0 by a step of its own (the other ranks are serving). */
 typedef struct {
-    uint64_t rss_bytes;      /* peak anonymous resident memory (mapped file pages not counted) */
-    uint64_t shard_bytes;    /* weights held */
+    uint64_t rss_bytes;   /* peak anonymous resident memory (mapped file pages not counted) */
+    uint64_t shard_bytes; /* weights held */
     uint64_t kv_bytes;
-    uint64_t compute_us;     /* in kernels since the last reset */
-    uint64_t comm_us;        /* waiting in communication since the last reset */
-    uint64_t comm_bytes;     /* sent since the last reset */
+    uint64_t compute_us; /* in kernels since the last reset */
+    uint64_t comm_us;    /* waiting in communication since the last reset */
+    uint64_t comm_bytes; /* sent since the last reset */
 } engine_rank_stats_t;
 /* stats: n_ranks entries. reset: set the counters to zero afterwards. Rank 0. */
 base_status_t engine_stats(engine_t *engine, engine_rank_stats_t *stats, bool reset,

@@ -2,8 +2,8 @@
  * The statistics that a sub-norm needs from all shards: block sums of squares and the maximum.
  *
  * For n_tok tokens the buffer w->stats holds one piece per shard, in shard order: n_tok rows of the
- * shard's block sums, then n_tok maxima. So one gather serves both, and adding in index order needs no
- * knowledge of who held what. */
+ * shard's block sums, then n_tok maxima. So one gather serves both, and adding in index order needs
+ * no knowledge of who held what. */
 #include <math.h>
 #include <string.h>
 

@@ -2,8 +2,9 @@
  * One step through the layers of this rank, run by all threads of the team (SPMD).
  *
  * Phases are parted by barriers; communication is thread 0's, between two of them. The order
- * of a layer: norm and quantise, q k v, heads into the cache, attention, exchange of the sub-norm's statistics,
- * quantise, o (summed over shards), the same again for the FFN. All float rules: docs/NUMERICS.md. */
+ * of a layer: norm and quantise, q k v, heads into the cache, attention, exchange of the sub-norm's
+ * statistics, quantise, o (summed over shards), the same again for the FFN. All float rules:
+ * docs/NUMERICS.md. */
 #include <math.h>
 #include <string.h>
 

@@ -166,9 +166,8 @@ static void load_head(load_t *job, int thread, int n_threads)
     size_t          e     = 0;
     worker_share(n, KERN_TILE_ROWS, thread, n_threads, &b, &e);
     for (size_t i = b; i < e; i++) /* rows may be unaligned in the file, not here */
-        memcpy(shard->head + i * shard->head_row_bytes,
-               model_row(job->source, &job->desc->head, shard->vocab.begin + i),
-               shard->head_row_bytes);
+        model_row_copy(job->source, &job->desc->head, shard->vocab.begin + i,
+                       shard->head + i * shard->head_row_bytes);
     load_progress(job, (e - b) * shard->head_row_bytes, thread);
 }
 
@@ -313,9 +312,9 @@ static base_status_t shard_place(const model_desc_t *desc, worker_shard_t *shard
     for (uint32_t l = 0; l < shard->n_layers; l++)
         place_layer(&shard->arena, &shard->layers[l], desc->width);
     if (!shard->has_head) return BASE_OK;
+    size_t rows     = shard->vocab.end - shard->vocab.begin;
     shard->out_norm = take_floats(&shard->arena, desc->width);
-    shard->head     = base_arena_take(&shard->arena,
-                                      (shard->vocab.end - shard->vocab.begin) * shard->head_row_bytes);
+    shard->head     = base_arena_take(&shard->arena, rows * shard->head_row_bytes);
     return BASE_OK;
 }
 

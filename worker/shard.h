@@ -1,6 +1,6 @@
 /* worker/shard.h
- * The weights of one rank: packed ternary tiles, dense head rows and norms, read from the mapped file
- * in parallel, each thread packing (and so first touching) what it will read in a step. */
+ * The weights of one rank: packed ternary tiles, dense head rows and norms, read from the mapped
+ * file in parallel, each thread packing (and so first touching) what it will read in a step. */
 #ifndef TRIREME_WORKER_SHARD_H
 #define TRIREME_WORKER_SHARD_H
 
@@ -55,9 +55,9 @@ typedef struct {
     uint64_t             bytes; /* weights held */
 } worker_shard_t;
 
-/* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` packs and multiplies. q, k and v are
- * shared out as one run of tiles; gate and up alike and in pairs of tiles, so that a block of 32
- * FFN activations (NUMERICS 2) belongs to one thread. */
+/* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` packs and multiplies. q,
+ * k and v are shared out as one run of tiles; gate and up alike and in pairs of tiles, so that a
+ * block of 32 FFN activations (NUMERICS 2) belongs to one thread. */
 void worker_tern_share(const worker_layer_t *layer, worker_tern_id_t id, int thread, int n_threads,
                        size_t *t0, size_t *t1);
 

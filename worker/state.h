@@ -1,8 +1,9 @@
 /* worker/state.h
  * Inside of the worker, shared by its .c files: buffers of a step and where they lie.
  *
- * B: tokens of the largest step. W: width. Rows of a float buffer follow each other without padding unless
- * a stride is named. Everything here is reserved at creation (docs/ARCHITECTURE.md, three memory lives). */
+ * B: tokens of the largest step. W: width. Rows of a float buffer follow each other without padding
+ * unless a stride is named. Everything here is reserved at creation (docs/ARCHITECTURE.md, three
+ * memory lives). */
 #ifndef TRIREME_WORKER_STATE_H
 #define TRIREME_WORKER_STATE_H
 
@@ -90,8 +91,8 @@ float *worker_stat_row(worker_t *w, int kind, uint32_t l, uint32_t token); /* ow
 float *worker_stat_max(worker_t *w, int kind, uint32_t l, uint32_t token); /* own block maxima */
 /* Thread 0: reduce maxima and exchange with the other shards. */
 void worker_stats_exchange(worker_t *w, int kind, uint32_t l);
-/* Sum of squares and maximum of a token's whole vector, after the exchange. `row`: scratch of at least
- * the number of all blocks. */
+/* Sum of squares and maximum of a token's whole vector, after the exchange. `row`: scratch of at
+ * least the number of all blocks. */
 void worker_stats_total(const worker_t *w, int kind, uint32_t l, uint32_t token, float *row,
                         float *sumsq, float *max);
 

@@ -2,8 +2,8 @@
  * A pinned thread team that runs one function on all its threads (SPMD), with a barrier inside.
  *
  * The caller is thread 0, so MPI calls made by thread 0 stay in the process's MPI thread. Waiting
- * threads spin for a short while when every thread has a core of its own, then sleep in a futex: an idle
- * team costs no CPU. */
+ * threads spin for a short while when every thread has a core of its own, then sleep in a futex: an
+ * idle team costs no CPU. */
 #ifndef TRIREME_WORKER_TEAM_H
 #define TRIREME_WORKER_TEAM_H
 

@@ -26,16 +26,16 @@ void          worker_topology_close(worker_topology_t **topology); /* accepts NU
 worker_binding_t worker_topology_binding(const worker_topology_t *topology);
 
 /* Take this rank's part of the cores, given the bindings of all ranks. Pure but for the stored
- * result. Afterwards worker_topology_cores tells the width of the part, 0 when there are fewer cores than
- * ranks that share them. */
+ * result. Afterwards worker_topology_cores tells the width of the part, 0 when there are fewer
+ * cores than ranks that share them. */
 void worker_topology_share(worker_topology_t *topology, const worker_binding_t *all, int n_ranks,
                            int my_rank);
 int  worker_topology_cores(const worker_topology_t *topology);
 /* Are there at least as many cores as threads, all ranks of the host counted? */
 bool worker_topology_fits(const worker_topology_t *topology, int n_threads);
 
-/* Pin the calling thread to core `index` of this rank's part (one hardware thread of it). False, with no change, when the
- * part has no such core or the system refuses. */
+/* Pin the calling thread to core `index` of this rank's part (one hardware thread of it). False,
+ * with no change, when the part has no such core or the system refuses. */
 bool worker_topology_pin(const worker_topology_t *topology, int index);
 
 #endif

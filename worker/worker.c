@@ -32,6 +32,11 @@ bool worker_cpu_known(const char *name)
     return kern_cpu_mask_parse(name, &mask);
 }
 
+const char *worker_cpu_best(void)
+{
+    return kern_cpu_name(kern_cpu_features());
+}
+
 const char *worker_pack_auto(const model_desc_t *desc)
 {
     bool base3 = desc->n_layers > 0 && desc->layers[0].t[MODEL_FFN_UP].type == MODEL_TQ1_0;

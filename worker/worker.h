@@ -28,15 +28,16 @@ typedef struct {
 typedef struct worker worker_t;
 
 /* Load the shard, reserve the KV cache and the step arena. After it nothing is allocated.
- * Status: OK | INPUT | UNSUPPORTED | USAGE (an unknown pack or cpu) | MEMORY | PEER. Collective over the shard group. */
+ * Status: OK | INPUT | UNSUPPORTED | USAGE (an unknown pack or cpu) | MEMORY | PEER. Collective
+ * over the shard group. */
 base_status_t worker_create(const worker_config_t *config, worker_t **out, base_err_t *err);
 void          worker_destroy(worker_t **worker); /* accepts NULL */
 
 /* One step of the one sequence: tokens ids[0..n_tokens) at positions pos... The KV cache holds
  * positions below pos. n_out: logits wanted for the last n_out tokens.
  * *logits: on the root n_out rows of n_vocab floats, the worker's, until the next step; else NULL.
- * ids in 0..n_vocab-1, 1 <= n_tokens <= n_batch, pos + n_tokens <= n_ctx, n_out <= n_out_max: asserted (the
- * control channel checks them). No allocation. Status: OK | PEER.
+ * ids in 0..n_vocab-1, 1 <= n_tokens <= n_batch, pos + n_tokens <= n_ctx, n_out <= n_out_max:
+ * asserted (the control channel checks them). No allocation. Status: OK | PEER.
  * Collective over the grid. One calling thread, the team's creator. */
 base_status_t worker_step(worker_t *worker, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
                           uint32_t n_out, const float **logits, base_err_t *err);
@@ -50,5 +51,7 @@ const char *worker_pack_auto(const model_desc_t *desc);
 /* Is `name` a pack format? */
 bool worker_pack_known(const char *name);
 bool worker_cpu_known(const char *name);
+/* Name of the strongest kernel variant that this CPU runs. */
+const char *worker_cpu_best(void);
 
 #endif

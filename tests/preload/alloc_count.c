@@ -1,6 +1,7 @@
 /* tests/preload/alloc_count.c
- * LD_PRELOAD library: counts the allocations that the program's own code asks for (calls whose return address
- * lies in the executable, not in MPI or libc) and writes the count to $ALLOC_COUNT_FILE.<pid> at the end. */
+ * LD_PRELOAD library: counts the allocations that the program's own code asks for (calls whose
+ * return address lies in the executable, not in MPI or libc) and writes the count to
+ * $ALLOC_COUNT_FILE.<pid> at the end. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>

@@ -1,8 +1,9 @@
 /* tests/worker/forward.c
  * labels: threads
  * timeout: 300
- * The step on one rank: the same bytes for any thread count, chunking, packing and CPU variant; going back to an
- * earlier position forgets what came after it. (Against other engines: tests/golden; ranks: tests/layouts.) */
+ * The step on one rank: the same bytes for any thread count, chunking, packing and CPU variant;
+ * going back to an earlier position forgets what came after it. (Against other engines:
+ * tests/golden; ranks: tests/layouts.) */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
