@@ -299,7 +299,7 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st == BASE_OK) st = start_team(e, config, err);
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
-    st = comm_world_set_threads(world, (int)e->part.n_threads, err);
+    st = comm_world_set_threads(world, e->part.n_threads, err);
     if (st == BASE_OK)
         st = comm_grid_create(world, e->part.plan.stages, e->part.plan.shards, &e->grid, err);
     if (st == BASE_OK) st = start_worker(e, config, err);
