@@ -95,11 +95,12 @@ class Model:
         k = self.rotate(self.linear(x, blk + "attn_k").reshape(n, self.kv_heads, -1))
         v = self.linear(x, blk + "attn_v").reshape(n, self.kv_heads, -1)
         k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
-        scores = np.einsum("ihd,jhd->hij", q, k) / F32(self.head_dim ** 0.5)
+        q, k, v = (t.transpose(1, 0, 2) for t in (q, k, v))
+        scores = q @ k.transpose(0, 2, 1) / F32(self.head_dim ** 0.5)
         scores += np.triu(np.full((n, n), -np.inf, F32), 1)
         p = np.exp(scores - scores.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
-        y = np.einsum("hij,jhd->ihd", p, v).reshape(n, -1)
+        y = (p @ v).transpose(1, 0, 2).reshape(n, -1)
         return self.linear(self.norm(y, blk + "attn_sub_norm"), blk + "attn_output")
 
     def feed_forward(self, x, blk):

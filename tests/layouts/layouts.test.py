@@ -46,3 +46,9 @@ def main():
 
 
 main()
+if trireme.SHARED and not QUICK:  # a model of other making, from both packings
+    for kind in ("tq2", "tq1"):
+        compare(pathlib.Path(trireme.shared(f"bitllama/bitllama-3m-{kind}.gguf")),
+                ",".join(str(i * 31 % 500 + 3) for i in range(70)),
+                [layout(s, t) for s, t in ((1, 2), (1, 3), (1, 5), (1, 8), (2, 1), (3, 2))]
+                + [(1, ("-t", t, "-b", b)) for t in ("2", "3") for b in ("7", "64", "256")])

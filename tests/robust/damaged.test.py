@@ -1,6 +1,7 @@
 # Damaged model files: exit status 3 within a second, a message that names file and field.
 # timeout: 900
 # labels: mpi
+# serial: yes
 """200 variants of a sound file: cut at every 1/64, bytes of the header set to other values, counts at
 their maxima. A variant may still be a sound file (a changed weight or name); then it must load. On 3 ranks
 every rank must end, with the same status and one message."""
@@ -16,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 import trireme
 
 MODEL = trireme.GOLDEN / "transformers/silu-tq2.gguf"
+times = {1: [], 3: []}
 FULL = trireme.PRESET == "release"
 
 
@@ -49,8 +51,8 @@ def check(path, name, must_fail, ranks):
     ours = [line for line in text.splitlines() if "error:" in line]
     assert len(ours) == 1, f"{name} on {ranks} ranks: {len(ours)} messages\n{text}"
     assert os.path.basename(path) in ours[0], f"{name}: the message does not name the file: {ours[0]}"
-    limit = 1.0 if ranks == 1 else 2.0  # mpirun itself takes half a second
-    assert seconds < (limit if FULL else 20), f"{name} on {ranks} ranks: {seconds:.1f} s"
+    assert seconds < 20, f"{name} on {ranks} ranks: {seconds:.1f} s"
+    times[ranks].append(seconds)
     return True
 
 
@@ -67,6 +69,11 @@ def main():
                 if ranks == 3 and not FULL and i % 20:
                     continue
                 refused += check(path, name, must_fail, ranks)
+    # The median, since a busy machine delays one process or another; mpirun itself takes half a second.
+    for ranks, limit in ((1, 1.0), (3, 2.0)):
+        median = sorted(times[ranks])[len(times[ranks]) // 2]
+        print(f"{ranks} ranks: {len(times[ranks])} refusals, {median:.2f} s in the median")
+        assert median < (limit if FULL else 20)
     print(f"{len(every)} variants, {refused} refusals")
 
 
