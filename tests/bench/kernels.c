@@ -68,6 +68,21 @@ static work_t run_kern_tern_fn(const char *slot, kern_tern_fn *fn)
     return (work_t){(double)bytes, (double)(CHUNK_TILES * 16 * opt.k * tok)};
 }
 
+/* The scales are counted: they come from memory too. */
+static work_t run_kern_tern_block_fn(const char *slot, kern_tern_block_fn *fn)
+{
+    const kern_format_t *f        = kern_format(KERN_T2);
+    const size_t         tok      = strncmp(slot, "gemv", 4) == 0 ? 1 : opt.tok ? opt.tok : 64;
+    const size_t         granules = kern_granules(f, opt.k);
+    const size_t         bytes    = CHUNK_TILES * kern_tile_bytes(f, opt.k);
+    const size_t         s_bytes  = CHUNK_TILES * kern_blocks(granules) * 16 * sizeof(float);
+    const uint8_t       *w        = next_weights(bytes);
+
+    fn(ys, CHUNK_TILES * 16, w, (const float *)(const void *)next_weights(s_bytes), CHUNK_TILES,
+       granules, qs, kern_q_stride(opt.k), qsums, tok);
+    return (work_t){(double)(bytes + s_bytes), (double)(CHUNK_TILES * 16 * opt.k * tok)};
+}
+
 static work_t run_kern_dense_fn(const char *slot, kern_dense_fn *fn)
 {
     static const struct {
@@ -77,7 +92,15 @@ static work_t run_kern_dense_fn(const char *slot, kern_dense_fn *fn)
                               {"dense_f16", 1, 2},
                               {"dense_bf16", 1, 2},
                               {"dense_q8_0", 32, 34},
-                              {"dense_q6_k", 256, 210}};
+                              {"dense_q6_k", 256, 210},
+                              {"dense_q4_0", 32, 18},
+                              {"dense_q4_1", 32, 20},
+                              {"dense_q5_0", 32, 22},
+                              {"dense_q5_1", 32, 24},
+                              {"dense_q2_k", 256, 84},
+                              {"dense_q3_k", 256, 110},
+                              {"dense_q4_k", 256, 144},
+                              {"dense_q5_k", 256, 176}};
     const size_t tok       = opt.tok ? opt.tok : 1;
     size_t       row_bytes = 0;
 
@@ -128,6 +151,20 @@ static work_t run_kern_scale_fn(const char *slot, kern_scale_fn *fn)
     (void)slot;
     memset(ys, 0, 4 * VECTOR_N);
     fn(ys, accs, 1e-6f, VECTOR_N);
+    return (work_t){8.0 * VECTOR_N, 0};
+}
+
+static work_t run_kern_add_fn(const char *slot, kern_add_fn *fn)
+{
+    (void)slot;
+    fn(ys, xs, VECTOR_N);
+    return (work_t){12.0 * VECTOR_N, 0};
+}
+
+static work_t run_kern_mul_fn(const char *slot, kern_mul_fn *fn)
+{
+    (void)slot;
+    fn(ys, 1.0f, VECTOR_N);
     return (work_t){8.0 * VECTOR_N, 0};
 }
 
@@ -260,13 +297,13 @@ static void setup(void)
     xs    = take(sizeof(float) * ROW * 8 + sizeof(float) * MAX_TOK * opt.k);
     ys    = take(sizeof(float) * (ROW + MAX_TOK * DENSE_ROWS));
     qs    = take(MAX_TOK * kern_q_stride(opt.k) + ROW);
-    qsums = take(sizeof(int32_t) * MAX_TOK);
+    qsums = take(sizeof(int32_t) * MAX_TOK * (opt.k / KERN_BLOCK_K));
     accs  = take(sizeof(int32_t) * (ROW + MAX_TOK * CHUNK_TILES * 16));
     for (size_t i = 0; i < ROW * 8 + MAX_TOK * opt.k; i++) xs[i] = (float)(i % 97) * 0.02f - 1.0f;
     for (size_t i = 0; i < MAX_TOK * kern_q_stride(opt.k) + ROW; i++) qs[i] = (int8_t)(i * 37);
     memset(accs, 0, sizeof(int32_t) * ROW);
     memset(ys, 0, sizeof(float) * ROW);
-    memset(qsums, 0, sizeof(int32_t) * MAX_TOK);
+    memset(qsums, 0, sizeof(int32_t) * MAX_TOK * (opt.k / KERN_BLOCK_K));
 }
 
 int main(int argc, char **argv)

@@ -11,7 +11,7 @@ static struct {
     size_t      cases;
 } now;
 
-static region_t in_a, in_b, in_c, in_d, out_want, out_got;
+static region_t in_a, in_b, in_c, in_d, in_e, out_want, out_got;
 
 #define CASE(...)                                                                                  \
     do {                                                                                           \
@@ -147,10 +147,82 @@ static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
     }
 }
 
+/* ---- Block-scaled ternary products ---- */
+
+static void block_case(kern_tern_block_fn *fn, kern_tern_block_fn *ref, size_t k, size_t n_tiles,
+                       size_t n_tok, size_t more, tern_kind_t kind, float_kind_t scale_kind)
+{
+    const kern_format_t *f        = kern_format(KERN_T2);
+    const size_t         tile     = kern_tile_bytes(f, k), granules = kern_granules(f, k);
+    const size_t         n_blocks = kern_blocks(granules);
+    const size_t         q_stride = kern_q_stride(k) + KERN_Q_PAD * more;
+    const size_t         stride   = 16 * n_tiles + 3 * more;
+    int8_t              *trits    = region_take(&in_a, 16 * k);
+    int8_t              *q        = region_take(&in_b, n_tok * q_stride);
+    uint8_t             *w        = region_take(&in_c, n_tiles * tile);
+    float   *scales = float_take(&in_d, n_tiles * n_blocks * 16, scale_kind);
+    int32_t *qsum   = region_take(&in_e, n_tok * n_blocks * sizeof *qsum);
+    float   *want   = region_take(&out_want, n_tok * stride * sizeof *want);
+    float   *got    = region_take(&out_got, n_tok * stride * sizeof *got);
+
+    CASE("k %zu, tiles %zu, tokens %zu, spare stride %zu, data %d, scales %d", k, n_tiles, n_tok,
+         more, (int)kind, (int)scale_kind);
+    for (size_t i = 0; i < n_tiles; i++) {
+        tern_data(trits, 16 * k, q, n_tok * q_stride, kind);
+        f->pack_tile(w + i * tile, trits, k, i + 1 == n_tiles ? 11 : 16, k);
+    }
+    for (size_t t = 0; t < n_tok; t++) {
+        if (n_tiles == 0) tern_data(trits, 0, q + t * q_stride, k, kind);
+        memset(q + t * q_stride + k, 0, q_stride - k);
+        kern_block_sums(qsum + t * n_blocks, q + t * q_stride, granules * KERN_T2_K);
+    }
+    ref(want, stride, w, scales, n_tiles, granules, q, q_stride, qsum, n_tok);
+    fn(got, stride, w, scales, n_tiles, granules, q, q_stride, qsum, n_tok);
+    same_floats(want, got, n_tok * stride);
+}
+
+static void check_kern_tern_block_fn(kern_tern_block_fn *fn, kern_tern_block_fn *ref)
+{
+    static const size_t ks[] = {1,   16,  17,  128, 255, 256, 257, 272, 273,
+                                511, 512, 513, 768, 784, 800, 1024, 1100, 2560};
+    const bool          one  = strncmp(now.slot, "gemv", 4) == 0;
+
+    for (size_t i = 0; i < COUNT(ks); i++) {
+        for (size_t tiles = 0; tiles <= 5; tiles++) {
+            for (size_t tok = 1; tok <= (one ? 1 : 12); tok++) {
+                block_case(fn, ref, ks[i], tiles, tok, tok % 2, TERN_RANDOM, FLOAT_UNIT);
+            }
+        }
+        for (int kind = 0; kind < TERN_KINDS * FLOAT_KINDS; kind++) {
+            block_case(fn, ref, ks[i], 5, one ? 1 : 9, 1, (tern_kind_t)(kind % TERN_KINDS),
+                       (float_kind_t)(kind / TERN_KINDS));
+        }
+    }
+    block_case(fn, ref, 6912, 5, one ? 1 : 17, 0, TERN_RANDOM, FLOAT_UNIT);
+    block_case(fn, ref, 28672, 2, one ? 1 : 7, 0, TERN_DOWN_LOW, FLOAT_UNIT);
+}
+
 /* ---- Dense rows ---- */
 
+/* Elements and bytes of a block; the high bytes of its halves (scale, minimum). */
+typedef struct {
+    const char *slot;
+    size_t      k, bytes, half, minimum;
+} dense_unit_t;
+
+static const dense_unit_t DENSE_UNITS[] = {
+    {"dense_f32", 1, 4, 0, 0},        {"dense_f16", 1, 2, 0, 0},
+    {"dense_bf16", 1, 2, 0, 0},       {"dense_q8_0", 32, 34, 1, 0},
+    {"dense_q4_0", 32, 18, 1, 0},     {"dense_q4_1", 32, 20, 1, 3},
+    {"dense_q5_0", 32, 22, 1, 0},     {"dense_q5_1", 32, 24, 1, 3},
+    {"dense_q2_k", 256, 84, 81, 83},  {"dense_q3_k", 256, 110, 109, 0},
+    {"dense_q4_k", 256, 144, 1, 3},   {"dense_q5_k", 256, 176, 1, 3},
+    {"dense_q6_k", 256, 210, 209, 0},
+};
+
 /* Random bytes make any bit pattern, NaN too; `tame` keeps halves and floats finite and near 1. */
-static void dense_data(uint8_t *w, size_t row_bytes, size_t n_rows, size_t k, bool tame)
+static void dense_data(const dense_unit_t *u, uint8_t *w, size_t row_bytes, size_t n_rows, size_t k,
+                       bool tame)
 {
     for (size_t i = 0; i < row_bytes * n_rows; i++) w[i] = (uint8_t)rng_u32();
     if (!tame) return;
@@ -162,15 +234,18 @@ static void dense_data(uint8_t *w, size_t row_bytes, size_t n_rows, size_t k, bo
             if (strstr(now.slot, "_f32") != NULL) memcpy(row + 4 * j, &unit, 4);
             if (strstr(now.slot, "_f16") != NULL) row[2 * j + 1] = (uint8_t)(0x30 + rng_u32() % 12);
             if (strstr(now.slot, "_bf16") != NULL) row[2 * j + 1] = 0x3e + rng_u32() % 2;
-            if (strstr(now.slot, "_q8_0") != NULL) row[j / 32 * 34 + 1] = 0x2c;
-            if (strstr(now.slot, "_q6_k") != NULL) row[j / 256 * 210 + 209] = 0x1c;
+        }
+        for (size_t at = 0; at + u->bytes <= u->bytes * (k / u->k) && u->half > 0; at += u->bytes) {
+            row[at + u->half] = u->k == 32 ? 0x2c : 0x1c;
+            if (u->minimum > 0) row[at + u->minimum] = u->k == 32 ? 0x2c : 0x1c;
         }
     }
 }
 
-static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, size_t k, size_t bytes, size_t n_rows,
-                       size_t n_tok, size_t more, bool tame, float_kind_t kind)
+static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, const dense_unit_t *u, size_t k,
+                       size_t n_rows, size_t n_tok, size_t more, bool tame, float_kind_t kind)
 {
+    const size_t bytes     = k / u->k * u->bytes;
     const size_t row_bytes = bytes + more, x_stride = k + more, stride = n_rows + more;
     /* The last row ends with the region, hence no spare bytes after it. */
     const size_t w_bytes = n_rows > 0 ? row_bytes * n_rows - more : 0;
@@ -181,7 +256,7 @@ static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, size_t k, size_t b
 
     CASE("k %zu, rows %zu, tokens %zu, spare stride %zu, tame %d, x %d", k, n_rows, n_tok, more,
          tame, (int)kind);
-    dense_data(w, row_bytes, n_rows, k, tame);
+    dense_data(u, w, row_bytes, n_rows, k, tame);
     memmove(w + more, w, w_bytes);
     ref(want, stride, w + more, row_bytes, n_rows, k, x, x_stride, n_tok);
     fn(got, stride, w + more, row_bytes, n_rows, k, x, x_stride, n_tok);
@@ -190,36 +265,26 @@ static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, size_t k, size_t b
 
 static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
 {
-    static const struct {
-        const char *slot;
-        size_t      k, bytes;
-    } units[]                  = {{"dense_f32", 1, 4},
-                                  {"dense_f16", 1, 2},
-                                  {"dense_bf16", 1, 2},
-                                  {"dense_q8_0", 32, 34},
-                                  {"dense_q6_k", 256, 210}};
     static const size_t ks[]   = {1,  2,  15,  16,  17,  31,  32,  33, 47,
                                   48, 79, 127, 128, 129, 255, 256, 257};
     static const size_t toks[] = {1, 2, 3, 4, 5, 9};
-    size_t              u      = 0;
+    const dense_unit_t *u      = DENSE_UNITS;
 
-    while (strcmp(units[u].slot, now.slot) != 0) u++;
+    while (strcmp(u->slot, now.slot) != 0) u++;
     for (size_t i = 0; i < COUNT(ks); i++) {
         /* Blocks: whole numbers of them, 1..5 and 10. */
-        const size_t n = units[u].k == 1 ? ks[i] : i < 5 ? i + 1 : 10;
+        const size_t n = u->k == 1 ? ks[i] : i < 5 ? i + 1 : 10;
 
-        if (units[u].k > 1 && i > 5) break;
+        if (u->k > 1 && i > 5) break;
         for (size_t n_rows = 0; n_rows <= 9; n_rows++) {
             const size_t tok = toks[(i + n_rows) % COUNT(toks)];
-            dense_case(fn, ref, n * units[u].k, n * units[u].bytes, n_rows, tok, n_rows % 4, true,
-                       FLOAT_UNIT);
+            dense_case(fn, ref, u, n * u->k, n_rows, tok, n_rows % 4, true, FLOAT_UNIT);
         }
         for (int kind = 0; kind < FLOAT_KINDS; kind++) {
-            dense_case(fn, ref, n * units[u].k, n * units[u].bytes, 5, 5, 2, kind % 2 == 0,
-                       (float_kind_t)kind);
+            dense_case(fn, ref, u, n * u->k, 5, 5, 2, kind % 2 == 0, (float_kind_t)kind);
         }
     }
-    dense_case(fn, ref, 2560, 2560 / units[u].k * units[u].bytes, 7, 6, 0, true, FLOAT_UNIT);
+    dense_case(fn, ref, u, 2560, 7, 6, 0, true, FLOAT_UNIT);
 }
 
 /* ---- Vectors ---- */
@@ -346,6 +411,41 @@ static void check_kern_scale_fn(kern_scale_fn *fn, kern_scale_fn *ref)
         CASE("n %zu, y %d", n, (int)kind);
         ref(want, acc, 1.7e-3f, n);
         fn(got, acc, 1.7e-3f, n);
+        same_floats(want, got, n);
+    }
+}
+
+static void check_kern_add_fn(kern_add_fn *fn, kern_add_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        const float *x    = float_take(&in_a, n, kind);
+        float       *want = take_want(n), *got = take_got(n);
+
+        CASE("n %zu, x %d", n, (int)kind);
+        float_fill(want, n, kind);
+        memcpy(got, want, n * sizeof *want);
+        ref(want, x, n);
+        fn(got, x, n);
+        same_floats(want, got, n);
+        ref(want, want, n);
+        fn(got, got, n);
+        same_floats(want, got, n);
+    }
+}
+
+static void check_kern_mul_fn(kern_mul_fn *fn, kern_mul_fn *ref)
+{
+    EACH_VECTOR(n, kind)
+    {
+        const float s    = float_make(kind);
+        float      *want = take_want(n), *got = take_got(n);
+
+        CASE("n %zu, y %d", n, (int)kind);
+        float_fill(want, n, kind);
+        memcpy(got, want, n * sizeof *want);
+        ref(want, s, n);
+        fn(got, s, n);
         same_floats(want, got, n);
     }
 }

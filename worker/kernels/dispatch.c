@@ -33,6 +33,14 @@ kern_dense_fn *kern_dense(const kern_table_t *table, kern_dense_t type)
     case KERN_BF16: return table->dense_bf16;
     case KERN_Q8_0: return table->dense_q8_0;
     case KERN_Q6_K: return table->dense_q6_k;
+    case KERN_Q4_0: return table->dense_q4_0;
+    case KERN_Q4_1: return table->dense_q4_1;
+    case KERN_Q5_0: return table->dense_q5_0;
+    case KERN_Q5_1: return table->dense_q5_1;
+    case KERN_Q2_K: return table->dense_q2_k;
+    case KERN_Q3_K: return table->dense_q3_k;
+    case KERN_Q4_K: return table->dense_q4_k;
+    case KERN_Q5_K: return table->dense_q5_k;
     case KERN_DENSE_COUNT: break;
     }
     base_assert(type < KERN_DENSE_COUNT);

@@ -94,6 +94,17 @@ static const kern_format_t FORMATS[KERN_FORMAT_COUNT] = {
     [KERN_T3] = {"t3", 1.6, KERN_T3_K, t3_pack_tile, t3_unpack_tile, t3_gemv, t3_gemm},
 };
 
+void kern_block_sums(int32_t *out, const int8_t *q, size_t n_pad)
+{
+    for (size_t i = 0; i < n_pad; i += KERN_BLOCK_K) {
+        const size_t n   = n_pad - i < KERN_BLOCK_K ? n_pad - i : KERN_BLOCK_K;
+        int32_t      sum = 0;
+
+        for (size_t j = 0; j < n; j++) sum += q[i + j];
+        *out++ = sum;
+    }
+}
+
 const kern_format_t *kern_format(kern_format_id_t id)
 {
     base_assert((unsigned)id < KERN_FORMAT_COUNT);

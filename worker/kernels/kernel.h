@@ -33,6 +33,7 @@ enum {
     KERN_TILE_ROWS = 16,
     KERN_T2_K      = 16,
     KERN_T3_K      = 20,
+    KERN_BLOCK_K   = 256, /* columns of one scale of block-scaled ternary rows */
     KERN_Q_PAD     = 80, /* activation rows are zero-padded to a multiple of this */
     KERN_PAGE      = 64, /* positions of one KV page */
     KERN_LANES     = 16, /* float rows are zero-padded to a multiple of this */
@@ -40,7 +41,22 @@ enum {
 };
 
 /* Stored types of dense rows, in file layout. */
-typedef enum { KERN_F32, KERN_F16, KERN_BF16, KERN_Q8_0, KERN_Q6_K, KERN_DENSE_COUNT } kern_dense_t;
+typedef enum {
+    KERN_F32,
+    KERN_F16,
+    KERN_BF16,
+    KERN_Q8_0,
+    KERN_Q6_K,
+    KERN_Q4_0,
+    KERN_Q4_1,
+    KERN_Q5_0,
+    KERN_Q5_1,
+    KERN_Q2_K,
+    KERN_Q3_K,
+    KERN_Q4_K,
+    KERN_Q5_K,
+    KERN_DENSE_COUNT
+} kern_dense_t;
 
 /* Ternary product, n_tiles tiles of 16 rows against n_tok tokens:
  *   acc[t * acc_stride + 16 * tile + r] = sum_k trit[16 * tile + r][k] * q[t * q_stride + k]
@@ -56,9 +72,22 @@ typedef void kern_tern_fn(int32_t *acc, size_t acc_stride, const uint8_t *w, siz
                           size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum,
                           size_t n_tok);
 
+/* Block-scaled ternary product: the tiles of t2 as they are, and a float scale for each row and
+ * block of KERN_BLOCK_K columns, n_blocks = kern_blocks(k_granules), the last may be shorter.
+ *   y[t * y_stride + 16 * tile + r] = Y, from Y = +0; for b rising: Y = fma((float)acc_b, s_b, Y)
+ * acc_b       int32, the ternary product over the columns of block b.
+ * s_b         scales[(tile * n_blocks + b) * 16 + r]; rows past the tensor's: any, 0 for a y of +0.
+ *             Any alignment of floats.
+ * qsum_blocks n_tok rows of n_blocks values: the sums of q over each block (kern_block_sums).
+ * The others as for kern_tern_fn; the caller multiplies y by the factor that undoes the
+ * quantisation. NUMERICS 4. */
+typedef void kern_tern_block_fn(float *y, size_t y_stride, const uint8_t *w, const float *scales,
+                                size_t n_tiles, size_t k_granules, const int8_t *q, size_t q_stride,
+                                const int32_t *qsum_blocks, size_t n_tok);
+
 /* Dense rows: y[t * y_stride + i] = dot16(row i, x + t * x_stride, k).
- * w: rows of row_bytes in file layout (any alignment); k: a multiple of 32 for Q8_0, of 256 for
- * Q6_K, any for the others. x: float rows, x_stride >= k (elements beyond k are not read).
+ * w: rows of row_bytes in file layout (any alignment); k: a multiple of 32 for Q8_0 and Q4_0 ..
+ * Q5_1, of 256 for Q2_K .. Q6_K, any for the others. x: float rows, x_stride >= k (elements beyond k are not read).
  * NUMERICS 5. */
 typedef void kern_dense_fn(float *y, size_t y_stride, const void *w, size_t row_bytes,
                            size_t n_rows, size_t k, const float *x, size_t x_stride, size_t n_tok);
@@ -82,6 +111,12 @@ typedef void kern_norm_fn(float *y, const float *x, const float *w, float r, siz
 
 /* y_i = (float)acc_i * s        /   y_i = fma((float)acc_i, s, y_i). */
 typedef void kern_scale_fn(float *y, const int32_t *acc, float s, size_t n);
+
+/* y_i = y_i + x_i: biases, and the residual additions of dense outputs. x may be y. */
+typedef void kern_add_fn(float *y, const float *x, size_t n);
+
+/* y_i = y_i * s. */
+typedef void kern_mul_fn(float *y, float s, size_t n);
 
 /* f_i = act(gate_i) * up_i (NUMERICS 6); f may be gate or up. */
 typedef void kern_glu_fn(float *f, const float *gate, const float *up, size_t n);
@@ -114,11 +149,21 @@ typedef void kern_exp_fn(float *y, const float *x, size_t n);
     X(gemm_t2_i8, kern_tern_fn)                                                                    \
     X(gemv_t3_i8, kern_tern_fn)                                                                    \
     X(gemm_t3_i8, kern_tern_fn)                                                                    \
+    X(gemv_t2b_i8, kern_tern_block_fn) /* n_tok == 1 */                                            \
+    X(gemm_t2b_i8, kern_tern_block_fn)                                                             \
     X(dense_f32, kern_dense_fn)                                                                    \
     X(dense_f16, kern_dense_fn)                                                                    \
     X(dense_bf16, kern_dense_fn)                                                                   \
     X(dense_q8_0, kern_dense_fn)                                                                   \
     X(dense_q6_k, kern_dense_fn)                                                                   \
+    X(dense_q4_0, kern_dense_fn)                                                                   \
+    X(dense_q4_1, kern_dense_fn)                                                                   \
+    X(dense_q5_0, kern_dense_fn)                                                                   \
+    X(dense_q5_1, kern_dense_fn)                                                                   \
+    X(dense_q2_k, kern_dense_fn)                                                                   \
+    X(dense_q3_k, kern_dense_fn)                                                                   \
+    X(dense_q4_k, kern_dense_fn)                                                                   \
+    X(dense_q5_k, kern_dense_fn)                                                                   \
     X(sumsq_f32, kern_sumsq_fn)                                                                    \
     X(sum_f32, kern_sum_fn)                                                                        \
     X(absmax_f32, kern_absmax_fn)                                                                  \
@@ -126,6 +171,8 @@ typedef void kern_exp_fn(float *y, const float *x, size_t n);
     X(norm_f32, kern_norm_fn)                                                                      \
     X(scale_i32_f32, kern_scale_fn)                                                                \
     X(scale_add_i32_f32, kern_scale_fn)                                                            \
+    X(add_f32, kern_add_fn)                                                                        \
+    X(scale_f32, kern_mul_fn)                                                                      \
     X(silu_mul_f32, kern_glu_fn)                                                                   \
     X(relu2_mul_f32, kern_glu_fn)                                                                  \
     X(rope_half_f32, kern_rope_fn)                                                                 \
@@ -183,6 +230,16 @@ static inline size_t kern_granules(const kern_format_t *f, size_t k)
 {
     return (k + f->k_granule - 1) / f->k_granule;
 }
+
+/* Blocks of KERN_BLOCK_K columns in rows of so many t2 granules. */
+static inline size_t kern_blocks(size_t k_granules)
+{
+    return (k_granules * KERN_T2_K + KERN_BLOCK_K - 1) / KERN_BLOCK_K;
+}
+
+/* out[b] = the sum of q over block b, b < ceil(n_pad / KERN_BLOCK_K); n_pad = k_granules *
+ * KERN_T2_K, for as many blocks as the product has. */
+void kern_block_sums(int32_t *out, const int8_t *q, size_t n_pad);
 
 static inline size_t kern_tile_bytes(const kern_format_t *f, size_t k)
 {

@@ -59,6 +59,16 @@ void kern_scale_add_i32_f32__ref(float *y, const int32_t *acc, float s, size_t n
     for (size_t i = 0; i < n; i++) y[i] = fmaf((float)acc[i], s, y[i]);
 }
 
+void kern_add_f32__ref(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] = y[i] + x[i];
+}
+
+void kern_scale_f32__ref(float *y, float s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] = y[i] * s;
+}
+
 void kern_silu_mul_f32__ref(float *f, const float *gate, const float *up, size_t n)
 {
     for (size_t i = 0; i < n; i++) f[i] = (gate[i] / (1.0f + ref_exp(-gate[i]))) * up[i];
