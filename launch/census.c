@@ -38,6 +38,10 @@ static census_kind_t layer_kind(model_layer_tensor_t which, const model_tensor_t
     case MODEL_ATTN_SUB_NORM:
     case MODEL_FFN_NORM:
     case MODEL_FFN_SUB_NORM: return KIND_NORMS;
+    case MODEL_ATTN_Q_BIAS:
+    case MODEL_ATTN_K_BIAS:
+    case MODEL_ATTN_V_BIAS:
+    case MODEL_ATTN_OUT_BIAS: return KIND_DENSE;
     default: return model_type_info(t->type)->ternary ? KIND_TERNARY : KIND_DENSE;
     }
 }

@@ -49,7 +49,7 @@ static base_status_t shape_describe(const launch_plan_args_t *args, model_desc_t
     if (shape == NULL)
         return base_fail(err, BASE_ERR_USAGE, "--shape %.60s: no such shape; known are %s",
                          args->shape, OPT_SHAPES);
-    if (type == MODEL_NONE || !model_type_info(type)->ternary)
+    if (type != MODEL_TQ1_0 && type != MODEL_TQ2_0)
         return base_fail(err, BASE_ERR_USAGE, "--type %.60s: expected tq1_0 or tq2_0", args->type);
     base_status_t st = quant_synth_desc(shape, MODEL_F16, MODEL_F16, desc, err);
     if (st != BASE_OK) return st;

@@ -20,6 +20,10 @@ static const char *const tensor_names[] = {
     [MODEL_FFN_UP]        = "ffn_up",
     [MODEL_FFN_SUB_NORM]  = "ffn_sub_norm",
     [MODEL_FFN_DOWN]      = "ffn_down",
+    [MODEL_ATTN_Q_BIAS]   = "attn_q.bias",
+    [MODEL_ATTN_K_BIAS]   = "attn_k.bias",
+    [MODEL_ATTN_V_BIAS]   = "attn_v.bias",
+    [MODEL_ATTN_OUT_BIAS] = "attn_output.bias",
 };
 _Static_assert(sizeof(tensor_names) / sizeof(tensor_names[0]) == MODEL_LAYER_TENSOR_COUNT,
                "a name each");
@@ -38,12 +42,21 @@ void model_layer_tensor_shape(const model_desc_t *desc, const model_layer_t *lay
     const uint64_t heads = (uint64_t)layer->n_heads * desc->head_dim;
     const uint64_t kv    = (uint64_t)layer->n_kv_heads * desc->head_dim;
     const uint64_t shapes[MODEL_LAYER_TENSOR_COUNT][2] = {
-        [MODEL_ATTN_NORM] = {1, desc->width},         [MODEL_ATTN_Q] = {heads, desc->width},
-        [MODEL_ATTN_K] = {kv, desc->width},           [MODEL_ATTN_V] = {kv, desc->width},
-        [MODEL_ATTN_SUB_NORM] = {1, heads},           [MODEL_ATTN_OUT] = {desc->width, heads},
-        [MODEL_FFN_NORM] = {1, desc->width},          [MODEL_FFN_GATE] = {layer->ffn, desc->width},
-        [MODEL_FFN_UP] = {layer->ffn, desc->width},   [MODEL_FFN_SUB_NORM] = {1, layer->ffn},
-        [MODEL_FFN_DOWN] = {desc->width, layer->ffn},
+        [MODEL_ATTN_NORM]     = {1, desc->width},
+        [MODEL_ATTN_Q]        = {heads, desc->width},
+        [MODEL_ATTN_K]        = {kv, desc->width},
+        [MODEL_ATTN_V]        = {kv, desc->width},
+        [MODEL_ATTN_SUB_NORM] = {1, heads},
+        [MODEL_ATTN_OUT]      = {desc->width, heads},
+        [MODEL_FFN_NORM]      = {1, desc->width},
+        [MODEL_FFN_GATE]      = {layer->ffn, desc->width},
+        [MODEL_FFN_UP]        = {layer->ffn, desc->width},
+        [MODEL_FFN_SUB_NORM]  = {1, layer->ffn},
+        [MODEL_FFN_DOWN]      = {desc->width, layer->ffn},
+        [MODEL_ATTN_Q_BIAS]   = {1, heads},
+        [MODEL_ATTN_K_BIAS]   = {1, kv},
+        [MODEL_ATTN_V_BIAS]   = {1, kv},
+        [MODEL_ATTN_OUT_BIAS] = {1, desc->width},
     };
     base_assert((unsigned)which < MODEL_LAYER_TENSOR_COUNT);
     *n_rows = shapes[which][0];
@@ -54,6 +67,12 @@ bool model_layer_tensor_is_norm(model_layer_tensor_t which)
 {
     return which == MODEL_ATTN_NORM || which == MODEL_ATTN_SUB_NORM || which == MODEL_FFN_NORM ||
            which == MODEL_FFN_SUB_NORM;
+}
+
+bool model_layer_tensor_is_bias(model_layer_tensor_t which)
+{
+    return which == MODEL_ATTN_Q_BIAS || which == MODEL_ATTN_K_BIAS || which == MODEL_ATTN_V_BIAS ||
+           which == MODEL_ATTN_OUT_BIAS;
 }
 
 /* A number of the model and its range. */
@@ -67,9 +86,36 @@ static base_status_t check_range(const char *where, const char *what, uint64_t v
     return BASE_OK;
 }
 
+static bool is_float(model_type_t type)
+{
+    return type == MODEL_F32 || type == MODEL_F16 || type == MODEL_BF16;
+}
+
+/* The scales of a tensor, and whether its type goes with them. */
+static base_status_t check_scales(const char *where, const char *name, const model_tensor_t *t,
+                                  base_err_t *err)
+{
+    const model_type_info_t *info = model_type_info(t->type);
+    if (!isfinite(t->scale) || t->scale < 0)
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s: tensor %s has the scale %g, want a number from 0 up", where, name,
+                         (double)t->scale);
+    if (t->scale != 0 && !info->scaled && !t->online)
+        return base_fail(err, BASE_ERR_INPUT, "%s: tensor %s of type %s has a scale of its own",
+                         where, name, info->name);
+    if (!isfinite(t->out_scale))
+        return base_fail(err, BASE_ERR_INPUT, "%s: tensor %s has the output scale %g", where, name,
+                         (double)t->out_scale);
+    if (t->online && !is_float(t->type))
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s: tensor %s of type %s cannot be made ternary at load", where, name,
+                         info->name);
+    return BASE_OK;
+}
+
 /* Shape, type and size of one tensor; where it lies is for model_source_check(). */
 static base_status_t check_tensor(const char *where, const char *name, const model_tensor_t *t,
-                                  uint64_t n_rows, uint64_t n_cols, bool norm, base_err_t *err)
+                                  uint64_t n_rows, uint64_t n_cols, bool vector, base_err_t *err)
 {
     uint64_t bytes = 0;
     if (t->type <= MODEL_NONE || t->type >= MODEL_TYPE_COUNT)
@@ -79,20 +125,41 @@ static base_status_t check_tensor(const char *where, const char *name, const mod
                          "%s: tensor %s has %" PRIu64 " rows of %" PRIu64
                          ", the model's keys say %" PRIu64 " rows of %" PRIu64,
                          where, name, t->n_rows, t->n_cols, n_rows, n_cols);
-    if (norm && t->type != MODEL_F32)
-        return base_fail(err, BASE_ERR_UNSUPPORTED, "%s: norm %s has type %s, readable is F32",
-                         where, name, model_type_info(t->type)->name);
+    if (vector && (!is_float(t->type) || t->online))
+        return base_fail(err, BASE_ERR_UNSUPPORTED,
+                         "%s: vector %s has type %s, readable are F32, F16, BF16", where, name,
+                         model_type_info(t->type)->name);
     const model_type_info_t *info = model_type_info(t->type);
     if (n_cols % info->block_elems != 0)
         return base_fail(err, BASE_ERR_INPUT,
                          "%s: tensor %s has rows of %" PRIu64
                          " weights, but %s stores blocks of %" PRIu32,
                          where, name, n_cols, info->name, info->block_elems);
-    if (!base_mul_u64(model_row_bytes(t->type, n_cols), n_rows, &bytes) || bytes != t->bytes)
+    if (!model_tensor_bytes(t->type, n_rows, n_cols, &bytes) || bytes != t->bytes)
         return base_fail(err, BASE_ERR_INPUT,
                          "%s: tensor %s claims %" PRIu64 " bytes, its shape "
                          "needs %" PRIu64,
                          where, name, t->bytes, bytes);
+    return check_scales(where, name, t, err);
+}
+
+/* Positions below 2^24 times 64 stay below what base_sincos() takes. */
+static base_status_t check_rope(const model_desc_t *d, const char *where, base_err_t *err)
+{
+    if (!isfinite(d->rope_base) || d->rope_base < 1 || d->rope_base > 1e12)
+        return base_fail(err, BASE_ERR_INPUT, "%s: the RoPE base is %g, want 1 to 1e12", where,
+                         d->rope_base);
+    if (!isfinite(d->rope_scale) || d->rope_scale < 1e-6 || d->rope_scale > 1e6)
+        return base_fail(err, BASE_ERR_INPUT, "%s: the RoPE scale is %g, want 1e-6 to 1e6", where,
+                         d->rope_scale);
+    if (!isfinite(d->rope_magnitude) || d->rope_magnitude <= 0 || d->rope_magnitude > 1e3)
+        return base_fail(err, BASE_ERR_INPUT, "%s: the RoPE magnitude is %g, want 0 to 1000", where,
+                         d->rope_magnitude);
+    for (uint32_t i = 0; i < d->rope_dims / 2; i++)
+        if (!(d->rope_freq[i] >= 0 && d->rope_freq[i] <= 64))
+            return base_fail(err, BASE_ERR_INPUT,
+                             "%s: RoPE frequency %" PRIu32 " is %g, want 0 to 64", where, i,
+                             d->rope_freq[i]);
     return BASE_OK;
 }
 
@@ -122,12 +189,8 @@ static base_status_t check_numbers(const model_desc_t *d, const char *where, bas
     if (!isfinite(d->norm_eps) || d->norm_eps < 0 || d->norm_eps > 1)
         return base_fail(err, BASE_ERR_INPUT, "%s: the norm epsilon is %g, want 0 to 1", where,
                          (double)d->norm_eps);
-    if (!isfinite(d->rope_base) || d->rope_base < 1 || d->rope_base > 1e12)
-        return base_fail(err, BASE_ERR_INPUT, "%s: the RoPE base is %g, want 1 to 1e12", where,
-                         d->rope_base);
-    if (!isfinite(d->rope_scale) || d->rope_scale < 1e-6 || d->rope_scale > 1e6)
-        return base_fail(err, BASE_ERR_INPUT, "%s: the RoPE scale is %g, want 1e-6 to 1e6", where,
-                         d->rope_scale);
+    st = check_rope(d, where, err);
+    if (st != BASE_OK) return st;
     if ((unsigned)d->act > MODEL_ACT_RELU2 || (unsigned)d->rope > MODEL_ROPE_PAIR)
         return base_fail(err, BASE_ERR_INPUT, "%s: activation %d or RoPE kind %d does not exist",
                          where, (int)d->act, (int)d->rope);
@@ -159,11 +222,14 @@ static base_status_t check_layer(const model_desc_t *d, uint32_t index, const ch
         uint64_t             n_rows = 0;
         uint64_t             n_cols = 0;
         char                 name[64];
-        bool                 sub_norm = which == MODEL_ATTN_SUB_NORM || which == MODEL_FFN_SUB_NORM;
-        if (sub_norm && l->t[w].type == MODEL_NONE) continue; /* models without them */
+        bool                 norm = model_layer_tensor_is_norm(which);
+        bool                 bias = model_layer_tensor_is_bias(which);
+        if (l->t[w].type == MODEL_NONE && /* models without them */
+            (bias || which == MODEL_ATTN_SUB_NORM || which == MODEL_FFN_SUB_NORM))
+            continue;
         model_layer_tensor_shape(d, l, which, &n_rows, &n_cols);
         st = check_tensor(where, model_layer_tensor_name(index, which, name, sizeof(name)),
-                          &l->t[w], n_rows, n_cols, model_layer_tensor_is_norm(which), err);
+                          &l->t[w], n_rows, n_cols, norm || bias, err);
         if (st != BASE_OK) return st;
     }
     return BASE_OK;

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/detmath.h"
 #include "base/log.h"
+#include "model/bytes.h"
 #include "model/source.h"
 
 enum { NAME_BYTES = 128 };
@@ -90,12 +92,58 @@ static base_status_t read_names(reader_t *r, bool any_arch)
 /* ---- keys
  * ---------------------------------------------------------------------------------------- */
 
+/* With the factors of rope_freqs.weight, where the file has them. */
+static base_status_t resolve_rope(reader_t *r, model_rope_scaling_t *s)
+{
+    static const char name[] = "rope_freqs.weight";
+    const uint32_t    n      = r->desc->rope_dims / 2;
+    float             divisors[MODEL_ROPE_MAX];
+
+    model_gguf_tensor_t *t = model_gguf_tensor(r->gguf, name);
+    if (t == NULL) return model_rope_resolve(r->desc, s, r->gguf->path, r->err);
+    t->used = true;
+    if (t->type != MODEL_F32 || t->dims[0] != n || t->bytes != 4ull * n)
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: tensor %s has %" PRIu64 " numbers of type %s, want %" PRIu32 " F32",
+                         r->gguf->path, name, t->dims[0], t->type_name, n);
+    const uint8_t *data = model_source_data(r->source, t->file) + t->offset; /* inside: parsed */
+    for (uint32_t i = 0; i < n; i++) divisors[i] = model_load_f32(data + 4 * i);
+    s->divisors = divisors;
+    return model_rope_resolve(r->desc, s, r->gguf->path, r->err);
+}
+
+/* The numbers of YaRN. */
+static base_status_t read_yarn(reader_t *r, model_rope_scaling_t *s)
+{
+    uint32_t      original = r->desc->context;
+    double        attn     = 1;
+    base_status_t st = model_gguf_u32(r->gguf, arch_key(r, "rope.scaling.original_context_length"),
+                                      false, 1, LIMIT_CONTEXT, &original, r->err);
+    if (st != BASE_OK) return st;
+    s->original_context = (double)original;
+    st = model_gguf_f64(r->gguf, arch_key(r, "rope.scaling.yarn_beta_fast"), false, &s->beta_fast,
+                        r->err);
+    if (st != BASE_OK) return st;
+    st = model_gguf_f64(r->gguf, arch_key(r, "rope.scaling.yarn_beta_slow"), false, &s->beta_slow,
+                        r->err);
+    if (st != BASE_OK) return st;
+    st = model_gguf_f64(r->gguf, arch_key(r, "rope.scaling.attn_factor"), false, &attn, r->err);
+    if (st != BASE_OK) return st;
+    if (!(attn > 0 && attn < 1e3))
+        return base_fail(r->err, BASE_ERR_INPUT, "%s: %s is %g: damaged file?", r->gguf->path,
+                         r->key, attn);
+    if (s->factor > 0) /* llama.cpp multiplies both */
+        s->magnitude = attn * (s->factor <= 1 ? 1 : 1 + 0.1 * base_ln(s->factor));
+    return BASE_OK;
+}
+
 static base_status_t read_rope(reader_t *r)
 {
-    model_desc_t *d      = r->desc;
-    double        factor = 1;
-    model_str_t   type   = {"linear", 6}; /* llama.cpp's default: a factor alone counts */
-    base_status_t st     = BASE_OK;
+    model_desc_t        *d       = r->desc;
+    double               factor  = 0;
+    model_str_t          type    = {"linear", 6}; /* llama.cpp's default: a factor alone counts */
+    base_status_t        st      = BASE_OK;
+    model_rope_scaling_t scaling = {.kind = MODEL_SCALING_NONE};
 
     d->rope_base = 10000;
     st = model_gguf_f64(r->gguf, arch_key(r, "rope.freq_base"), false, &d->rope_base, r->err);
@@ -111,15 +159,18 @@ static base_status_t read_rope(reader_t *r)
     if (st != BASE_OK) return st;
     st = model_gguf_str(r->gguf, arch_key(r, "rope.scaling.type"), false, &type, r->err);
     if (st != BASE_OK) return st;
-    d->rope_scale = 1;
-    if (model_str_is(type, "linear"))
-        d->rope_scale = factor == 0 ? 1 : factor;
-    else if (!model_str_is(type, "none"))
+    if (model_str_is(type, "linear") && factor != 0) scaling.kind = MODEL_SCALING_LINEAR;
+    if (model_str_is(type, "yarn")) scaling.kind = MODEL_SCALING_YARN;
+    if (!model_str_is(type, "linear") && !model_str_is(type, "yarn") && !model_str_is(type, "none"))
         return base_fail(r->err, BASE_ERR_UNSUPPORTED,
-                         "%s: %s is '%.*s'; supported are none and "
-                         "linear",
-                         r->gguf->path, r->key, type.bytes > 40 ? 40 : (int)type.bytes, type.text);
-    return BASE_OK;
+                         "%s: %s is '%.*s'; supported are none, linear and yarn", r->gguf->path,
+                         r->key, type.bytes > 40 ? 40 : (int)type.bytes, type.text);
+    scaling.factor = factor == 0 ? 1 : factor;
+    if (scaling.kind == MODEL_SCALING_YARN) {
+        st = read_yarn(r, &scaling);
+        if (st != BASE_OK) return st;
+    }
+    return resolve_rope(r, &scaling);
 }
 
 /* Heads, KV heads and feed-forward widths of all layers; each key is one number or one per layer.
@@ -265,6 +316,7 @@ static base_status_t bind_all(reader_t *r)
     for (uint32_t i = 0; i < d->n_layers; i++) {
         for (int w = 0; w < MODEL_LAYER_TENSOR_COUNT; w++) {
             char name[64];
+            if (model_layer_tensor_is_bias((model_layer_tensor_t)w)) continue;
             model_layer_tensor_name(i, (model_layer_tensor_t)w, name, sizeof(name));
             st = bind_required(r, name, &d->layers[i].t[w]);
             if (st != BASE_OK) return st;
@@ -288,7 +340,6 @@ static base_status_t check_unused(reader_t *r)
         {".bias", "biases"},
         {".scale", "separate scales (of an old converter)"},
         {".input_scale", "stored activation scales"},
-        {"rope_freqs.weight", "RoPE frequency factors (Llama 3 scaling)"},
         {"rope_factors_long.weight", "long-context RoPE factors"},
         {"rope_factors_short.weight", "long-context RoPE factors"},
     };

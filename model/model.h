@@ -22,6 +22,20 @@ typedef enum {
     MODEL_Q6_K,
     MODEL_TQ1_0,
     MODEL_TQ2_0,
+    /* Later additions stand behind, so that numbers keep their meaning. */
+    MODEL_Q4_0,
+    MODEL_Q4_1,
+    MODEL_Q5_0,
+    MODEL_Q5_1,
+    MODEL_Q2_K,
+    MODEL_Q3_K,
+    MODEL_Q4_K,
+    MODEL_Q5_K,
+    MODEL_I2_S,    /* ternary, blocks of 128 along the row (x86, Python converter) */
+    MODEL_I2_S_64, /* ternary, blocks of 64 (ARM) */
+    MODEL_I2_S_R4, /* ternary, 4 rows share a byte (x86 without ACT_PARALLEL) */
+    MODEL_ROWS4,   /* ternary, Hugging Face: row r is bits 2 * (r / R) of byte row r % R, where R is
+                    * a fourth of the rows, rounded up */
     MODEL_TYPE_COUNT
 } model_type_t;
 
@@ -30,6 +44,8 @@ typedef struct {
     uint32_t    block_elems; /* elements along a row in one block */
     uint32_t    block_bytes;
     bool        ternary;
+    bool shared; /* four rows share each byte (I2_S_R4, ROWS4): a row has no bytes of its own */
+    bool scaled; /* the one scale of the tensor is model_tensor_t.scale */
 } model_type_info_t;
 
 const model_type_info_t *model_type_info(model_type_t type); /* type < MODEL_TYPE_COUNT */
@@ -40,26 +56,35 @@ typedef struct {
     model_type_t type;
     uint32_t     file;   /* index into the source's files */
     uint64_t     offset; /* bytes from the file's start */
-    uint64_t     bytes;  /* exactly n_rows * model_row_bytes() */
+    uint64_t     bytes;  /* exactly model_tensor_bytes() */
     uint64_t     n_rows;
     uint64_t     n_cols;
+    float        scale; /* scaled types: the one scale, a factor, >= 0. `online`: 0, or the absolute
+                             * mean once the worker knows it. Else 0. */
+    float        out_scale; /* the product is multiplied by this besides; 0: nothing */
+    bool         online;    /* float weights to be made ternary at load by their absolute mean */
 } model_tensor_t;
 
 typedef enum { MODEL_ACT_SILU, MODEL_ACT_RELU2 } model_act_t;
 typedef enum { MODEL_ROPE_HALF, MODEL_ROPE_PAIR } model_rope_t;
 
+/* Vectors (norms, biases) are F32, F16 or BF16. */
 typedef enum {
-    MODEL_ATTN_NORM,     /* [width] F32 */
+    MODEL_ATTN_NORM,     /* [width] */
     MODEL_ATTN_Q,        /* [n_heads * head_dim][width] */
     MODEL_ATTN_K,        /* [n_kv_heads * head_dim][width] */
     MODEL_ATTN_V,        /* [n_kv_heads * head_dim][width] */
-    MODEL_ATTN_SUB_NORM, /* [n_heads * head_dim] F32 */
+    MODEL_ATTN_SUB_NORM, /* [n_heads * head_dim] */
     MODEL_ATTN_OUT,      /* [width][n_heads * head_dim] */
-    MODEL_FFN_NORM,      /* [width] F32 */
+    MODEL_FFN_NORM,      /* [width] */
     MODEL_FFN_GATE,      /* [ffn][width] */
     MODEL_FFN_UP,        /* [ffn][width] */
-    MODEL_FFN_SUB_NORM,  /* [ffn] F32 */
+    MODEL_FFN_SUB_NORM,  /* [ffn] */
     MODEL_FFN_DOWN,      /* [width][ffn] */
+    MODEL_ATTN_Q_BIAS,   /* [n_heads * head_dim], MODEL_NONE mostly, as the next three */
+    MODEL_ATTN_K_BIAS,   /* [n_kv_heads * head_dim] */
+    MODEL_ATTN_V_BIAS,   /* [n_kv_heads * head_dim] */
+    MODEL_ATTN_OUT_BIAS, /* [width] */
     MODEL_LAYER_TENSOR_COUNT
 } model_layer_tensor_t;
 
@@ -71,30 +96,61 @@ typedef struct {
     model_tensor_t t[MODEL_LAYER_TENSOR_COUNT];
 } model_layer_t;
 
-enum { MODEL_NAME_BYTES = 128 };
+enum { MODEL_NAME_BYTES = 128, MODEL_ROPE_MAX = LIMIT_HEAD_DIM / 2 };
 
 typedef struct {
-    char         arch[32];               /* as the file says: "bitnet", "bitnet-b1.58" */
-    char         name[MODEL_NAME_BYTES]; /* general.name, or the file's name */
-    uint32_t     n_layers;
-    uint32_t     width;
-    uint32_t     head_dim;
-    uint32_t     rope_dims; /* rotated dimensions of a head, even, <= head_dim */
-    uint32_t     n_vocab;   /* rows of the embedding and of the head */
-    uint32_t     context;   /* trained context, positions */
-    float        norm_eps;
-    double       rope_base;
-    double       rope_scale; /* positions are divided by this (linear scaling); 1 = none */
+    char     arch[32];               /* as the file says: "bitnet", "bitnet-b1.58" */
+    char     name[MODEL_NAME_BYTES]; /* general.name, or the file's name */
+    uint32_t n_layers;
+    uint32_t width;
+    uint32_t head_dim;
+    uint32_t rope_dims; /* rotated dimensions of a head, even, <= head_dim */
+    uint32_t n_vocab;   /* rows of the embedding and of the head */
+    uint32_t context;   /* trained context, positions */
+    float    norm_eps;
+    double   rope_base;
+    double   rope_scale; /* for information: the factor of linear scaling; 1 = none */
+    /* All kinds of scaling come down to one frequency (radians a position) for each rotated pair
+     * and a factor on cos and sin. model_rope_resolve() fills these for all loaders; the worker
+     * uses nothing else. */
+    double       rope_freq[MODEL_ROPE_MAX]; /* rope_dims / 2 of them */
+    double       rope_magnitude;            /* 1 but for YaRN */
     model_act_t  act;
     model_rope_t rope;
     bool         tied; /* head == embedding */
     uint64_t     n_params;
 
     model_tensor_t embed;    /* [n_vocab][width] */
-    model_tensor_t out_norm; /* [width] F32 */
+    model_tensor_t out_norm; /* [width] */
     model_tensor_t head;     /* [n_vocab][width]; same as embed when tied */
     model_layer_t *layers;   /* n_layers, owned */
 } model_desc_t;
+
+/* How a file wants positions beyond the trained context. All zero: not at all. */
+typedef enum {
+    MODEL_SCALING_NONE,
+    MODEL_SCALING_LINEAR,
+    MODEL_SCALING_LLAMA3,
+    MODEL_SCALING_YARN
+} model_scaling_kind_t;
+
+typedef struct {
+    model_scaling_kind_t kind;
+    double               factor;           /* frequencies are divided by this; > 0 */
+    double               original_context; /* positions; LLAMA3 and YARN */
+    double               low_freq_factor, high_freq_factor; /* LLAMA3 */
+    double               beta_fast, beta_slow;              /* YARN; 0: 32 and 1 */
+    double               magnitude;                         /* YARN; 0: from the factor */
+    bool                 untruncated;                       /* YARN: bounds are not rounded */
+    const float         *divisors; /* one a pair: GGUF's rope_freqs.weight; NULL: none */
+} model_rope_scaling_t;
+
+/* Fill desc->rope_freq, rope_magnitude and rope_scale from rope_dims, rope_base and the scaling, as
+ * transformers 5.23 (modeling_rope_utils.py) and llama.cpp do, but in double and with
+ * base/detmath.h, so that the bits do not depend on the machine. `where` names the file in texts.
+ * Status: OK | INPUT (a number that makes no sense). Local. */
+base_status_t model_rope_resolve(model_desc_t *desc, const model_rope_scaling_t *scaling,
+                                 const char *where, base_err_t *err);
 
 /* Mapped files of a model. Read-only; safe from any thread once open. */
 typedef struct model_source model_source_t;
@@ -121,28 +177,37 @@ const char *model_source_path(const model_source_t *source, uint32_t file);
 uint64_t    model_source_bytes(const model_source_t *source, uint32_t file);
 
 /* Does the tensor lie inside its file, with consistent type, shape and bytes (checked arithmetic)?
- * `name` is for the text. Status: OK | INPUT | LIMIT. */
+ * An absent one (MODEL_NONE) passes: model_desc_check() knows which may be absent. `name` is for
+ * the text. Status: OK | INPUT | LIMIT. */
 base_status_t model_source_check(const model_source_t *source, const model_tensor_t *tensor,
                                  const char *name, base_err_t *err);
 
-/* First byte of a row of a checked tensor of mapped files; row < n_rows. Any alignment. */
+/* First byte of a row of a checked tensor of mapped files; row < n_rows. Any alignment.
+ * These two and model_row_copy() assert that the type is not `shared`. */
 const uint8_t *model_row(const model_source_t *source, const model_tensor_t *tensor, uint64_t row);
 uint64_t       model_row_bytes(model_type_t type, uint64_t n_cols);
+
+/* Bytes of a whole tensor of any type; false if they overflow. */
+bool model_tensor_bytes(model_type_t type, uint64_t n_rows, uint64_t n_cols, uint64_t *bytes);
 
 /* A whole row in stored form: model_row_bytes() bytes into out. Works for every source. */
 void model_row_copy(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                     uint8_t *out);
 
-/* Columns [col, col + n) of a row, widened to float as NUMERICS 5 says (ternary: trit * d). col and
- * n need not be on block boundaries. */
+/* Columns [col, col + n) of a row, widened to float as NUMERICS 5 says (ternary: trit * d, or
+ * trit * tensor->scale; `online` weights as they are stored). col and n need not be on block
+ * boundaries. */
 void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                    uint64_t col, uint64_t n, float *out);
 
-/* Columns [col, col + n) of a row of a ternary tensor as trits -1, 0, +1.
+/* Columns [col, col + n) of a row of a ternary or `online` tensor as trits -1, 0, +1. The latter
+ * needs tensor->scale (asserted): trit = nearest integer, halves to even, of w / scale in float,
+ * limited to -1..1.
  * *scale_min, *scale_max are widened by the scales of the blocks touched that hold a nonzero trit
  * (an all-zero block says nothing about the scale): start them at +INFINITY and 0. Scales are
- * compared by absolute value; a negative scale flips the trits.
- * Returns false if the bytes hold an invalid code (TQ2_0 code 3) or a scale is not finite. */
+ * compared by absolute value; a negative scale flips the trits, a scale of 0 makes them 0.
+ * Returns false if the bytes hold an invalid code (3, but in TQ1_0, which has none) or a scale or
+ * an `online` weight is not finite. */
 bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      uint64_t col, uint64_t n, int8_t *out, float *scale_min, float *scale_max);
 
@@ -199,18 +264,19 @@ void          model_close(model_t **model); /* accepts NULL */
 /* Check shapes of a desc against each other and against limits; used by model_open and by ranks
  * that got it over the wire. `where` names the origin in the text. Tensors that are MODEL_NONE
  * are an
- * error but for the sub-norms, which some models lack. Status: OK | INPUT | UNSUPPORTED | LIMIT. */
+ * error but for the sub-norms and biases, which some models lack. Status: OK | INPUT | UNSUPPORTED | LIMIT. */
 base_status_t model_desc_check(const model_desc_t *desc, const char *where, base_err_t *err);
 void          model_desc_free(model_desc_t *desc); /* frees layers; accepts zeroed */
 
-/* Rows and columns that a tensor of a layer must have; is it a norm (a vector, F32)?; the number of
- * parameters of all tensors that are there. */
+/* Rows and columns that a tensor of a layer must have; is it a norm, is it a bias (vectors both)?;
+ * the number of parameters of all tensors that are there. */
 void     model_layer_tensor_shape(const model_desc_t *desc, const model_layer_t *layer,
                                   model_layer_tensor_t which, uint64_t *n_rows, uint64_t *n_cols);
 bool     model_layer_tensor_is_norm(model_layer_tensor_t which);
+bool     model_layer_tensor_is_bias(model_layer_tensor_t which);
 uint64_t model_desc_params(const model_desc_t *desc);
 
-/* Name of a tensor for texts: "blk.3.attn_q" into buf. */
+/* Name of a tensor for texts: "blk.3.attn_q", "blk.3.attn_q.bias" into buf. */
 const char *model_layer_tensor_name(uint32_t layer, model_layer_tensor_t which, char *buf,
                                     size_t buf_bytes);
 

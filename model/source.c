@@ -195,12 +195,13 @@ base_status_t model_source_check(const model_source_t *source, const model_tenso
     uint64_t want = 0;
     uint64_t end  = 0;
 
+    if (tensor->type == MODEL_NONE) return BASE_OK; /* absent: nothing to read */
     if (tensor->file >= source->n_files)
         return base_fail(err, BASE_ERR_INPUT,
                          "%s: tensor %s is said to be in file %" PRIu32 ", there are %" PRIu32,
                          source->files[0].path, name, tensor->file, source->n_files);
     const source_file_t *f = &source->files[tensor->file];
-    if (tensor->type <= MODEL_NONE || tensor->type >= MODEL_TYPE_COUNT)
+    if (tensor->type < MODEL_NONE || tensor->type >= MODEL_TYPE_COUNT)
         return base_fail(err, BASE_ERR_INPUT,
                          "%s: tensor %s has type number %d, which does not "
                          "exist",
@@ -219,7 +220,7 @@ base_status_t model_source_check(const model_source_t *source, const model_tenso
                          "%s: tensor %s has rows of %" PRIu64
                          " weights, but %s stores blocks of %" PRIu32,
                          f->path, name, tensor->n_cols, info->name, info->block_elems);
-    if (!base_mul_u64(model_row_bytes(tensor->type, tensor->n_cols), tensor->n_rows, &want) ||
+    if (!model_tensor_bytes(tensor->type, tensor->n_rows, tensor->n_cols, &want) ||
         want != tensor->bytes)
         return base_fail(err, BASE_ERR_INPUT,
                          "%s: tensor %s claims %" PRIu64 " bytes, its shape "

@@ -2,14 +2,22 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "model/blocks.h"
 #include "model/bytes.h"
 #include "model/model.h"
 
 static const model_type_info_t type_table[] = {
-    {"none", 1, 0, false},    {"F32", 1, 4, false},     {"F16", 1, 2, false},
-    {"BF16", 1, 2, false},    {"Q8_0", 32, 34, false},  {"Q6_K", 256, 210, false},
-    {"TQ1_0", 256, 54, true}, {"TQ2_0", 256, 66, true},
+    {"none", 1, 0, false, false, false},     {"F32", 1, 4, false, false, false},
+    {"F16", 1, 2, false, false, false},      {"BF16", 1, 2, false, false, false},
+    {"Q8_0", 32, 34, false, false, false},   {"Q6_K", 256, 210, false, false, false},
+    {"TQ1_0", 256, 54, true, false, false},  {"TQ2_0", 256, 66, true, false, false},
+    {"Q4_0", 32, 18, false, false, false},   {"Q4_1", 32, 20, false, false, false},
+    {"Q5_0", 32, 22, false, false, false},   {"Q5_1", 32, 24, false, false, false},
+    {"Q2_K", 256, 84, false, false, false},  {"Q3_K", 256, 110, false, false, false},
+    {"Q4_K", 256, 144, false, false, false}, {"Q5_K", 256, 176, false, false, false},
+    {"I2_S", 128, 32, true, false, true},    {"I2_S_64", 64, 16, true, false, true},
+    {"I2_S_R4", 1, 1, true, true, true},     {"ROWS4", 1, 1, true, true, true},
 };
 _Static_assert(sizeof(type_table) / sizeof(type_table[0]) == MODEL_TYPE_COUNT, "one row a type");
 
@@ -25,8 +33,17 @@ const model_type_info_t *model_type_info(model_type_t type)
 uint64_t model_row_bytes(model_type_t type, uint64_t n_cols)
 {
     const model_type_info_t *info = model_type_info(type);
-    base_assert(n_cols <= UINT32_MAX && n_cols % info->block_elems == 0);
+    base_assert(n_cols <= UINT32_MAX && n_cols % info->block_elems == 0 && !info->shared);
     return n_cols / info->block_elems * info->block_bytes;
+}
+
+bool model_tensor_bytes(model_type_t type, uint64_t n_rows, uint64_t n_cols, uint64_t *bytes)
+{
+    const model_type_info_t *info = model_type_info(type);
+    const uint64_t           rows = info->shared ? n_rows / 4 + (n_rows % 4 != 0) : n_rows;
+    base_assert(n_cols % info->block_elems == 0);
+    return base_mul_u64(n_cols / info->block_elems, info->block_bytes, bytes) &&
+           base_mul_u64(*bytes, rows, bytes);
 }
 
 /* ---- ternary blocks
@@ -206,8 +223,7 @@ static void widen_block(model_type_t type, const uint8_t *block, float *out)
         d = model_f32_of_f16(model_load_u16(block + 64));
         (void)model_block_tq2_trits(block, trits);
         break;
-    case MODEL_NONE:
-    case MODEL_TYPE_COUNT: base_assert(type != MODEL_NONE && type < MODEL_TYPE_COUNT); return;
+    default: base_assert(type == MODEL_TQ2_0); return; /* no loader hands out the others yet */
     }
     for (int i = 0; i < 256; i++) out[i] = (float)trits[i] * d;
 }

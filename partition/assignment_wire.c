@@ -28,6 +28,13 @@ static Trireme__TensorRef tensor_to_wire(const model_tensor_t *t)
     w.bytes  = t->bytes;
     w.n_rows = t->n_rows;
     w.n_cols = t->n_cols;
+
+    w.has_scale     = t->scale != 0;
+    w.scale         = t->scale;
+    w.has_out_scale = t->out_scale != 0;
+    w.out_scale     = t->out_scale;
+    w.has_online    = t->online;
+    w.online        = t->online;
     return w;
 }
 
@@ -63,6 +70,10 @@ static void shape_to_wire(const model_desc_t *d, Trireme__ModelShape *w)
     w->rope       = (uint32_t)d->rope;
     w->tied       = d->tied;
     w->n_params   = d->n_params;
+
+    w->n_rope_freq    = d->rope_dims / 2;
+    w->rope_freq      = (double *)d->rope_freq; /* only read */
+    w->rope_magnitude = d->rope_magnitude;
 }
 
 base_status_t part_assignment_pack(const part_assignment_t *a, uint8_t **bytes_p, size_t *n_p,
@@ -218,12 +229,15 @@ static base_status_t tensor_take(const char *field, const Trireme__TensorRef *w,
     if (w->type == MODEL_NONE) return BASE_OK; /* stays all zero, whatever else it says */
     st = range_check("tensor.file", w->file, 0, n_files == 0 ? 0 : n_files - 1, err);
     if (st != BASE_OK) return st;
-    *t = (model_tensor_t){.type   = (model_type_t)w->type,
-                          .file   = w->file,
-                          .offset = w->offset,
-                          .bytes  = w->bytes,
-                          .n_rows = w->n_rows,
-                          .n_cols = w->n_cols};
+    *t = (model_tensor_t){.type      = (model_type_t)w->type,
+                          .file      = w->file,
+                          .offset    = w->offset,
+                          .bytes     = w->bytes,
+                          .n_rows    = w->n_rows,
+                          .n_cols    = w->n_cols,
+                          .scale     = w->scale,
+                          .out_scale = w->out_scale,
+                          .online    = w->online != 0};
     return BASE_OK;
 }
 
@@ -262,6 +276,9 @@ static base_status_t shape_take(const Trireme__ModelShape *w, model_desc_t *d, b
     if (st == BASE_OK) st = range_check("shape.act", w->act, MODEL_ACT_SILU, MODEL_ACT_RELU2, err);
     if (st == BASE_OK)
         st = range_check("shape.rope", w->rope, MODEL_ROPE_HALF, MODEL_ROPE_PAIR, err);
+    if (st == BASE_OK)
+        st = range_check("count of shape.rope_freq", w->n_rope_freq, w->rope_dims / 2,
+                         w->rope_dims / 2, err);
     if (st == BASE_OK && !(isfinite(w->norm_eps) && w->norm_eps >= 0 && isfinite(w->rope_base) &&
                            w->rope_base > 0 && isfinite(w->rope_scale) && w->rope_scale > 0))
         st = base_fail(err, BASE_ERR_PEER, "assignment: norm_eps %g, rope_base %g, rope_scale %g",
@@ -280,6 +297,10 @@ static base_status_t shape_take(const Trireme__ModelShape *w, model_desc_t *d, b
     d->rope       = (model_rope_t)w->rope;
     d->tied       = w->tied != 0;
     d->n_params   = w->n_params;
+
+    d->rope_magnitude = w->rope_magnitude; /* model_desc_check looks at both */
+    if (w->n_rope_freq > 0)
+        memcpy(d->rope_freq, w->rope_freq, w->n_rope_freq * sizeof(*d->rope_freq));
     return BASE_OK;
 }
 

@@ -115,10 +115,6 @@ void quant_row_dense(model_type_t type, const float *x, uint64_t n, uint8_t *out
     case MODEL_Q6_K:
         for (uint64_t b = 0; b < n / 256; b++) quant_block_q6_k(x + 256 * b, out + 210 * b);
         return;
-    case MODEL_TQ1_0:
-    case MODEL_TQ2_0:
-    case MODEL_NONE:
-    case MODEL_TYPE_COUNT: break;
+    default: base_assert(type == MODEL_Q6_K); /* no type that we write */
     }
-    base_assert(type != MODEL_NONE && type < MODEL_TQ1_0); /* no dense type */
 }

@@ -124,7 +124,7 @@ static float tensor_scale(uint64_t seed, const model_tensor_t *tensor)
     uint64_t w    = word_at(row_key(seed, tensor->offset, UINT64_MAX - 1), 0);
     float    near = 0.75f + (float)(w >> 41) * 0x1p-24f; /* 0.75 .. 1.25 */
     if (tensor->offset >= ID_LAYERS &&
-        (tensor->offset - ID_LAYERS) % MODEL_LAYER_TENSOR_COUNT == MODEL_ATTN_OUT)
+        (tensor->offset - ID_LAYERS) % QUANT_LAYER_TENSORS == MODEL_ATTN_OUT)
         near *= EMBED_SIGMA;
     return model_f32_of_f16(model_f16_of_f32(near * sqrtf(1.5f / (float)tensor->n_cols)));
 }
@@ -219,12 +219,13 @@ static base_status_t check_types(const quant_shape_t *s, model_type_t type, mode
     const model_type_info_t *t      = model_type_info(type);
     const model_type_info_t *e      = model_type_info(embed);
     const uint32_t           rows[] = {s->width, s->ffn, s->n_heads * s->head_dim};
-    if (type == MODEL_NONE || (!t->ternary && t->block_elems != 1))
+    if (type != MODEL_TQ1_0 && type != MODEL_TQ2_0 && type != MODEL_F16 && type != MODEL_BF16 &&
+        type != MODEL_F32)
         return base_fail(err, BASE_ERR_USAGE,
                          "synth: type %s; linear tensors can be tq2_0, tq1_0, "
                          "or widened f16, bf16, f32",
                          t->name);
-    if (embed == MODEL_NONE || e->ternary)
+    if (embed == MODEL_NONE || embed > MODEL_Q6_K)
         return base_fail(err, BASE_ERR_USAGE,
                          "synth: embedding of type %s; it can be f16, bf16, "
                          "q8_0, q6_k, f32",
@@ -268,6 +269,7 @@ base_status_t quant_synth_desc(const quant_shape_t *shape, model_type_t type, mo
     (void)snprintf(d.arch, sizeof(d.arch), "bitnet");
     (void)snprintf(d.name, sizeof(d.name), "synthetic %s", shape->name);
     set_tensor(&d.embed, ID_EMBED, embed, d.n_vocab, d.width);
+    st = model_rope_resolve(&d, &(model_rope_scaling_t){MODEL_SCALING_NONE}, shape->name, err);
     set_tensor(&d.out_norm, ID_OUT_NORM, MODEL_F32, 1, d.width);
     d.head = d.embed;
     for (uint32_t i = 0; i < d.n_layers; i++) {
@@ -279,13 +281,14 @@ base_status_t quant_synth_desc(const quant_shape_t *shape, model_type_t type, mo
             uint64_t n_rows = 0;
             uint64_t n_cols = 0;
             bool     norm   = model_layer_tensor_is_norm((model_layer_tensor_t)w);
+            if (model_layer_tensor_is_bias((model_layer_tensor_t)w)) continue; /* none */
             model_layer_tensor_shape(&d, l, (model_layer_tensor_t)w, &n_rows, &n_cols);
-            set_tensor(&l->t[w], ID_LAYERS + (uint64_t)i * MODEL_LAYER_TENSOR_COUNT + (uint64_t)w,
+            set_tensor(&l->t[w], ID_LAYERS + (uint64_t)i * QUANT_LAYER_TENSORS + (uint64_t)w,
                        norm ? MODEL_F32 : type, n_rows, n_cols);
         }
     }
     d.n_params = model_desc_params(&d);
-    st         = model_desc_check(&d, shape->name, err);
+    if (st == BASE_OK) st = model_desc_check(&d, shape->name, err);
     if (st == BASE_OK)
         *out = d;
     else

@@ -14,6 +14,8 @@
 
 #include "model/model.h"
 
+enum { QUANT_LAYER_TENSORS = MODEL_ATTN_Q_BIAS }; /* of a layer: all but the biases */
+
 typedef struct {
     const char *name;
     uint32_t    width, ffn, n_layers, n_heads, n_kv_heads, head_dim, n_vocab, context;

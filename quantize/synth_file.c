@@ -82,13 +82,8 @@ static uint32_t file_type(model_type_t type)
     case MODEL_BF16: return 32;
     case MODEL_TQ1_0: return 36;
     case MODEL_TQ2_0: return 37;
-    case MODEL_NONE:
-    case MODEL_F32:
-    case MODEL_Q8_0:
-    case MODEL_Q6_K:
-    case MODEL_TYPE_COUNT: break;
+    default: return 0;
     }
-    return 0;
 }
 
 static void write_keys(model_gguf_writer_t *w, const model_desc_t *d, model_type_t type)
@@ -117,7 +112,7 @@ static void declare_tensors(model_gguf_writer_t *w, const model_desc_t *d)
     model_gguf_write_tensor(w, "token_embd.weight", d->embed.type, d->embed.n_rows, d->width);
     model_gguf_write_tensor(w, "output_norm.weight", MODEL_F32, 0, d->width);
     for (uint32_t i = 0; i < d->n_layers; i++) {
-        for (int t = 0; t < MODEL_LAYER_TENSOR_COUNT; t++) {
+        for (int t = 0; t < QUANT_LAYER_TENSORS; t++) {
             const model_tensor_t *tensor = &d->layers[i].t[t];
             model_layer_tensor_t  which  = (model_layer_tensor_t)t;
             char                  base[64];
@@ -151,9 +146,9 @@ static const model_tensor_t *tensor_at(const model_desc_t *d, uint32_t number)
 {
     if (number == 0) return &d->embed;
     if (number == 1) return &d->out_norm;
-    uint32_t layer = (number - 2) / MODEL_LAYER_TENSOR_COUNT;
+    uint32_t layer = (number - 2) / QUANT_LAYER_TENSORS;
     if (layer >= d->n_layers) return NULL;
-    return &d->layers[layer].t[(number - 2) % MODEL_LAYER_TENSOR_COUNT];
+    return &d->layers[layer].t[(number - 2) % QUANT_LAYER_TENSORS];
 }
 
 /* Take the next rows of a tensor, about JOB_BYTES of them; false when there are none or a thread

@@ -230,9 +230,9 @@ static void rope_wide(build_t *b)
 {
     build_key_u32(b, "bitnet.rope.dimension_count", 130);
 }
-static void rope_yarn(build_t *b)
+static void rope_long(build_t *b)
 {
-    build_key_str(b, "bitnet.rope.scaling.type", "yarn");
+    build_key_str(b, "bitnet.rope.scaling.type", "longrope");
 }
 static void rope_base_zero(build_t *b)
 {
@@ -370,7 +370,7 @@ static const struct {
     {"value dim", {MORE(head_dim_values)}, BASE_ERR_UNSUPPORTED, "value_length is 64"},
     {"rope odd", {MORE(rope_odd)}, BASE_ERR_INPUT, "3 rotated"},
     {"rope wide", {MORE(rope_wide)}, BASE_ERR_INPUT, "130 rotated"},
-    {"rope yarn", {MORE(rope_yarn)}, BASE_ERR_UNSUPPORTED, "'yarn'"},
+    {"rope longrope", {MORE(rope_long)}, BASE_ERR_UNSUPPORTED, "'longrope'"},
     {"rope base", {MORE(rope_base_zero)}, BASE_ERR_INPUT, "base is 0"},
     {"vocab",
      {.skip_key = "vocab_size", MORE(vocab_size_wrong)},
@@ -422,10 +422,10 @@ static const struct {
     {"type Q4_K", {.tensor_type = "blk.1.ffn_down.weight", .type = 12}, BASE_ERR_INPUT, "is cut"},
     {"type Q2_K", {.tensor_type = Q, .type = 10}, BASE_ERR_INPUT, "overlap"},
     {"type Q1_0", {.tensor_type = Q, .type = 41}, BASE_ERR_UNSUPPORTED, "has type Q1_0"},
-    {"norm F16",
-     {.tensor_type = "blk.0.attn_norm.weight", .type = 1},
+    {"norm Q8_0",
+     {.tensor_type = "blk.0.attn_norm.weight", .type = 8},
      BASE_ERR_UNSUPPORTED,
-     "norm blk.0.attn_norm has type F16"},
+     "vector blk.0.attn_norm has type Q8_0"},
     {"rows 0 x 256", {.reshape = Q, .rows = 256, .cols = 0}, BASE_ERR_INPUT, "dimension 0"},
     {"columns 255", {.reshape = Q, .rows = 1, .cols = 255}, BASE_ERR_INPUT, "rows of 255"},
     {"wrap", {.reshape = Q, .rows = 1ull << 40, .cols = 1ull << 40}, BASE_ERR_INPUT, "dimension 1"},

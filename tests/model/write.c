@@ -147,7 +147,7 @@ static void write_split(const quant_shape_t *shape, const model_desc_t *d, uint3
 {
     model_gguf_writer_t *w = NULL;
     char                 name[64];
-    uint32_t             ids[64], n_ids = 0, total = 2 + d->n_layers * MODEL_LAYER_TENSOR_COUNT;
+    uint32_t             ids[64], n_ids = 0, total = 2 + d->n_layers * QUANT_LAYER_TENSORS;
     snprintf(name, sizeof(name), "set-%05u-of-%05u.gguf", no + 1, n);
     assert_int_equal(model_gguf_writer_open(at(name), &w, NULL), BASE_OK);
     model_gguf_write_u32(w, "split.no", no);

@@ -35,6 +35,9 @@ static void tensors_equal(const model_tensor_t *a, const model_tensor_t *b)
     assert_int_equal(a->bytes, b->bytes);
     assert_int_equal(a->n_rows, b->n_rows);
     assert_int_equal(a->n_cols, b->n_cols);
+    assert_memory_equal(&a->scale, &b->scale, sizeof(a->scale));
+    assert_memory_equal(&a->out_scale, &b->out_scale, sizeof(a->out_scale));
+    assert_int_equal(a->online, b->online);
 }
 
 static void descs_equal(const model_desc_t *a, const model_desc_t *b, part_range_t own)
@@ -50,6 +53,8 @@ static void descs_equal(const model_desc_t *a, const model_desc_t *b, part_range
     assert_memory_equal(&a->norm_eps, &b->norm_eps, sizeof(a->norm_eps));
     assert_memory_equal(&a->rope_base, &b->rope_base, sizeof(a->rope_base));
     assert_memory_equal(&a->rope_scale, &b->rope_scale, sizeof(a->rope_scale));
+    assert_memory_equal(a->rope_freq, b->rope_freq, sizeof(a->rope_freq));
+    assert_memory_equal(&a->rope_magnitude, &b->rope_magnitude, sizeof(a->rope_magnitude));
     assert_int_equal(a->act, b->act);
     assert_int_equal(a->rope, b->rope);
     assert_int_equal(a->tied, b->tied);
@@ -117,6 +122,37 @@ static void round_trips(void **state)
         }
         free(desc.layers);
     }
+}
+
+/* Tensors of all kinds: one scale, a scale behind the product, quantised at load, biases; RoPE. */
+static void round_trip_kinds(void **state)
+{
+    (void)state;
+    fixture_shape_t shape = fixture_small;
+    uint64_t        at    = 1 << 20;
+    shape.ternary         = MODEL_I2_S;
+    model_desc_t desc     = fixture_desc(shape);
+    desc.rope_freq[3]     = 0.25;
+    desc.rope_magnitude   = 1.25;
+    for (uint32_t i = 0; i < desc.n_layers; i++) {
+        model_layer_t *l               = &desc.layers[i];
+        l->t[MODEL_ATTN_Q].scale       = 0.75f;
+        l->t[MODEL_FFN_DOWN]           = fixture_tensor(MODEL_BF16, desc.width, l->ffn, &at);
+        l->t[MODEL_FFN_UP].bytes       = l->ffn / 4 * desc.width;
+        l->t[MODEL_FFN_UP].type        = MODEL_ROWS4;
+        l->t[MODEL_FFN_UP].scale       = 3.5f;
+        l->t[MODEL_ATTN_Q_BIAS]        = fixture_tensor(MODEL_F16, 1, 20ull * desc.head_dim, &at);
+        l->t[MODEL_ATTN_OUT_BIAS]      = fixture_tensor(MODEL_F32, 1, desc.width, &at);
+        l->t[MODEL_FFN_DOWN].scale     = i % 2 == 0 ? 0 : 0.5f;
+        l->t[MODEL_FFN_DOWN].online    = true;
+        l->t[MODEL_ATTN_OUT].out_scale = -2;
+    }
+    for (uint32_t rank = 0; rank < 6; rank++) {
+        part_assignment_t a = make(desc, "3x2", 6, rank);
+        round_trip(&a);
+        part_plan_free(&a.plan);
+    }
+    free(desc.layers);
 }
 
 static void round_trip_generated(void **state)
@@ -258,6 +294,9 @@ static void wrong_fields(void **state)
     a.desc.norm_eps = -1, refuse(a, "norm_eps"), a = good;
     a.desc.rope_base = (double)INFINITY, refuse(a, "rope_base"), a = good;
     a.desc.rope_scale = (double)NAN, refuse(a, "rope_scale"), a = good;
+    a.desc.rope_magnitude = 0, refuse(a, "magnitude"), a = good;
+    a.desc.rope_freq[31] = (double)NAN, refuse(a, "frequency 31"), a = good;
+    a.desc.rope_freq[0] = 65, refuse(a, "frequency 0"), a = good;
     a.desc.act = (model_act_t)2, refuse(a, "act"), a = good;
     a.desc.rope = (model_rope_t)9, refuse(a, "rope"), a = good;
     a.desc.embed.type = MODEL_TYPE_COUNT, refuse(a, "embed"), a = good;
@@ -269,8 +308,12 @@ static void wrong_fields(void **state)
     last->n_heads = LIMIT_HEADS + 1, refuse(a, "n_heads"), *last = kept;
     last->ffn = LIMIT_FFN + 1, refuse(a, "ffn"), *last = kept;
     last->t[2].type = (model_type_t)200, refuse(a, "tensor.type"), *last = kept;
-    last->t[2].file = 77, refuse(a, "file"), *last         = kept;
-    last->t[MODEL_ATTN_Q].n_rows--, refuse(a, NULL), *last = kept; /* model_desc_check */
+    last->t[2].file = 77, refuse(a, "file"), *last = kept;
+    last->t[2].scale = 1, refuse(a, "scale of its own"), *last = kept;
+    last->t[2].scale = -1, refuse(a, "scale"), *last = kept;
+    last->t[2].out_scale = INFINITY, refuse(a, "output scale"), *last = kept;
+    last->t[2].online = true, refuse(a, "ternary at load"), *last = kept;
+    last->t[MODEL_ATTN_Q].n_rows--, refuse(a, NULL), *last        = kept; /* model_desc_check */
 
     good.plan.shard_weight[1] = 0, refuse(a, "shard_weight"), good.plan.shard_weight[1] = 1;
     good.plan.shard_weight[1] = UINT32_MAX, refuse(a, "shard_weight"),
@@ -310,9 +353,10 @@ static void hostile_amplification(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trips),        cmocka_unit_test(round_trip_generated),
-        cmocka_unit_test(round_trip_largest), cmocka_unit_test(hostile_bytes),
-        cmocka_unit_test(wrong_fields),       cmocka_unit_test(hostile_amplification),
+        cmocka_unit_test(round_trips),           cmocka_unit_test(round_trip_generated),
+        cmocka_unit_test(round_trip_largest),    cmocka_unit_test(round_trip_kinds),
+        cmocka_unit_test(hostile_bytes),         cmocka_unit_test(wrong_fields),
+        cmocka_unit_test(hostile_amplification),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,6 +87,9 @@ static inline model_desc_t fixture_desc(fixture_shape_t s)
         l->t[MODEL_FFN_SUB_NORM]  = fixture_tensor(MODEL_F32, 1, s.ffn, &at);
     }
     d.n_params = at; /* any number */
+    assert_int_equal(model_rope_resolve(&d, &(model_rope_scaling_t){.kind = MODEL_SCALING_NONE},
+                                        "fixture", NULL),
+                     BASE_OK);
     return d;
 }
 
