@@ -8,18 +8,19 @@
 
 void worker_rope_tables(worker_t *w, int thread, int n_threads)
 {
-    size_t half = w->config.desc->rope_dims / 2;
-    size_t b    = 0;
-    size_t e    = 0;
+    const model_desc_t *desc = w->config.desc;
+    size_t              half = desc->rope_dims / 2;
+    size_t              b    = 0;
+    size_t              e    = 0;
     worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
     for (size_t t = b; t < e; t++) {
-        double position = (double)(w->pos + t) / w->config.desc->rope_scale;
+        double position = (double)(w->pos + t);
         for (size_t j = 0; j < half; j++) {
             double s = 0;
             double c = 0;
-            base_sincos(position * w->rope_freq[j], &s, &c);
-            w->rope_cos[t * half + j] = (float)c;
-            w->rope_sin[t * half + j] = (float)s;
+            base_sincos(position * desc->rope_freq[j], &s, &c);
+            w->rope_cos[t * half + j] = (float)(c * desc->rope_magnitude);
+            w->rope_sin[t * half + j] = (float)(s * desc->rope_magnitude);
         }
     }
 }
@@ -65,6 +66,28 @@ void worker_store_heads(worker_t *w, uint32_t l, int thread, int n_threads)
     }
 }
 
+/* The heads' results, and the statistics of the sub-norm where o is cut by columns. */
+static void finish_heads(worker_t *w, uint32_t l, size_t t, size_t h, size_t n,
+                         const worker_scratch_t *s)
+{
+    const worker_layer_t *layer   = &w->shard->layers[l];
+    bool                  by_rows = worker_by_rows(&layer->m[WORKER_O]);
+    size_t                hd      = w->config.desc->head_dim;
+    size_t                n_q     = layer->slice.q.end - layer->slice.q.begin;
+    const float          *z       = s->merged + KERN_MAX_GROUP;
+    const float          *o       = z + KERN_MAX_GROUP;
+    float                *attn    = worker_attn_out(w, l);
+    for (size_t i = 0; i < n; i++) {
+        float       *out  = attn + (t * n_q + h + i) * hd;
+        const float *norm = layer->attn_sub_norm;
+        w->kern.div_f32(out, o + i * w->hd_pad, z[i], hd);
+        if (by_rows) continue;
+        if (norm != NULL) norm += (h + i) * hd;
+        w->kern.sumsq_f32(worker_stat_row(w, 0, l, (uint32_t)t) + h + i, out, hd, hd);
+        worker_stat_max(w, 0, l, (uint32_t)t)[h + i] = w->kern.absmax_f32(out, norm, hd);
+    }
+}
+
 /* Attention of query heads [h, h + n) of token t, which share KV head `kv` of this rank. */
 static void attend(worker_t *w, uint32_t l, size_t t, size_t h, size_t n, size_t kv,
                    worker_scratch_t *s)
@@ -96,14 +119,7 @@ static void attend(worker_t *w, uint32_t l, size_t t, size_t h, size_t n, size_t
             w->kern.attn_merge_f32(&m[i], &z[i], o + i * w->hd_pad, mp[i], zp[i],
                                    op + i * w->hd_pad, w->hd_pad);
     }
-    float *sums   = worker_stat_row(w, 0, l, (uint32_t)t);
-    float *maxima = worker_stat_max(w, 0, l, (uint32_t)t);
-    for (size_t i = 0; i < n; i++) {
-        float *out = w->attn + (t * n_q + h + i) * hd;
-        w->kern.div_f32(out, o + i * w->hd_pad, z[i], hd);
-        w->kern.sumsq_f32(&sums[h + i], out, hd, hd);
-        maxima[h + i] = w->kern.absmax_f32(out, layer->attn_sub_norm + (h + i) * hd, hd);
-    }
+    finish_heads(w, l, t, h, n, s);
 }
 
 void worker_attention(worker_t *w, uint32_t l, int thread, int n_threads)

@@ -1,7 +1,7 @@
 /* worker/exchange.c
- * The statistics that a sub-norm needs from all shards: block sums of squares and the maximum.
+ * What shards tell each other within a layer.
  *
- * For n_tok tokens the buffer w->stats holds one piece per shard, in shard order: n_tok rows of the
+ * Statistics that a sub-norm needs from all shards: block sums of squares and the maximum. For n_tok tokens the buffer w->stats holds one piece per shard, in shard order: n_tok rows of the
  * shard's block sums, then n_tok maxima. So one gather serves both, and adding in index order needs
  * no knowledge of who held what. */
 #include <math.h>
@@ -38,6 +38,63 @@ static float max_or_nan(float a, float b)
     if (isnan(a) || isnan(b)) return NAN;
     return a > b ? a : b;
 }
+
+/* --- whole vectors, for products that are cut by rows --- */
+
+static const uint32_t *lengths_of(const worker_t *w, int which, uint32_t l)
+{
+    return w->lengths[which] + (size_t)l * w->shards;
+}
+
+static size_t vector_at(const worker_t *w, int which, uint32_t l, uint32_t shard)
+{
+    size_t at = 0;
+    for (uint32_t s = 0; s < shard; s++) at += (size_t)w->n_tok * lengths_of(w, which, l)[s];
+    return at;
+}
+
+float *worker_own_piece(worker_t *w, int which, uint32_t l)
+{
+    return w->pieces + vector_at(w, which, l, w->my_shard);
+}
+
+void worker_gather(worker_t *w, int which, uint32_t l)
+{
+    uint32_t at = 0;
+    if (w->shards == 1) return;
+    for (uint32_t s = 0; s < w->shards; s++) {
+        w->counts[s]  = w->n_tok * lengths_of(w, which, l)[s];
+        w->offsets[s] = at;
+        at += w->counts[s];
+    }
+    w->st   = comm_gather_f32(w->config.grid, w->pieces, w->counts, w->offsets, &w->err);
+    w->stop = w->st != BASE_OK;
+}
+
+void worker_assemble(const worker_t *w, int which, uint32_t l, uint32_t token, float *out)
+{
+    const float *piece = w->pieces;
+    for (uint32_t s = 0; s < w->shards; s++) {
+        uint32_t n = lengths_of(w, which, l)[s];
+        memcpy(out, piece + (size_t)token * n, n * sizeof(float));
+        out += n;
+        piece += (size_t)w->n_tok * n;
+    }
+}
+
+float *worker_attn_out(worker_t *w, uint32_t l)
+{
+    bool gathered = w->shards > 1 && worker_by_rows(&w->shard->layers[l].m[WORKER_O]);
+    return gathered ? worker_own_piece(w, 0, l) : w->attn;
+}
+
+float *worker_ffn_out(worker_t *w, uint32_t l)
+{
+    bool gathered = w->shards > 1 && worker_by_rows(&w->shard->layers[l].m[WORKER_DOWN]);
+    return gathered ? worker_own_piece(w, 1, l) : w->gate;
+}
+
+/* --- statistics --- */
 
 void worker_stats_exchange(worker_t *w, int kind, uint32_t l)
 {

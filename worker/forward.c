@@ -5,30 +5,10 @@
  * of a layer: norm and quantise, q k v, heads into the cache, attention, exchange of the sub-norm's
  * statistics, quantise, o (summed over shards), the same again for the FFN. All float rules:
  * docs/NUMERICS.md. */
-#include <math.h>
 #include <string.h>
 
 #include "base/checked.h"
-#include "worker/state.h"
-
-/* The step of the codes and the factor that undoes them (NUMERICS 3). */
-static float quant_step(float max, float r, float *undo)
-{
-    float a = max * r;
-    if (isnan(a)) {
-        *undo = a;
-        return 1;
-    }
-    *undo = (a > 1e-5f ? a : 1e-5f) / 127.0f;
-    return a > 1e-5f ? max / 127.0f : 1e-5f / 127.0f / r;
-}
-
-static float inverse_rms(float sumsq, size_t n, float eps)
-{
-    float mean = sumsq / (float)n;
-    float root = sqrtf(mean + eps);
-    return 1.0f / root;
-}
+#include "worker/linear.h"
 
 /* r of a hidden vector, which every rank holds whole. */
 static float hidden_rms(const worker_t *w, const float *x, worker_scratch_t *s)
@@ -36,137 +16,100 @@ static float hidden_rms(const worker_t *w, const float *x, worker_scratch_t *s)
     size_t width = w->config.desc->width;
     size_t n     = (width + WORKER_NORM_BLOCK - 1) / WORKER_NORM_BLOCK;
     w->kern.sumsq_f32(s->blocks, x, width, WORKER_NORM_BLOCK);
-    return inverse_rms(w->kern.sum_f32(s->blocks, n), width, w->config.desc->norm_eps);
+    return worker_inverse_rms(w->kern.sum_f32(s->blocks, n), width, w->config.desc->norm_eps);
 }
 
-/* Norm and quantise this thread's tokens of the hidden stream. */
-static void quant_hidden(worker_t *w, const float *norm, int thread, int n_threads)
+/* Norm this thread's tokens of the hidden stream into the forms that are needed. */
+static void prepare_hidden(worker_t *w, const float *norm, unsigned needs, int thread,
+                           int n_threads)
 {
-    size_t width  = w->config.desc->width;
-    size_t stride = kern_q_stride(width);
-    size_t b      = 0;
-    size_t e      = 0;
+    size_t width = w->config.desc->width;
+    size_t b     = 0;
+    size_t e     = 0;
     worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
     for (size_t t = b; t < e; t++) {
-        const float *x   = w->x + t * width;
-        float        r   = hidden_rms(w, x, &w->scratch[thread]);
-        float        max = w->kern.absmax_f32(x, norm, width);
-        float        d   = quant_step(max, r, &w->q_undo[t]);
-        w->q_sum[t]      = w->kern.quant_f32_i8(w->q8 + t * stride, x, norm, d, width, stride);
+        const float *x = w->x + t * width;
+        float        r = hidden_rms(w, x, &w->scratch[thread]);
+        if ((needs & WORKER_NEED_INT8) != 0)
+            worker_quantise(w, needs, t, x, norm, r, w->kern.absmax_f32(x, norm, width), width);
+        if ((needs & WORKER_NEED_FLOAT) != 0)
+            w->kern.norm_f32(w->hidden + t * width, x, norm, r, width);
     }
 }
 
-/* Sub-norm and quantise this thread's tokens of a vector of which this rank holds n_own elements of
- * n_all. kind as in exchange.c. */
-static void quant_sub(worker_t *w, int kind, uint32_t l, const float *v, const float *norm,
-                      size_t n_own, size_t n_all, int thread, int n_threads)
+/* The input of o (kind 0) or down (kind 1) where the matrix is cut by columns: this rank quantises its own
+ * part by statistics of the whole. */
+static void prepare_part(worker_t *w, int kind, uint32_t l, const float *v, int thread,
+                         int n_threads)
 {
-    size_t stride = kern_q_stride(n_own);
-    float *row    = w->row + (size_t)thread * w->row_stride;
-    size_t b      = 0;
-    size_t e      = 0;
+    const worker_layer_t *layer = &w->shard->layers[l];
+    const float          *norm  = kind == 0 ? layer->attn_sub_norm : layer->ffn_sub_norm;
+    size_t                n_own = layer->m[kind == 0 ? WORKER_O : WORKER_DOWN].cols;
+    size_t n_all = kind == 0 ? (size_t)layer->n_heads * w->config.desc->head_dim : layer->ffn;
+    float *row   = w->row + (size_t)thread * w->row_stride;
+    size_t b     = 0;
+    size_t e     = 0;
     worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
     for (size_t t = b; t < e; t++) {
         float sumsq = 0;
         float max   = 0;
         worker_stats_total(w, kind, l, (uint32_t)t, row, &sumsq, &max);
-        float r = inverse_rms(sumsq, n_all, w->config.desc->norm_eps);
-        float d = quant_step(max, r, &w->q_undo[t]);
-        w->q_sum[t] =
-            w->kern.quant_f32_i8(w->q8 + t * stride, v + t * n_own, norm, d, n_own, stride);
+        float r = norm == NULL ? 1 : worker_inverse_rms(sumsq, n_all, w->config.desc->norm_eps);
+        worker_quantise(w, WORKER_NEED_INT8, t, v + t * n_own, norm, r, max, n_own);
     }
 }
 
-typedef enum { OUT_STORE, OUT_ADD } out_mode_t;
-
-/* This thread's tiles of matrix `id` times the quantised activations, scaled into out (row 0 of the
- * matrix at out, tokens out_stride apart). */
-static void product(worker_t *w, const worker_layer_t *layer, worker_tern_id_t id, float *out,
-                    size_t out_stride, out_mode_t mode, int thread, int n_threads)
+/* The same where it is cut by rows: every rank has the whole vector. Leaves floats in w->whole. */
+static void prepare_whole(worker_t *w, int kind, uint32_t l, const float *v, int thread,
+                          int n_threads)
 {
-    const worker_tern_t *m  = &layer->m[id];
-    const kern_format_t *f  = w->shard->format;
-    worker_scratch_t    *s  = &w->scratch[thread];
-    kern_tern_fn        *fn = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
-    kern_scale_fn *scale    = mode == OUT_ADD ? w->kern.scale_add_i32_f32 : w->kern.scale_i32_f32;
-    size_t         chunk    = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * (size_t)w->n_tok));
-    size_t         t0       = 0;
-    size_t         t1       = 0;
-    worker_tern_share(layer, id, thread, n_threads, &t0, &t1);
-    for (size_t c = t0; c < t1; c += chunk) {
-        size_t n    = base_min_size(chunk, t1 - c);
-        size_t row  = c * KERN_TILE_ROWS;
-        size_t rows = base_min_size(n * KERN_TILE_ROWS, m->rows - row);
-        fn(s->acc, n * KERN_TILE_ROWS, m->data + c * m->tile_bytes, n, m->granules, w->q8,
-           kern_q_stride(m->cols), w->q_sum, w->n_tok);
-        for (size_t t = 0; t < w->n_tok; t++)
-            scale(out + t * out_stride + row, s->acc + t * n * KERN_TILE_ROWS,
-                  m->scale * w->q_undo[t], rows);
+    const worker_layer_t  *layer = &w->shard->layers[l];
+    const worker_matrix_t *m     = &layer->m[kind == 0 ? WORKER_O : WORKER_DOWN];
+    const float           *norm  = kind == 0 ? layer->attn_sub_norm : layer->ffn_sub_norm;
+    size_t                 n     = m->cols;
+    size_t                 block = kind == 0 ? w->config.desc->head_dim : PART_FFN_BLOCK;
+    float                 *row   = w->row + (size_t)thread * w->row_stride;
+    unsigned               needs = worker_needs(m);
+    size_t                 b     = 0;
+    size_t                 e     = 0;
+    worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
+    for (size_t t = b; t < e; t++) {
+        float *x = w->whole + t * n;
+        float  r = 1;
+        if (w->shards == 1)
+            memcpy(x, v + t * n, n * sizeof(float));
+        else
+            worker_assemble(w, kind, l, (uint32_t)t, x);
+        if (norm != NULL) {
+            w->kern.sumsq_f32(row, x, n, block);
+            float sumsq = w->kern.sum_f32(row, (n + block - 1) / block);
+            r           = worker_inverse_rms(sumsq, n, w->config.desc->norm_eps);
+        }
+        if ((needs & WORKER_NEED_INT8) != 0)
+            worker_quantise(w, needs, t, x, norm, r, w->kern.absmax_f32(x, norm, n), n);
+        if ((needs & WORKER_NEED_FLOAT) != 0 && norm != NULL) w->kern.norm_f32(x, x, norm, r, n);
     }
 }
 
-/* A column-split product: this rank's share of every row as int32, to be summed over the shards. */
-static void product_partial(worker_t *w, const worker_layer_t *layer, worker_tern_id_t id,
-                            int thread, int n_threads)
+/* Between two barriers: what shards must tell each other before o (kind 0) or down (kind 1), then the
+ * product itself, added to the stream. False when the communication failed. */
+static bool close_half(worker_t *w, int kind, uint32_t l, int thread, int n_threads)
 {
-    const worker_tern_t *m      = &layer->m[id];
-    const kern_format_t *f      = w->shard->format;
-    kern_tern_fn        *fn     = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
-    size_t               stride = kern_tiles(m->rows) * KERN_TILE_ROWS;
-    size_t               t0     = 0;
-    size_t               t1     = 0;
-    if (m->cols == 0) { /* a shard without heads or FFN rows adds nothing */
-        if (thread == 0) memset(w->partial, 0, (size_t)w->n_tok * stride * sizeof(int32_t));
-        return;
-    }
-    worker_tern_share(layer, id, thread, n_threads, &t0, &t1);
-    if (t0 < t1)
-        fn(w->partial + t0 * KERN_TILE_ROWS, stride, m->data + t0 * m->tile_bytes, t1 - t0,
-           m->granules, w->q8, kern_q_stride(m->cols), w->q_sum, w->n_tok);
-}
-
-static void add_partial(worker_t *w, float tensor_scale, int thread, int n_threads)
-{
-    size_t width  = w->config.desc->width;
-    size_t stride = kern_tiles(width) * KERN_TILE_ROWS;
-    size_t b      = 0;
-    size_t e      = 0;
-    worker_share(width, KERN_TILE_ROWS, thread, n_threads, &b, &e);
-    for (size_t t = 0; t < w->n_tok; t++)
-        w->kern.scale_add_i32_f32(w->x + t * width + b, w->partial + t * stride + b,
-                                  tensor_scale * w->q_undo[t], e - b);
-}
-
-/* x += m * q8 for o_proj and down_proj: added at once by a lone shard, summed first otherwise.
- * False when the communication failed. */
-static bool add_product(worker_t *w, const worker_layer_t *layer, worker_tern_id_t id, int thread,
-                        int n_threads)
-{
-    size_t width = w->config.desc->width;
-    if (w->shards == 1) {
-        product(w, layer, id, w->x, width, OUT_ADD, thread, n_threads);
-        return true;
-    }
-    product_partial(w, layer, id, thread, n_threads);
+    worker_matrix_id_t     id  = kind == 0 ? WORKER_O : WORKER_DOWN;
+    const worker_matrix_t *m   = &w->shard->layers[l].m[id];
+    const float           *v   = kind == 0 ? worker_attn_out(w, l) : worker_ffn_out(w, l);
+    worker_run_t           run = {.x = w->whole, .x_stride = m->cols};
     worker_team_barrier(w->config.team);
-    if (thread == 0) {
-        w->st   = comm_sum_i32(w->config.grid, w->partial,
-                               (size_t)w->n_tok * kern_tiles(width) * KERN_TILE_ROWS, &w->err);
-        w->stop = w->st != BASE_OK;
-    }
+    if (thread == 0 && worker_by_rows(m)) worker_gather(w, kind, l);
+    if (thread == 0 && !worker_by_rows(m)) worker_stats_exchange(w, kind, l);
     worker_team_barrier(w->config.team);
     if (w->stop) return false;
-    add_partial(w, layer->m[id].scale, thread, n_threads);
-    return true;
-}
-
-/* Exchange of statistics between two barriers. False when it failed. */
-static bool exchange(worker_t *w, int kind, uint32_t l, int thread)
-{
+    if (worker_by_rows(m))
+        prepare_whole(w, kind, l, v, thread, n_threads);
+    else
+        prepare_part(w, kind, l, v, thread, n_threads);
     worker_team_barrier(w->config.team);
-    if (thread == 0) worker_stats_exchange(w, kind, l);
-    worker_team_barrier(w->config.team);
-    return !w->stop;
+    return worker_add_product(w, l, id, run, thread, n_threads);
 }
 
 static bool attention_half(worker_t *w, uint32_t l, int thread, int n_threads)
@@ -175,46 +118,49 @@ static bool attention_half(worker_t *w, uint32_t l, int thread, int n_threads)
     size_t                hd    = w->config.desc->head_dim;
     size_t                n_q   = (layer->slice.q.end - layer->slice.q.begin) * hd;
     size_t                n_kv  = (layer->slice.kv.end - layer->slice.kv.begin) * hd;
-    size_t                row   = n_q + 2 * n_kv;
+    worker_run_t          run   = {.x          = w->hidden,
+                                   .x_stride   = w->config.desc->width,
+                                   .out        = w->flat,
+                                   .out_stride = n_q + 2 * n_kv};
+    unsigned needs = worker_needs(&layer->m[WORKER_Q]) | worker_needs(&layer->m[WORKER_K]) |
+                     worker_needs(&layer->m[WORKER_V]);
 
-    quant_hidden(w, layer->attn_norm, thread, n_threads);
+    prepare_hidden(w, layer->attn_norm, needs, thread, n_threads);
     worker_team_barrier(w->config.team);
-    product(w, layer, WORKER_Q, w->flat, row, OUT_STORE, thread, n_threads);
-    product(w, layer, WORKER_K, w->flat + n_q, row, OUT_STORE, thread, n_threads);
-    product(w, layer, WORKER_V, w->flat + n_q + n_kv, row, OUT_STORE, thread, n_threads);
+    worker_product(w, layer, WORKER_Q, &run, thread, n_threads);
+    run.out += n_q;
+    worker_product(w, layer, WORKER_K, &run, thread, n_threads);
+    run.out += n_kv;
+    worker_product(w, layer, WORKER_V, &run, thread, n_threads);
     worker_team_barrier(w->config.team);
     worker_store_heads(w, l, thread, n_threads);
     worker_team_barrier(w->config.team);
     worker_attention(w, l, thread, n_threads);
-    if (!exchange(w, 0, l, thread)) return false;
-    quant_sub(w, 0, l, w->attn, layer->attn_sub_norm, n_q, layer->n_heads * hd, thread, n_threads);
-    worker_team_barrier(w->config.team);
-    return add_product(w, layer, WORKER_O, thread, n_threads);
+    return close_half(w, 0, l, thread, n_threads);
 }
 
-/* gate and up of this thread's rows, the activation, and the statistics of its blocks. */
-static void gated(worker_t *w, uint32_t l, int thread, int n_threads)
+/* The activation of this thread's rows [b, e), and the statistics of its blocks where down is cut by
+ * columns. */
+static void activate(worker_t *w, uint32_t l, size_t b, size_t e)
 {
-    const worker_layer_t *layer = &w->shard->layers[l];
-    size_t                ffn   = layer->slice.ffn.end - layer->slice.ffn.begin;
+    const worker_layer_t *layer   = &w->shard->layers[l];
+    size_t                ffn     = layer->slice.ffn.end - layer->slice.ffn.begin;
+    bool                  by_rows = worker_by_rows(&layer->m[WORKER_DOWN]);
+    float                *out     = worker_ffn_out(w, l);
     kern_glu_fn          *glu =
         w->config.desc->act == MODEL_ACT_SILU ? w->kern.silu_mul_f32 : w->kern.relu2_mul_f32;
-    size_t t0 = 0;
-    size_t t1 = 0;
-    product(w, layer, WORKER_GATE, w->gate, ffn, OUT_STORE, thread, n_threads);
-    product(w, layer, WORKER_UP, w->up, ffn, OUT_STORE, thread, n_threads);
-    worker_tern_share(layer, WORKER_GATE, thread, n_threads, &t0, &t1);
-    size_t b = base_min_size(t0 * KERN_TILE_ROWS, ffn);
-    size_t e = base_min_size(t1 * KERN_TILE_ROWS, ffn);
     for (uint32_t t = 0; b < e && t < w->n_tok; t++) {
-        float *f      = w->gate + t * ffn + b;
+        float *f = out + t * ffn + b;
+        glu(f, w->gate + t * ffn + b, w->up + t * ffn + b, e - b);
+        if (by_rows) continue;
         float *maxima = worker_stat_max(w, 1, l, t);
-        glu(f, f, w->up + t * ffn + b, e - b);
         w->kern.sumsq_f32(worker_stat_row(w, 1, l, t) + b / PART_FFN_BLOCK, f, e - b,
                           PART_FFN_BLOCK);
-        for (size_t i = b; i < e; i += PART_FFN_BLOCK)
-            maxima[i / PART_FFN_BLOCK] = w->kern.absmax_f32(f + (i - b), layer->ffn_sub_norm + i,
-                                                            base_min_size(PART_FFN_BLOCK, e - i));
+        for (size_t i = b; i < e; i += PART_FFN_BLOCK) {
+            const float *norm = layer->ffn_sub_norm == NULL ? NULL : layer->ffn_sub_norm + i;
+            maxima[i / PART_FFN_BLOCK] =
+                w->kern.absmax_f32(f + (i - b), norm, base_min_size(PART_FFN_BLOCK, e - i));
+        }
     }
 }
 
@@ -222,14 +168,21 @@ static bool ffn_half(worker_t *w, uint32_t l, int thread, int n_threads)
 {
     const worker_layer_t *layer = &w->shard->layers[l];
     size_t                ffn   = layer->slice.ffn.end - layer->slice.ffn.begin;
+    worker_run_t          run   = {
+                   .x = w->hidden, .x_stride = w->config.desc->width, .out = w->gate, .out_stride = ffn};
+    unsigned needs = worker_needs(&layer->m[WORKER_GATE]) | worker_needs(&layer->m[WORKER_UP]);
+    size_t   t0    = 0;
+    size_t   t1    = 0;
 
-    quant_hidden(w, layer->ffn_norm, thread, n_threads);
+    prepare_hidden(w, layer->ffn_norm, needs, thread, n_threads);
     worker_team_barrier(w->config.team);
-    gated(w, l, thread, n_threads);
-    if (!exchange(w, 1, l, thread)) return false;
-    quant_sub(w, 1, l, w->gate, layer->ffn_sub_norm, ffn, layer->ffn, thread, n_threads);
-    worker_team_barrier(w->config.team);
-    return add_product(w, layer, WORKER_DOWN, thread, n_threads);
+    worker_product(w, layer, WORKER_GATE, &run, thread, n_threads);
+    run.out = w->up;
+    worker_product(w, layer, WORKER_UP, &run, thread, n_threads);
+    worker_tile_share(layer, WORKER_GATE, thread, n_threads, &t0, &t1);
+    activate(w, l, base_min_size(t0 * KERN_TILE_ROWS, ffn),
+             base_min_size(t1 * KERN_TILE_ROWS, ffn));
+    return close_half(w, 1, l, thread, n_threads);
 }
 
 /* --- the ends: embedding or the previous stage; head or the next stage --- */

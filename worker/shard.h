@@ -12,13 +12,12 @@
 #include "worker/kernels/kernel.h"
 #include "worker/team.h"
 
-/* A packed ternary matrix, rows x cols of the shard. Threads take whole tiles (or pairs). */
-typedef struct {
-    uint8_t *data; /* n_tiles * tile_bytes */
-    size_t   rows, cols;
-    size_t   n_tiles, granules, tile_bytes;
-    float    scale; /* one for the whole tensor, the same on every shard */
-} worker_tern_t;
+/* How a matrix is held and multiplied. */
+typedef enum {
+    WORKER_TERN,  /* packed ternary, one scale for the tensor */
+    WORKER_BLOCK, /* packed ternary, a scale for each 256 columns of a row */
+    WORKER_DENSE, /* rows in stored form, float products */
+} worker_kind_t;
 
 typedef enum {
     WORKER_Q,
@@ -28,17 +27,37 @@ typedef enum {
     WORKER_GATE,
     WORKER_UP,
     WORKER_DOWN,
-    WORKER_TERN_COUNT
-} worker_tern_id_t;
+    WORKER_MATRIX_COUNT
+} worker_matrix_id_t;
 
+/* The shard's part of a matrix: rows [row0, row0 + rows), columns [col0, col0 + cols) of the tensor.
+ * Threads take tiles of 16 rows, whatever the kind. */
 typedef struct {
-    part_slice_t  slice;
-    uint32_t      n_heads, n_kv_heads, ffn; /* of the whole layer */
-    worker_tern_t m[WORKER_TERN_COUNT];
-    float        *attn_norm;     /* [width] */
-    float        *ffn_norm;      /* [width] */
-    float        *attn_sub_norm; /* [own heads * head_dim] */
-    float        *ffn_sub_norm;  /* [own ffn] */
+    worker_kind_t kind;
+    size_t        row0, col0;
+    size_t        rows, cols;
+    size_t        n_tiles;
+    uint8_t      *data;                 /* tiles, or rows in stored form */
+    size_t        granules, tile_bytes; /* ternary */
+    float        *scales;               /* BLOCK: [n_tiles][blocks][16] */
+    size_t        blocks;
+    float        scale; /* TERN: of the whole tensor, out_scale included, the same on every shard */
+    float        out_scale; /* BLOCK, DENSE: a factor of the product; 1 mostly */
+    kern_dense_t dense;     /* DENSE */
+    size_t       row_bytes;
+    float       *bias; /* [rows], or NULL */
+} worker_matrix_t;
+
+/* o and down of kind TERN are cut by columns and summed over the shards as integers; of another kind they
+ * are cut by rows: the whole input is gathered before, the rows after. */
+typedef struct {
+    part_slice_t    slice;
+    uint32_t        n_heads, n_kv_heads, ffn; /* of the whole layer */
+    worker_matrix_t m[WORKER_MATRIX_COUNT];
+    float          *attn_norm; /* [width] */
+    float          *ffn_norm;  /* [width] */
+    float *attn_sub_norm;      /* own heads * head_dim, all heads when o is cut by rows; or NULL */
+    float *ffn_sub_norm;       /* own FFN rows, all when down is cut by rows; or NULL */
 } worker_layer_t;
 
 typedef struct {
@@ -55,11 +74,19 @@ typedef struct {
     uint64_t             bytes; /* weights held */
 } worker_shard_t;
 
-/* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` packs and multiplies. q,
- * k and v are shared out as one run of tiles; gate and up alike and in pairs of tiles, so that a
- * block of 32 FFN activations (NUMERICS 2) belongs to one thread. */
-void worker_tern_share(const worker_layer_t *layer, worker_tern_id_t id, int thread, int n_threads,
-                       size_t *t0, size_t *t1);
+/* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` loads and multiplies. q, k and v are
+ * shared out as one run of tiles; gate and up alike and in pairs of tiles, so that a block of 32
+ * FFN activations (NUMERICS 2) belongs to one thread. */
+void worker_tile_share(const worker_layer_t *layer, worker_matrix_id_t id, int thread,
+                       int n_threads, size_t *t0, size_t *t1);
+
+/* Rows of o and down that shard `shard` holds when they are cut by rows. */
+part_range_t worker_out_rows(const part_plan_t *plan, const model_desc_t *desc, uint32_t shard);
+
+static inline bool worker_by_rows(const worker_matrix_t *m)
+{
+    return m->kind != WORKER_TERN;
+}
 
 /* Load this rank's slices. `progress`: report on stderr.
  * Status: OK | INPUT (a weight is damaged) | UNSUPPORTED (types, differing scales) | MEMORY | PEER.

@@ -44,29 +44,33 @@ struct worker {
 
     /* step arena */
     base_arena_t      arena;
-    float            *x;       /* [B][W] residual stream */
-    int8_t           *q8;      /* [B][stride of the product at hand] */
-    int32_t          *q_sum;   /* [B] */
-    float            *q_undo;  /* [B] d of NUMERICS 3 */
-    float            *flat;    /* [B][(q + 2 kv) * head_dim] raw projections */
-    float            *heads;   /* [B][q][hd_pad] rotated queries */
-    float            *attn;    /* [B][q * head_dim] */
-    float            *gate;    /* [B][ffn] gate, then the activation */
-    float            *up;      /* [B][ffn] */
-    int32_t          *partial; /* [B][W tiles * 16] shares of a column-split product */
-    float            *stats;   /* pieces of block sums and maxima, see exchange.c */
-    float            *maxima;  /* [B][own blocks] */
-    float            *row;     /* [threads][row_stride] gathered block sums of one token */
+    float            *x;        /* [B][W] residual stream */
+    int8_t           *q8;       /* [B][stride of the product at hand] */
+    int32_t          *q_sum;    /* [B] */
+    int32_t          *q_blocks; /* [B][blocks of the product at hand] sums of q over 256 columns */
+    float            *hidden;   /* [B][W] the normed hidden vector, for dense products */
+    float            *q_undo;   /* [B] d of NUMERICS 3 */
+    float            *flat;     /* [B][(q + 2 kv) * head_dim] raw projections */
+    float            *heads;    /* [B][q][hd_pad] rotated queries */
+    float            *attn;     /* [B][q * head_dim] */
+    float            *gate;     /* [B][ffn] gate, then the activation */
+    float            *up;       /* [B][ffn] */
+    int32_t          *partial;  /* [B][W tiles * 16] shares of a column-split product */
+    float            *pieces;   /* pieces [B][n_s] of all shards, in shard order: see exchange.c */
+    float            *whole;    /* [B][n] the same put together */
+    float            *stats;    /* pieces of block sums and maxima, see exchange.c */
+    float            *maxima;   /* [B][own blocks] */
+    float            *row;      /* [threads][row_stride] gathered block sums of one token */
     size_t            row_stride;
     size_t            widest_piece;        /* vocabulary rows of the widest shard */
     float            *rope_cos, *rope_sin; /* [B][rope_dims / 2] */
-    double           *rope_freq;           /* [rope_dims / 2] */
     float            *normed;              /* [n_out][W] */
     float            *piece;               /* [n_out][own vocabulary rows] */
     float            *logits;              /* root: [n_out][n_vocab] */
     float            *staging;             /* root: room for one piece of the widest */
     worker_scratch_t *scratch;             /* per thread */
-    uint32_t         *blocks[2];        /* [n_layers][shards] attention, FFN blocks of each shard */
+    uint32_t         *blocks[2];  /* [n_layers][shards] attention, FFN blocks of each shard */
+    uint32_t         *lengths[3]; /* the same: elements of attention, FFN, rows of o and down */
     uint32_t         *counts, *offsets; /* [shards] of the exchange at hand */
     uint32_t         *vocab_counts, *vocab_offsets;
 
@@ -81,6 +85,10 @@ struct worker {
 /* Attention of this thread's share of (token, head group) items, layer l; writes w->attn and the
  * statistics of its heads. */
 void worker_attention(worker_t *w, uint32_t l, int thread, int n_threads);
+/* Where attention puts its result, [n_tok][own heads * head_dim]: w->attn, or the own piece of a vector that
+ * will be gathered. The same for the FFN activation and w->gate. */
+float *worker_attn_out(worker_t *w, uint32_t l);
+float *worker_ffn_out(worker_t *w, uint32_t l);
 /* Copy raw projections to rotated queries and into the KV cache; this thread's share. */
 void worker_store_heads(worker_t *w, uint32_t l, int thread, int n_threads);
 /* cos and sin of this step's positions; this thread's share of tokens. */
@@ -91,6 +99,13 @@ float *worker_stat_row(worker_t *w, int kind, uint32_t l, uint32_t token); /* ow
 float *worker_stat_max(worker_t *w, int kind, uint32_t l, uint32_t token); /* own block maxima */
 /* Thread 0: reduce maxima and exchange with the other shards. */
 void worker_stats_exchange(worker_t *w, int kind, uint32_t l);
+/* Vectors of which each shard has a part, as pieces [n_tok][own elements] in w->pieces. which: 0 attention
+ * output, 1 FFN activation, 2 rows of o or down. worker_gather is thread 0's, between barriers. */
+float *worker_own_piece(worker_t *w, int which, uint32_t l);
+void   worker_gather(worker_t *w, int which, uint32_t l);
+/* One token's whole vector put together from the pieces into out. */
+void worker_assemble(const worker_t *w, int which, uint32_t l, uint32_t token, float *out);
+
 /* Sum of squares and maximum of a token's whole vector, after the exchange. `row`: scratch of at
  * least the number of all blocks. */
 void worker_stats_total(const worker_t *w, int kind, uint32_t l, uint32_t token, float *row,

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "base/detmath.h"
 #include "worker/state.h"
 
 static bool find_format(const char *name, const kern_format_t **out)
@@ -88,7 +87,45 @@ static base_status_t kv_create(worker_t *w, base_err_t *err)
 typedef struct {
     size_t q, kv, ffn;  /* own heads, KV heads, FFN rows */
     size_t blocks, all; /* blocks of a sub-norm: own, of all shards */
+    size_t in;          /* columns of a matrix */
+    size_t whole;       /* elements of a gathered vector; 0: nothing is cut by rows */
+    bool   dense, block;
 } widest_t;
+
+/* Elements that each shard has of the vectors that row-cut products gather. */
+static base_status_t count_lengths(worker_t *w, widest_t *widest, base_err_t *err)
+{
+    const worker_config_t *c  = &w->config;
+    uint32_t               n  = w->shard->n_layers;
+    base_status_t          st = BASE_OK;
+    for (int which = 0; which < 3 && st == BASE_OK; which++)
+        st = base_alloc((void **)&w->lengths[which], (size_t)n * w->shards, sizeof(uint32_t),
+                        "exchange", err);
+    for (uint32_t i = 0; st == BASE_OK && i < n * w->shards; i++) {
+        uint32_t     l     = i / w->shards;
+        uint32_t     s     = i % w->shards;
+        part_slice_t slice = part_slice(c->plan, &c->desc->layers[w->shard->layer0 + l], s);
+        part_range_t out   = worker_out_rows(c->plan, c->desc, s);
+        w->lengths[0][i]   = (slice.q.end - slice.q.begin) * c->desc->head_dim;
+        w->lengths[1][i]   = slice.ffn.end - slice.ffn.begin;
+        w->lengths[2][i]   = out.end - out.begin;
+    }
+    for (uint32_t l = 0; st == BASE_OK && l < n; l++) {
+        const worker_layer_t *layer = &w->shard->layers[l];
+        for (int id = 0; id < WORKER_MATRIX_COUNT; id++) {
+            const worker_matrix_t *m = &layer->m[id];
+            widest->in               = base_max_size(widest->in, m->cols);
+            if (m->kind == WORKER_DENSE) widest->dense = true;
+            if (m->kind == WORKER_BLOCK) widest->block = true;
+        }
+        if (worker_by_rows(&layer->m[WORKER_O]))
+            widest->whole = base_max_size(widest->whole, layer->n_heads * c->desc->head_dim);
+        if (worker_by_rows(&layer->m[WORKER_DOWN]))
+            widest->whole = base_max_size(widest->whole, layer->ffn);
+    }
+    if (widest->whole > 0) widest->whole = base_max_size(widest->whole, c->desc->width);
+    return st;
+}
 
 static base_status_t count_blocks(worker_t *w, widest_t *widest, base_err_t *err)
 {
@@ -153,11 +190,17 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     size_t                 B     = c->n_batch;
     size_t                 rows  = w->shard->vocab.end - w->shard->vocab.begin;
     size_t                 total = 0;
-    size_t wide = base_max_size(d->width, base_max_size(widest->q * d->head_dim, widest->ffn));
-    bool   lone = w->shards == 1 && c->plan->stages == 1;
+    bool                   lone  = w->shards == 1 && c->plan->stages == 1;
 
     RESERVE(x, B * d->width);
-    RESERVE(q8, B * kern_q_stride(wide));
+    RESERVE(q8, B * kern_q_stride(widest->in));
+    if (widest->block)
+        RESERVE(q_blocks, B * kern_blocks(kern_granules(kern_format(KERN_T2), widest->in)));
+    if (widest->dense || widest->whole > 0) RESERVE(hidden, B * d->width);
+    if (widest->whole > 0) {
+        RESERVE(pieces, B * widest->whole);
+        RESERVE(whole, B * widest->whole);
+    }
     RESERVE(q_sum, B);
     RESERVE(q_undo, B);
     RESERVE(flat, B * (widest->q + 2 * widest->kv) * d->head_dim);
@@ -168,11 +211,10 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     if (w->shards > 1) RESERVE(partial, B * kern_tiles(d->width) * KERN_TILE_ROWS);
     RESERVE(stats, B * (widest->all + w->shards));
     RESERVE(maxima, B * (widest->blocks + 1));
-    w->row_stride = base_round_up(widest->all + 1, KERN_LANES);
+    w->row_stride = base_round_up(widest->all + 1, KERN_LANES); /* also of whole vectors: as many */
     RESERVE(row, w->row_stride * (size_t)worker_team_size(c->team));
     RESERVE(rope_cos, B * d->rope_dims / 2 + 1);
     RESERVE(rope_sin, B * d->rope_dims / 2 + 1);
-    RESERVE(rope_freq, d->rope_dims / 2 + 1);
     RESERVE(counts, w->shards);
     RESERVE(offsets, w->shards);
     RESERVE(vocab_counts, w->shards);
@@ -193,10 +235,7 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
 
 static void fill_tables(worker_t *w)
 {
-    const model_desc_t *d        = w->config.desc;
-    double              log_base = base_ln(d->rope_base);
-    for (uint32_t j = 0; j < d->rope_dims / 2; j++)
-        w->rope_freq[j] = base_exp(-2.0 * (double)j / (double)d->rope_dims * log_base);
+    const model_desc_t *d = w->config.desc;
     for (uint32_t s = 0; s < w->shards; s++) {
         part_range_t r      = part_vocab(w->config.plan, d, s);
         w->vocab_counts[s]  = r.end - r.begin;
@@ -209,6 +248,7 @@ static base_status_t step_create(worker_t *w, base_err_t *err)
     const worker_config_t *c      = &w->config;
     widest_t               widest = {0};
     base_status_t          st     = count_blocks(w, &widest, err);
+    if (st == BASE_OK) st = count_lengths(w, &widest, err);
     if (st != BASE_OK) return st;
     for (uint32_t s = 0; s < w->shards; s++) {
         part_range_t r  = part_vocab(c->plan, c->desc, s);
@@ -271,6 +311,7 @@ void worker_destroy(worker_t **worker)
     free(w->scratch);
     free(w->blocks[0]);
     free(w->blocks[1]);
+    for (int which = 0; which < 3; which++) free(w->lengths[which]);
     free(w);
     *worker = NULL;
 }

@@ -2,5 +2,5 @@
  * dense_body.inc in AVX-512. */
 #include "worker/kernels/x86/lanes_avx512.h"
 
-enum { DENSE_ROWS = 4 };
+enum { DENSE_FEW = 1 };
 #include "worker/kernels/x86/dense_body.inc"

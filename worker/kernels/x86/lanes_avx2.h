@@ -25,6 +25,12 @@ INLINE lanes_t lanes_set1(float f)
     return (lanes_t){_mm256_set1_ps(f), _mm256_set1_ps(f)};
 }
 
+/* a in lanes 0..7, b in lanes 8..15. */
+INLINE lanes_t lanes_set2(float a, float b)
+{
+    return (lanes_t){_mm256_set1_ps(a), _mm256_set1_ps(b)};
+}
+
 INLINE lanes_t lanes_zero(void)
 {
     return lanes_set1(0.0f);
@@ -104,7 +110,7 @@ INLINE lanes_t lanes_from_f16(const uint8_t *p)
                      _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 16)))};
 }
 
-INLINE __m256 widen_bf16(const uint8_t *p)
+INLINE __m256 bf16_to_8(const uint8_t *p)
 {
     const __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
 
@@ -113,7 +119,7 @@ INLINE __m256 widen_bf16(const uint8_t *p)
 
 INLINE lanes_t lanes_from_bf16(const uint8_t *p)
 {
-    return (lanes_t){widen_bf16(p), widen_bf16(p + 16)};
+    return (lanes_t){bf16_to_8(p), bf16_to_8(p + 16)};
 }
 
 INLINE lanes_t lanes_from_i8(__m128i b)
@@ -196,6 +202,79 @@ INLINE __m256 rotate4(__m256 x, const float *c, const float *s)
 INLINE lanes_t lanes_rotate_pairs(lanes_t x, const float *c, const float *s)
 {
     return (lanes_t){rotate4(x.lo, c, s), rotate4(x.hi, c + 4, s + 4)};
+}
+
+/* The values of a block's codes, as what makes them. `product` is a constant. */
+typedef struct {
+    lanes_t d, term;
+    bool    product; /* d * (code + term), else d * code + term */
+} levels_t;
+
+/* d * (code - bias) */
+INLINE levels_t levels_times(float d, float bias)
+{
+    return (levels_t){lanes_set1(d), lanes_set1(-bias), true};
+}
+
+/* d * code + m: one rounding for two, as the product is exact. */
+INLINE levels_t levels_plus(float d, float m)
+{
+    return (levels_t){lanes_set1(d), lanes_set1(m), false};
+}
+
+INLINE lanes_t levels_of(levels_t levels, __m128i codes)
+{
+    const lanes_t c = lanes_from_i8(codes);
+
+    return levels.product ? lanes_mul(levels.d, lanes_add(c, levels.term))
+                          : lanes_fma(levels.d, c, levels.term);
+}
+
+/* Of 16 codes in the low 4 or 5 bits of bytes, whatever is above. */
+INLINE lanes_t levels_4(levels_t levels, __m128i codes)
+{
+    return levels_of(levels, _mm_and_si128(codes, _mm_set1_epi8(15)));
+}
+
+INLINE lanes_t levels_5(levels_t levels, __m128i codes)
+{
+    return levels_of(levels, _mm_and_si128(codes, _mm_set1_epi8(31)));
+}
+
+/* Bit i to bit 4 of byte i. */
+INLINE __m256i bits_to_bytes(uint32_t bits)
+{
+    const __m256i byte =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit    = _mm256_set1_epi64x((long long)0x8040201008040201);
+    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte);
+
+    return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit),
+                            _mm256_set1_epi8(16));
+}
+
+/* The lanes that one register holds. */
+enum { LANES_PART = 8 };
+typedef __m256 part_t;
+
+INLINE part_t part_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+INLINE part_t part_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+INLINE void part_store(float *p, part_t a)
+{
+    _mm256_storeu_ps(p, a);
+}
+
+INLINE part_t part_fma(part_t a, part_t b, part_t c)
+{
+    return _mm256_fmadd_ps(a, b, c);
 }
 
 #include "worker/kernels/x86/lanes_common.inc"

@@ -20,6 +20,12 @@ INLINE lanes_t lanes_set1(float f)
     return _mm512_set1_ps(f);
 }
 
+/* a in lanes 0..7, b in lanes 8..15. */
+INLINE lanes_t lanes_set2(float a, float b)
+{
+    return _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(a), _mm512_set1_ps(b));
+}
+
 INLINE lanes_t lanes_zero(void)
 {
     return _mm512_setzero_ps();
@@ -149,6 +155,75 @@ INLINE lanes_t lanes_rotate_pairs(lanes_t x, const float *c, const float *s)
     const __m512 t = _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), each_twice(s));
 
     return _mm512_fmaddsub_ps(x, each_twice(c), t);
+}
+
+/* The values of a block's codes, in order. */
+typedef struct {
+    __m512 low, high; /* of codes 0..15, 16..31 */
+} levels_t;
+
+INLINE __m512 first_codes(void)
+{
+    return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+/* d * (code - bias) */
+INLINE levels_t levels_times(float d, float bias)
+{
+    const __m512 dv = _mm512_set1_ps(d), low = _mm512_sub_ps(first_codes(), _mm512_set1_ps(bias));
+
+    return (levels_t){_mm512_mul_ps(dv, low),
+                      _mm512_mul_ps(dv, _mm512_add_ps(low, _mm512_set1_ps(16.0f)))};
+}
+
+/* d * code + m: one rounding for two, as the product is exact. */
+INLINE levels_t levels_plus(float d, float m)
+{
+    const __m512 dv = _mm512_set1_ps(d), mv = _mm512_set1_ps(m), low = first_codes();
+
+    return (levels_t){_mm512_fmadd_ps(dv, low, mv),
+                      _mm512_fmadd_ps(dv, _mm512_add_ps(low, _mm512_set1_ps(16.0f)), mv)};
+}
+
+/* Of 16 codes in the low 4 or 5 bits of bytes, whatever is above. */
+INLINE lanes_t levels_4(levels_t levels, __m128i codes)
+{
+    return _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), levels.low);
+}
+
+INLINE lanes_t levels_5(levels_t levels, __m128i codes)
+{
+    return _mm512_permutex2var_ps(levels.low, _mm512_cvtepu8_epi32(codes), levels.high);
+}
+
+/* Bit i to bit 4 of byte i. */
+INLINE __m256i bits_to_bytes(uint32_t bits)
+{
+    return _mm256_maskz_set1_epi8(bits, 16);
+}
+
+/* The lanes that one register holds. */
+enum { LANES_PART = 16 };
+typedef __m512 part_t;
+
+INLINE part_t part_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+INLINE part_t part_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+INLINE void part_store(float *p, part_t a)
+{
+    _mm512_storeu_ps(p, a);
+}
+
+INLINE part_t part_fma(part_t a, part_t b, part_t c)
+{
+    return _mm512_fmadd_ps(a, b, c);
 }
 
 #include "worker/kernels/x86/lanes_common.inc"

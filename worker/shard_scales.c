@@ -1,0 +1,154 @@
+/* worker/shard_scales.c
+ * Scales that all shards must agree on: the absolute mean of tensors made ternary at load, and the one
+ * scale of a ternary-trained tensor, of which each shard saw its own blocks. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/shard_internal.h"
+
+static size_t n_matrices(const load_t *job)
+{
+    return (size_t)job->shard->n_layers * WORKER_MATRIX_COUNT;
+}
+
+/* Every shard's `n` floats to every shard: all[shard][n], the own part in place. */
+static base_status_t exchange(const load_t *job, float *all, size_t n, base_err_t *err)
+{
+    uint32_t      shards = comm_grid_shards(job->grid);
+    uint32_t     *counts = NULL; /* shards counts, then shards offsets */
+    base_status_t st =
+        base_alloc((void **)&counts, 2 * (size_t)shards, sizeof(*counts), "scales", err);
+    if (st != BASE_OK) return st;
+    for (uint32_t s = 0; s < shards; s++) {
+        counts[s]          = (uint32_t)n;
+        counts[shards + s] = (uint32_t)(n * s);
+    }
+    st = comm_gather_f32(job->grid, all, counts, counts + shards, err);
+    free(counts);
+    return st;
+}
+
+/* --- absolute means --- */
+
+typedef struct {
+    load_t          *job;
+    model_abs_sum_t *parts; /* [n_threads] of the tensor at hand */
+    uint32_t         l;
+    int              id;
+} mean_t;
+
+/* Rows are shared out over all shards, whoever will hold them, so that each is read once. */
+static void sum_rows(void *ctx, int thread, int n_threads)
+{
+    mean_t               *mean   = ctx;
+    const load_t         *job    = mean->job;
+    const model_tensor_t *t      = &job->tensors[shard_at(mean->l, (worker_matrix_id_t)mean->id)];
+    int                   shards = (int)comm_grid_shards(job->grid);
+    int                   shard  = (int)comm_grid_shard(job->grid);
+    size_t                b      = 0;
+    size_t                e      = 0;
+    worker_share(t->n_rows, 1, shard * n_threads + thread, shards * n_threads, &b, &e);
+    for (size_t row = b; row < e; row++)
+        model_absmean_accumulate(job->source, t, row, 0, t->n_cols, &mean->parts[thread]);
+}
+
+/* This shard's sums of all online tensors. */
+static void sum_tensors(load_t *job, model_abs_sum_t *parts, model_abs_sum_t *sums)
+{
+    int n_threads = worker_team_size(job->team);
+    for (uint32_t l = 0; l < job->shard->n_layers; l++)
+        for (int id = 0; id < WORKER_MATRIX_COUNT; id++) {
+            size_t at   = shard_at(l, (worker_matrix_id_t)id);
+            mean_t mean = {.job = job, .parts = parts, .l = l, .id = id};
+            if (!job->tensors[at].online) continue;
+            memset(parts, 0, (size_t)n_threads * sizeof(*parts));
+            worker_team_run(job->team, sum_rows, &mean);
+            for (int t = 0; t < n_threads; t++) model_abs_sum_merge(&sums[at], &parts[t]);
+        }
+}
+
+static bool any_online(const load_t *job)
+{
+    for (size_t i = 0; i < n_matrices(job); i++)
+        if (job->tensors[i].online) return true;
+    return false;
+}
+
+base_status_t shard_absmeans(load_t *job, base_err_t *err)
+{
+    size_t           n      = n_matrices(job);
+    uint32_t         shards = comm_grid_shards(job->grid);
+    model_abs_sum_t *all    = NULL;
+    model_abs_sum_t *parts  = NULL;
+    base_status_t    st     = BASE_OK;
+
+    _Static_assert(sizeof(model_abs_sum_t) % sizeof(float) == 0, "sums travel as whole words");
+    if (!any_online(job)) return BASE_OK;
+    st = base_alloc((void **)&all, n * shards, sizeof(*all), "absolute means", err);
+    if (st != BASE_OK) goto out;
+    st = base_alloc((void **)&parts, (size_t)worker_team_size(job->team), sizeof(*parts),
+                    "absolute means", err);
+    if (st != BASE_OK) goto out;
+    if (job->st == BASE_OK) sum_tensors(job, parts, all + n * comm_grid_shard(job->grid));
+    st = exchange(job, (float *)(void *)all, n * sizeof(*all) / sizeof(float), err);
+    if (st != BASE_OK) goto out;
+    for (size_t i = 0; i < n; i++) {
+        model_tensor_t *t = &job->tensors[i];
+        if (!t->online) continue;
+        for (uint32_t s = 1; s < shards; s++) model_abs_sum_merge(&all[i], &all[n * s + i]);
+        t->scale = model_abs_sum_scale(&all[i], t->n_rows * t->n_cols);
+    }
+out:
+    free(all);
+    free(parts);
+    return st;
+}
+
+/* --- scales of blocks --- */
+
+static void merge_span(scale_span_t *into, scale_span_t from)
+{
+    into->lo = fminf(into->lo, from.lo);
+    into->hi = fmaxf(into->hi, from.hi);
+}
+
+/* One tensor's scale from what all saw; false if its blocks differ. */
+static bool settle(load_t *job, size_t at, scale_span_t sum)
+{
+    worker_matrix_t *m = &job->shard->layers[at / WORKER_MATRIX_COUNT].m[at % WORKER_MATRIX_COUNT];
+    float            known = job->tensors[at].scale; /* 0: it is in the blocks */
+    if (m->kind != WORKER_TERN) return true;
+    if (known == 0 && sum.lo < sum.hi) return false;
+    m->scale = (known != 0 ? known : sum.hi) * m->out_scale; /* 0 when every weight is 0 */
+    return true;
+}
+
+base_status_t shard_agree(load_t *job, bool *again, base_err_t *err)
+{
+    size_t        n         = n_matrices(job);
+    uint32_t      shards    = comm_grid_shards(job->grid);
+    int           n_threads = worker_team_size(job->team);
+    scale_span_t *all       = NULL;
+    base_status_t st        = base_alloc((void **)&all, n * shards, sizeof(*all), "scales", err);
+    if (st != BASE_OK) return st;
+    scale_span_t *own = all + n * comm_grid_shard(job->grid);
+    for (size_t i = 0; i < n; i++) {
+        own[i] = (scale_span_t){INFINITY, 0};
+        for (int t = 0; t < n_threads; t++) merge_span(&own[i], job->spans[(size_t)t * n + i]);
+    }
+    /* A shard that failed says so here: then none goes for a second attempt and its exchange. */
+    bool failed = false;
+    if (job->st != BASE_OK) own[0].lo = NAN;
+    st = exchange(job, (float *)(void *)all, n * 2, err);
+    for (uint32_t s = 0; s < shards; s++) failed = failed || isnan(all[n * s].lo);
+    for (size_t i = 0; st == BASE_OK && !failed && i < n; i++) {
+        scale_span_t sum = {INFINITY, 0};
+        for (uint32_t s = 0; s < shards; s++) merge_span(&sum, all[n * s + i]);
+        if (settle(job, i, sum)) continue;
+        job->kinds[i] = WORKER_BLOCK;
+        *again        = true;
+    }
+    free(all);
+    return st;
+}
