@@ -211,6 +211,26 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
 bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      uint64_t col, uint64_t n, int8_t *out, float *scale_min, float *scale_max);
 
+/* ---- absolute means of `online` weights: g = max(mean |w|, 1e-5), methods.md 1.1 */
+
+/* An exact sum of absolute values: for each exponent of a float the sum of the significands. Any
+ * order of additions, any division among ranks gives the same. All zero: nothing yet. No pointers,
+ * no padding: it can be sent as it is. 256 sums, as floats have 8 bits of exponent. */
+typedef struct {
+    uint64_t significands[256]; /* up to 2^40 weights */
+} model_abs_sum_t;
+
+/* Add |w| of columns [col, col + n) of a row of a float tensor. */
+void model_absmean_accumulate(const model_source_t *source, const model_tensor_t *tensor,
+                              uint64_t row, uint64_t col, uint64_t n, model_abs_sum_t *sum);
+
+/* into += from. */
+void model_abs_sum_merge(model_abs_sum_t *into, const model_abs_sum_t *from);
+
+/* The mean over n_weights (1 .. 2^40), rounded once to float (halves to even), at least 1e-5f.
+ * INFINITY if a weight was not finite; model_row_trits() then refuses the row that holds it. */
+float model_abs_sum_scale(const model_abs_sum_t *sum, uint64_t n_weights);
+
 /* Tokenizer tables, as the file gives them; strings point into the mapped file (not
  * NUL-terminated). */
 typedef enum { MODEL_VOCAB_NONE, MODEL_VOCAB_SPM, MODEL_VOCAB_BPE } model_vocab_kind_t;

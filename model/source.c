@@ -239,12 +239,16 @@ base_status_t model_source_check(const model_source_t *source, const model_tenso
     return BASE_OK;
 }
 
+const uint8_t *model_tensor_data(const model_source_t *source, const model_tensor_t *tensor)
+{
+    base_assert(source->generate == NULL && tensor->file < source->n_files);
+    return source->files[tensor->file].data + tensor->offset;
+}
+
 const uint8_t *model_row(const model_source_t *source, const model_tensor_t *tensor, uint64_t row)
 {
-    base_assert(source->generate == NULL);
-    base_assert(tensor->file < source->n_files && row < tensor->n_rows);
-    return source->files[tensor->file].data + tensor->offset +
-           row * model_row_bytes(tensor->type, tensor->n_cols);
+    base_assert(row < tensor->n_rows);
+    return model_tensor_data(source, tensor) + row * model_row_bytes(tensor->type, tensor->n_cols);
 }
 
 const uint8_t *model_row_blocks(const model_source_t *source, const model_tensor_t *tensor,

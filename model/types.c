@@ -1,4 +1,4 @@
-/* model/types.c: the stored types, and how their blocks widen to floats and to trits. */
+/* model/types.c: the stored types, and rows of them as floats and as trits. */
 #include <math.h>
 #include <string.h>
 
@@ -110,35 +110,111 @@ void model_block_tq1_trits(const uint8_t *block, int8_t out[256])
     }
 }
 
-/* Trits of one block; a zero scale makes them zero, a negative one flips them. *scale is |d|, or
- * 0 if all
- * trits are zero. */
-static bool block_trits(model_type_t type, const uint8_t *block, int8_t out[256], float *scale)
+/* Weight k * (block / 4) + m in the n-th pair of bits of byte m, the first in the highest. */
+bool model_block_i2s_trits(const uint8_t *block, uint32_t elems, int8_t *out)
 {
-    bool     tq2 = type == MODEL_TQ2_0;
-    bool     ok  = true;
-    float    d   = model_f32_of_f16(model_load_u16(block + (tq2 ? 64 : 52)));
-    uint64_t any = 0;
+    const uint32_t n_bytes = elems / 4;
+    uint64_t       bad     = 0;
+    for (uint32_t m = 0; m < n_bytes; m += 8) {
+        uint64_t v = load_word(block + m);
+        bad |= v & v >> 1;
+        for (uint32_t n = 0; n < 4; n++)
+            store_trits(out + n_bytes * n + m, v >> (6 - 2 * n) & 3 * ones);
+    }
+    return (bad & 0x55 * ones) == 0;
+}
 
-    *scale = 0;
-    if (tq2)
-        ok = model_block_tq2_trits(block, out);
-    else
-        model_block_tq1_trits(block, out);
-    if (!ok || !isfinite(d)) return false;
-    if (d == 0) {
-        memset(out, 0, 256);
+static bool any_nonzero(const int8_t *trits, uint64_t n)
+{
+    uint64_t any = 0;
+    uint64_t i   = 0;
+    for (; i + 8 <= n; i += 8) any |= load_word((const uint8_t *)trits + i);
+    for (; i < n; i++) any |= (uint8_t)trits[i];
+    return any != 0;
+}
+
+/* What the sign and value of a scale make of trits; the rest of model_row_trits()'s contract.
+ * *out_scale is |scale|, or 0 if all trits are zero. */
+static bool apply_scale(float scale, uint64_t n, int8_t *trits, float *out_scale)
+{
+    *out_scale = 0;
+    if (!isfinite(scale)) return false;
+    if (scale == 0) {
+        memset(trits, 0, n);
         return true;
     }
-    for (int i = 0; i < 256; i += 8) any |= load_word((const uint8_t *)out + i);
-    if (any == 0) return true;
-    if (d < 0)
-        for (int i = 0; i < 256; i++) out[i] = (int8_t)-out[i];
-    *scale = fabsf(d);
+    if (!any_nonzero(trits, n)) return true;
+    if (scale < 0)
+        for (uint64_t i = 0; i < n; i++) trits[i] = (int8_t)-trits[i];
+    *out_scale = fabsf(scale);
     return true;
 }
 
-enum { SCRATCH_BYTES = 4096 }; /* of a generated source's blocks */
+/* One block, with the scale in it or that of the tensor. */
+static bool block_trits(const model_tensor_t *t, const uint8_t *block, int8_t out[256],
+                        float *scale)
+{
+    switch (t->type) {
+    case MODEL_TQ1_0:
+        model_block_tq1_trits(block, out);
+        return apply_scale(model_f32_of_f16(model_load_u16(block + 52)), 256, out, scale);
+    case MODEL_TQ2_0:
+        if (!model_block_tq2_trits(block, out)) return false;
+        return apply_scale(model_f32_of_f16(model_load_u16(block + 64)), 256, out, scale);
+    case MODEL_I2_S:
+        if (!model_block_i2s_trits(block, 128, out)) return false;
+        return apply_scale(t->scale, 128, out, scale);
+    case MODEL_I2_S_64:
+        if (!model_block_i2s_trits(block, 64, out)) return false;
+        return apply_scale(t->scale, 64, out, scale);
+    default: base_assert(t->type == MODEL_TQ2_0); return false; /* no ternary blocks */
+    }
+}
+
+/* Columns of a row whose bytes hold three other rows too. */
+static bool shared_trits(const model_source_t *source, const model_tensor_t *t, uint64_t row,
+                         uint64_t col, uint64_t n, int8_t *out)
+{
+    const uint64_t quarter  = t->n_rows / 4 + (t->n_rows % 4 != 0);
+    const bool     rows4    = t->type == MODEL_ROWS4;
+    const uint64_t byte_row = rows4 ? row % quarter : row / 4;
+    const uint64_t shift    = rows4 ? 2 * (row / quarter) : 6 - 2 * (row % 4);
+    const uint8_t *bytes    = model_tensor_data(source, t) + byte_row * t->n_cols + col;
+    uint64_t       bad      = 0;
+    uint64_t       i        = 0;
+    base_assert(row < t->n_rows);
+    for (; i + 8 <= n; i += 8) {
+        uint64_t codes = load_word(bytes + i) >> shift & 3 * ones;
+        bad |= codes & codes >> 1;
+        store_trits(out + i, codes);
+    }
+    for (; i < n; i++) {
+        unsigned code = (unsigned)bytes[i] >> shift & 3;
+        bad |= code & code >> 1;
+        out[i] = (int8_t)((int)code - 1);
+    }
+    return (bad & ones) == 0;
+}
+
+enum { SCRATCH_BYTES = 4096, CHUNK = 256 }; /* of a generated source's blocks; columns at a time */
+
+/* Float weights rounded to trits by the tensor's scale. */
+static bool online_trits(const model_source_t *source, const model_tensor_t *t, uint64_t row,
+                         uint64_t col, uint64_t n, int8_t *out)
+{
+    float w[CHUNK];
+    base_assert(t->scale > 0);
+    for (uint64_t done = 0; done < n; done += CHUNK) {
+        const uint64_t take = n - done < CHUNK ? n - done : CHUNK;
+        model_row_f32(source, t, row, col + done, take, w);
+        for (uint64_t i = 0; i < take; i++) {
+            if (!isfinite(w[i])) return false;
+            const float q = rintf(w[i] / t->scale);
+            out[done + i] = (int8_t)(q > 1 ? 1 : q < -1 ? -1 : (int)q);
+        }
+    }
+    return true;
+}
 
 /* How many blocks of a row the next turn takes: those that hold columns [col, end), at most what
  * fits the scratch. */
@@ -149,26 +225,41 @@ static uint64_t next_blocks(const model_type_info_t *info, uint64_t col, uint64_
     return n < max ? n : max;
 }
 
+static void widen_span(float scale, float *scale_min, float *scale_max)
+{
+    if (scale > 0 && scale < *scale_min) *scale_min = scale;
+    if (scale > 0 && scale > *scale_max) *scale_max = scale;
+}
+
 bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      uint64_t col, uint64_t n, int8_t *out, float *scale_min, float *scale_max)
 {
     const model_type_info_t *info = model_type_info(tensor->type);
-    base_assert(info->ternary && col <= tensor->n_cols && n <= tensor->n_cols - col);
+    base_assert((info->ternary || tensor->online) && col <= tensor->n_cols &&
+                n <= tensor->n_cols - col);
     uint8_t        scratch[SCRATCH_BYTES];
     int8_t         part[256];
-    const uint64_t end = col + n;
+    float          scale = 0;
+    const uint64_t end   = col + n;
+    const uint64_t elems = info->block_elems;
 
+    if (tensor->online || info->shared) {
+        const bool ok = tensor->online ? online_trits(source, tensor, row, col, n, out)
+                                       : shared_trits(source, tensor, row, col, n, out);
+        if (!ok || !apply_scale(tensor->scale, n, out, &scale)) return false;
+        widen_span(scale, scale_min, scale_max);
+        return true;
+    }
     while (col < end) {
         uint64_t       n_blocks = next_blocks(info, col, end);
-        const uint8_t *block = model_row_blocks(source, tensor, row, col / 256, n_blocks, scratch);
+        const uint8_t *block =
+            model_row_blocks(source, tensor, row, col / elems, n_blocks, scratch);
         for (uint64_t b = 0; b < n_blocks; b++, block += info->block_bytes) {
-            uint64_t first = col % 256;
-            uint64_t take  = end - col < 256 - first ? end - col : 256 - first;
-            int8_t  *to    = take == 256 ? out : part;
-            float    scale = 0;
-            if (!block_trits(tensor->type, block, to, &scale)) return false;
-            if (scale > 0 && scale < *scale_min) *scale_min = scale;
-            if (scale > 0 && scale > *scale_max) *scale_max = scale;
+            uint64_t first = col % elems;
+            uint64_t take  = end - col < elems - first ? end - col : elems - first;
+            int8_t  *to    = take == elems ? out : part;
+            if (!block_trits(tensor, block, to, &scale)) return false;
+            widen_span(scale, scale_min, scale_max);
             if (to == part) memcpy(out, part + first, take);
             out += take;
             col += take;
@@ -177,55 +268,39 @@ bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor,
     return true;
 }
 
-/* ---- widening to float (docs/NUMERICS.md, section 5)
- * --------------------------------------------- */
+/* ---- widening to float (docs/NUMERICS.md, section 5) */
 
-static void widen_q8_0(const uint8_t *block, float *out)
+/* A block of any type that has blocks; invalid codes widen as +2: whoever packs them refuses them. */
+static void widen_block(const model_tensor_t *t, const uint8_t *block, float *out)
 {
-    float d = model_f32_of_f16(model_load_u16(block));
-    for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)block[2 + i];
-}
-
-/* ql[128], qh[64], scales[16], d. Weight 128h + 32k + l: low nibble k / 2 of ql[64h + 32(k % 2) +
- * l], two
- * high bits k of qh[32h + l], scale 8h + 2k + l / 16. */
-static void widen_q6_k(const uint8_t *block, float *out)
-{
-    const uint8_t *ql     = block;
-    const uint8_t *qh     = block + 128;
-    const uint8_t *scales = block + 192;
-    float          d      = model_f32_of_f16(model_load_u16(block + 208));
-    for (int i = 0; i < 256; i++) {
-        int h    = i / 128;
-        int k    = i / 32 % 4;
-        int l    = i % 32;
-        int low  = ql[64 * h + 32 * (k % 2) + l] >> 4 * (k / 2) & 15;
-        int high = qh[32 * h + l] >> 2 * k & 3;
-        out[i]   = d * (float)(int8_t)scales[i / 16] * (float)((low | high << 4) - 32);
-    }
-}
-
-static void widen_block(model_type_t type, const uint8_t *block, float *out)
-{
-    int8_t trits[256];
-    float  d = 0;
-    switch (type) {
-    case MODEL_F32: out[0] = model_load_f32(block); return;
-    case MODEL_F16: out[0] = model_f32_of_f16(model_load_u16(block)); return;
-    case MODEL_BF16: out[0] = model_f32_of_bf16(model_load_u16(block)); return;
-    case MODEL_Q8_0: widen_q8_0(block, out); return;
-    case MODEL_Q6_K: widen_q6_k(block, out); return;
+    int8_t   trits[256];
+    float    d = t->scale;
+    uint32_t n = model_type_info(t->type)->block_elems;
+    switch (t->type) {
     case MODEL_TQ1_0:
         d = model_f32_of_f16(model_load_u16(block + 52));
         model_block_tq1_trits(block, trits);
         break;
-    case MODEL_TQ2_0: /* an invalid code widens as +2; whoever packs it refuses it */
+    case MODEL_TQ2_0:
         d = model_f32_of_f16(model_load_u16(block + 64));
         (void)model_block_tq2_trits(block, trits);
         break;
-    default: base_assert(type == MODEL_TQ2_0); return; /* no loader hands out the others yet */
+    case MODEL_I2_S:
+    case MODEL_I2_S_64: (void)model_block_i2s_trits(block, n, trits); break;
+    default: model_block_widen(t->type, block, out); return;
     }
-    for (int i = 0; i < 256; i++) out[i] = (float)trits[i] * d;
+    for (uint32_t i = 0; i < n; i++) out[i] = (float)trits[i] * d;
+}
+
+static void shared_f32(const model_source_t *source, const model_tensor_t *t, uint64_t row,
+                       uint64_t col, uint64_t n, float *out)
+{
+    int8_t trits[CHUNK];
+    for (uint64_t done = 0; done < n; done += CHUNK) {
+        const uint64_t take = n - done < CHUNK ? n - done : CHUNK;
+        (void)shared_trits(source, t, row, col + done, take, trits);
+        for (uint64_t i = 0; i < take; i++) out[done + i] = (float)trits[i] * t->scale;
+    }
 }
 
 void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
@@ -239,6 +314,10 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
     const uint64_t end   = col + n;
     const uint64_t elems = info->block_elems;
 
+    if (info->shared) {
+        shared_f32(source, tensor, row, col, n, out);
+        return;
+    }
     while (col < end) {
         uint64_t       n_blocks = next_blocks(info, col, end);
         const uint8_t *block =
@@ -247,7 +326,7 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
             uint64_t first = col % elems;
             uint64_t take  = end - col < elems - first ? end - col : elems - first;
             float   *to    = take == elems ? out : part;
-            widen_block(tensor->type, block, to);
+            widen_block(tensor, block, to);
             if (to == part) memcpy(out, part + first, take * sizeof(float));
             out += take;
             col += take;

@@ -40,6 +40,23 @@ def main():
     q6[:, 208:] = np.array([[0.01], [-2.0], [6e-8]], dtype=np.float16).view(np.uint8)
     save("Q6_K", q6)
 
+    for name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1"):
+        save(name, gguf.quantize(normal[96:192], T[name]))
+    # Any bytes are a block; scales (half precision, by their places) must be sane.
+    for name, size, places in (("Q2_K", 84, (80, 82)), ("Q3_K", 110, (108,)), ("Q4_K", 144, (0, 2)),
+                               ("Q5_K", 176, (0, 2))):
+        blocks = rng.integers(0, 256, (3, size)).astype(np.uint8)
+        for at in places:
+            scale = rng.standard_normal((3, 1)) * np.array([[0.01], [2.0], [1e-7]])
+            blocks[:, at:at + 2] = scale.astype(np.float16).view(np.uint8)
+        save(name, blocks)
+    # bitnet.cpp's layouts of one row; the scale is kept apart.
+    for name, block in (("I2_S", 128), ("I2_S_64", 64)):
+        codes = (trits.reshape(-1, 4, block // 4) + 1).astype(np.uint8)  # [block][pair of bits][byte]
+        stored = codes[:, 0] << 6 | codes[:, 1] << 4 | codes[:, 2] << 2 | codes[:, 3]
+        stored.tofile(OUT / f"{name}.bin")
+        (trits * np.float32(0.75)).astype("<f4").tofile(OUT / f"{name}.f32")
+
     halves = np.concatenate([
         normal[:64], normal[64:96] * 1e-5, normal[96:112] * 3e-8, normal[112:128] * 4e4,
         np.array([0.0, -0.0, 1.0, 65504, 65519.99, 65520, 1e38, -1e38, np.inf, -np.inf, 2.0**-24,

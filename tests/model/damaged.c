@@ -454,7 +454,7 @@ static const struct {
      "separate scales"},
     {"rope factors",
      {.rename = "output.weight", .name = "rope_freqs.weight", .untied = true},
-     BASE_ERR_UNSUPPORTED,
+     BASE_ERR_INPUT,
      "rope_freqs.weight"},
 };
 

@@ -39,8 +39,11 @@ static model_source_t *wrap(const void *data, size_t n)
 
 static model_tensor_t row_tensor(model_type_t type, uint64_t n_cols)
 {
-    return (model_tensor_t){
-        .type = type, .bytes = model_row_bytes(type, n_cols), .n_rows = 1, .n_cols = n_cols};
+    return (model_tensor_t){.type   = type,
+                            .bytes  = model_row_bytes(type, n_cols),
+                            .n_rows = 1,
+                            .n_cols = n_cols,
+                            .scale  = model_type_info(type)->scaled ? 0.75f : 0};
 }
 
 /* ---- ternary
@@ -161,7 +164,7 @@ static void scales(void **state)
 static void package_blocks(void **state)
 {
     (void)state;
-    for (int i = MODEL_NONE + 1; i <= MODEL_TQ2_0; i++) {
+    for (int i = MODEL_NONE + 1; i <= MODEL_I2_S_64; i++) {
         const model_type_t type = (model_type_t)i;
         char               name[32];
         size_t             n_bytes = 0, n_values = 0;
@@ -192,7 +195,7 @@ static void package_blocks(void **state)
 static void parts(void **state)
 {
     (void)state;
-    for (int i = MODEL_NONE + 1; i <= MODEL_TQ2_0; i++) {
+    for (int i = MODEL_NONE + 1; i <= MODEL_I2_S_64; i++) {
         const model_type_t type = (model_type_t)i;
         char               name[32];
         size_t             n_bytes = 0;
@@ -220,6 +223,130 @@ static void parts(void **state)
         model_source_close(&s);
         free(bytes);
     }
+}
+
+/* ---- rows that share bytes */
+
+/* Six or eight rows of 37 weights, packed by the formula, come back; a code 3 is seen by its row alone. */
+static void shared_rows(void **state)
+{
+    (void)state;
+    enum { COLS = 37 };
+    for (int kind = 0; kind < 4; kind++) {
+        const bool   rows4   = kind < 2;
+        const size_t rows    = kind % 2 == 0 ? 8 : 6;
+        const size_t quarter = (rows + 3) / 4;
+        uint8_t      bytes[2 * COLS];
+        int8_t       want[8][COLS], got[COLS];
+        float        min = INFINITY, max = 0, values[COLS];
+        memset(bytes, 0, sizeof(bytes));
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < COLS; c++) {
+                int code   = (int)((r * 7 + c * 5 + r * c) % 3);
+                want[r][c] = (int8_t)(code - 1);
+                if (rows4)
+                    bytes[r % quarter * COLS + c] |= (uint8_t)(code << 2 * (r / quarter));
+                else
+                    bytes[r / 4 * COLS + c] |= (uint8_t)(code << (6 - 2 * (r % 4)));
+            }
+        model_source_t *s = wrap(bytes, sizeof(bytes));
+        model_tensor_t  t = {.type   = rows4 ? MODEL_ROWS4 : MODEL_I2_S_R4,
+                             .bytes  = sizeof(bytes),
+                             .n_rows = rows,
+                             .n_cols = COLS,
+                             .scale  = 0.5f};
+        assert_int_equal(model_source_check(s, &t, "t", NULL), BASE_OK);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t col = 0; col < COLS; col += 3) {
+                assert_true(model_row_trits(s, &t, r, col, COLS - col, got, &min, &max));
+                assert_memory_equal(got, want[r] + col, COLS - col);
+                model_row_f32(s, &t, r, col, COLS - col, values);
+                for (size_t c = col; c < COLS; c++)
+                    assert_true(values[c - col] == 0.5f * (float)want[r][c]);
+            }
+        assert_true(min == 0.5f && max == 0.5f);
+        bytes[COLS + 30] |= rows4 ? 3 : 3 << 6; /* of row 1 or 4 */
+        for (size_t r = 0; r < rows; r++)
+            assert_int_equal(model_row_trits(s, &t, r, 0, COLS, got, &min, &max),
+                             r != (rows4 ? 1 : 4));
+        model_source_close(&s);
+    }
+}
+
+/* ---- float weights made ternary */
+
+static void online(void **state)
+{
+    (void)state;
+    static const float  w[]    = {0.5f, -0.5f, 0.75f, -0.76f, 1.5f, 0, -0.0f, 1e30f, 0.24f, -3};
+    static const int8_t want[] = {1, -1, 2, -2, 3, 0, 0, 9, 0, -9}; /* nearest, before limiting */
+    uint8_t             bytes[sizeof(w)];
+    int8_t              got[10];
+    float               min = INFINITY, max = 0;
+    for (int i = 0; i < 10; i++) model_store_u32(bytes + 4 * i, model_bits_of_float(w[i]));
+    model_source_t *s = wrap(bytes, sizeof(bytes));
+    model_tensor_t  t = {.type   = MODEL_F32,
+                         .bytes  = sizeof(bytes),
+                         .n_rows = 1,
+                         .n_cols = 10,
+                         .scale  = 0.5f,
+                         .online = true};
+    assert_true(model_row_trits(s, &t, 0, 0, 10, got, &min, &max));
+    for (int i = 0; i < 10; i++) {
+        const int limited = want[i] > 1 ? 1 : want[i] < -1 ? -1 : want[i];
+        assert_int_equal(got[i], limited);
+    }
+    assert_true(min == 0.5f && max == 0.5f);
+    t.scale = 1; /* halves go to even: 0.5 to 0 */
+    assert_true(model_row_trits(s, &t, 0, 0, 2, got, &min, &max));
+    assert_true(got[0] == 0 && got[1] == 0);
+    model_store_u32(bytes, 0x7fc00000);
+    assert_false(model_row_trits(s, &t, 0, 0, 1, got, &min, &max));
+    model_source_close(&s);
+}
+
+static float mean_of(const float *w, size_t n, size_t cut)
+{
+    uint8_t        *bytes = malloc(4 * n);
+    model_abs_sum_t a = {{0}}, b = {{0}};
+    assert_non_null(bytes);
+    for (size_t i = 0; i < n; i++) model_store_u32(bytes + 4 * i, model_bits_of_float(w[i]));
+    model_source_t *s = wrap(bytes, 4 * n);
+    model_tensor_t  t = row_tensor(MODEL_F32, n);
+    model_absmean_accumulate(s, &t, 0, cut, n - cut, &a);
+    model_absmean_accumulate(s, &t, 0, 0, cut, &b);
+    model_abs_sum_merge(&a, &b);
+    model_source_close(&s);
+    free(bytes);
+    return model_abs_sum_scale(&a, n);
+}
+
+static void absmeans(void **state)
+{
+    (void)state;
+    const float one[] = {-3}, tie[] = {1, 0x1.000002p0f},
+                huge[] = {0x1.fffffep127f, -0x1.fffffep127f};
+    const float tiny[] = {1e-9f, -1e-40f}, mixed[] = {0x1p100f, 0x1p-140f, 0x1p100f, -0x1p101f};
+    const float third[] = {1, 0, 0}, bad[] = {1, INFINITY};
+    assert_true(mean_of(one, 1, 0) == 3);
+    assert_true(mean_of(tie, 2, 1) == 1); /* 1 + 2^-24: halves to even */
+    assert_true(mean_of(huge, 2, 1) == 0x1.fffffep127f);
+    assert_true(mean_of(tiny, 2, 2) == 1e-5f);
+    assert_true(mean_of(mixed, 4, 3) == 0x1p100f);
+    assert_true(mean_of(third, 3, 1) == 1.0f / 3);
+    assert_true(isinf(mean_of(bad, 2, 1)));
+    /* Against a sum that is exact in double: multiples of 2^-20 below 1. */
+    float    w[1000];
+    uint64_t seed = 7;
+    double   sum  = 0;
+    for (int i = 0; i < 1000; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        w[i] = (float)(int32_t)(seed >> 44) * 0x1p-20f - 0.5f;
+        sum += fabs((double)w[i]);
+    }
+    const float want = mean_of(w, 1000, 0);
+    assert_true(fabs((double)want - sum / 1000) <= 0x1p-25 * (double)want);
+    for (size_t cut = 1; cut <= 1000; cut += 37) assert_true(mean_of(w, 1000, cut) == want);
 }
 
 /* ---- half precision
@@ -297,9 +424,10 @@ static void hostile_tensors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_trits),    cmocka_unit_test(every_byte), cmocka_unit_test(scales),
-        cmocka_unit_test(package_blocks),  cmocka_unit_test(parts),      cmocka_unit_test(halves),
-        cmocka_unit_test(hostile_tensors),
+        cmocka_unit_test(golden_trits),    cmocka_unit_test(every_byte),  cmocka_unit_test(scales),
+        cmocka_unit_test(package_blocks),  cmocka_unit_test(parts),       cmocka_unit_test(halves),
+        cmocka_unit_test(hostile_tensors), cmocka_unit_test(shared_rows), cmocka_unit_test(online),
+        cmocka_unit_test(absmeans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
