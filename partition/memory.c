@@ -36,12 +36,64 @@ typedef struct {
     uint64_t q, kv, ffn;
 } widths_t;
 
-static void layer_add(part_memory_t *m, uint64_t width, widths_t s, uint64_t k)
+/* One matrix of the shard: packed when ternary, in stored form otherwise. */
+static void matrix_add(part_memory_t *m, const model_tensor_t *t, uint64_t rows, uint64_t cols,
+                       uint64_t k)
 {
-    m->ternary += ternary_bytes(s.q, width, k) + 2 * ternary_bytes(s.kv, width, k) +
-                  ternary_bytes(width, s.q, k) + 2 * ternary_bytes(s.ffn, width, k) +
-                  ternary_bytes(width, s.ffn, k);
-    m->dense += 2 * floats_bytes(width) + floats_bytes(s.q) + floats_bytes(s.ffn);
+    if (t->online || model_type_info(t->type)->ternary)
+        m->ternary += ternary_bytes(rows, cols, k);
+    else
+        m->dense += base_round_up(rows * model_row_bytes(t->type, cols), ALIGN);
+}
+
+static void vector_add(part_memory_t *m, const model_tensor_t *t, uint64_t n)
+{
+    if (t->type != MODEL_NONE) m->dense += floats_bytes(n);
+}
+
+/* Dense o and down are cut by rows, and then see the whole input (worker/shard.h). */
+static bool by_rows(const model_tensor_t *t)
+{
+    return !t->online && !model_type_info(t->type)->ternary;
+}
+
+static void layer_add(part_memory_t *m, const part_plan_t *plan, const model_desc_t *desc,
+                      const model_layer_t *l, uint32_t shard, widths_t s, uint64_t k)
+{
+    const uint64_t width = desc->width, all = (uint64_t)l->n_heads * desc->head_dim;
+    uint64_t       begin = 0, end = 0;
+    part_cut(width, TILE_ROWS, plan->shard_weight, plan->shards, shard, &begin, &end);
+    const bool     o_rows = by_rows(&l->t[MODEL_ATTN_OUT]), d_rows = by_rows(&l->t[MODEL_FFN_DOWN]);
+    const uint64_t o_cols = o_rows ? all : s.q, d_cols = d_rows ? l->ffn : s.ffn;
+    const uint64_t out_rows = o_rows ? end - begin : width;
+    matrix_add(m, &l->t[MODEL_ATTN_Q], s.q, width, k);
+    matrix_add(m, &l->t[MODEL_ATTN_K], s.kv, width, k);
+    matrix_add(m, &l->t[MODEL_ATTN_V], s.kv, width, k);
+    matrix_add(m, &l->t[MODEL_ATTN_OUT], out_rows, o_cols, k);
+    matrix_add(m, &l->t[MODEL_FFN_GATE], s.ffn, width, k);
+    matrix_add(m, &l->t[MODEL_FFN_UP], s.ffn, width, k);
+    matrix_add(m, &l->t[MODEL_FFN_DOWN], d_rows ? end - begin : width, d_cols, k);
+    m->dense += 2 * floats_bytes(width);
+    vector_add(m, &l->t[MODEL_ATTN_SUB_NORM], o_cols);
+    vector_add(m, &l->t[MODEL_FFN_SUB_NORM], d_cols);
+    vector_add(m, &l->t[MODEL_ATTN_Q_BIAS], s.q);
+    vector_add(m, &l->t[MODEL_ATTN_K_BIAS], s.kv);
+    vector_add(m, &l->t[MODEL_ATTN_V_BIAS], s.kv);
+    vector_add(m, &l->t[MODEL_ATTN_OUT_BIAS], out_rows);
+}
+
+/* Floats of one token that row-cut products need besides: the hidden vector normed, and the widest
+ * input twice. 0 when no layer has such. */
+static uint64_t whole_floats(const model_desc_t *desc, part_range_t layers)
+{
+    uint64_t whole = 0;
+    for (uint32_t i = layers.begin; i < layers.end; i++) {
+        const model_layer_t *l = &desc->layers[i];
+        if (by_rows(&l->t[MODEL_ATTN_OUT]))
+            whole = base_max_size(whole, (uint64_t)l->n_heads * desc->head_dim);
+        if (by_rows(&l->t[MODEL_FFN_DOWN])) whole = base_max_size(whole, l->ffn);
+    }
+    return whole == 0 ? 0 : desc->width + 2 * base_max_size(whole, desc->width);
 }
 
 /* The step arena, in the order of worker.c; `most` holds the widest of each over the layers. Left
@@ -99,7 +151,7 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
             s = part_slice(plan, &desc->layers[i], shard);
         uint64_t n_kv = s.kv.end - s.kv.begin;
         widths_t w    = {(s.q.end - s.q.begin) * hd, n_kv * hd, s.ffn.end - s.ffn.begin};
-        layer_add(&m, desc->width, w, granule_k);
+        layer_add(&m, plan, desc, &desc->layers[i], shard, w, granule_k);
         m.kv += n_kv * base_round_up(n_ctx, KV_PAGE) * page_row;
         most.q   = base_max_size(most.q, w.q);
         most.kv  = base_max_size(most.kv, w.kv);
@@ -110,7 +162,8 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
         m.dense += base_round_up(
             (rows.end - rows.begin) * model_row_bytes(desc->head.type, desc->width), ALIGN);
     }
-    m.activations = activation_bytes(plan, desc, rank, most, n_batch, n_out);
-    m.total       = m.ternary + m.dense + m.kv + m.activations;
+    m.activations = activation_bytes(plan, desc, rank, most, n_batch, n_out) +
+                    whole_floats(desc, layers) * 4 * n_batch;
+    m.total = m.ternary + m.dense + m.kv + m.activations;
     return m;
 }
