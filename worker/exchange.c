@@ -1,7 +1,8 @@
 /* worker/exchange.c
  * What shards tell each other within a layer.
  *
- * Statistics that a sub-norm needs from all shards: block sums of squares and the maximum. For n_tok tokens the buffer w->stats holds one piece per shard, in shard order: n_tok rows of the
+ * Statistics that a sub-norm needs from all shards: block sums of squares and the maximum. For
+ * n_tok tokens the buffer w->stats holds one piece per shard, in shard order: n_tok rows of the
  * shard's block sums, then n_tok maxima. So one gather serves both, and adding in index order needs
  * no knowledge of who held what. */
 #include <math.h>

@@ -37,8 +37,8 @@ static void prepare_hidden(worker_t *w, const float *norm, unsigned needs, int t
     }
 }
 
-/* The input of o (kind 0) or down (kind 1) where the matrix is cut by columns: this rank quantises its own
- * part by statistics of the whole. */
+/* The input of o (kind 0) or down (kind 1) where the matrix is cut by columns: this rank quantises
+ * its own part by statistics of the whole. */
 static void prepare_part(worker_t *w, int kind, uint32_t l, const float *v, int thread,
                          int n_threads)
 {
@@ -91,8 +91,8 @@ static void prepare_whole(worker_t *w, int kind, uint32_t l, const float *v, int
     }
 }
 
-/* Between two barriers: what shards must tell each other before o (kind 0) or down (kind 1), then the
- * product itself, added to the stream. False when the communication failed. */
+/* Between two barriers: what shards must tell each other before o (kind 0) or down (kind 1), then
+ * the product itself, added to the stream. False when the communication failed. */
 static bool close_half(worker_t *w, int kind, uint32_t l, int thread, int n_threads)
 {
     worker_matrix_id_t     id  = kind == 0 ? WORKER_O : WORKER_DOWN;
@@ -139,8 +139,8 @@ static bool attention_half(worker_t *w, uint32_t l, int thread, int n_threads)
     return close_half(w, 0, l, thread, n_threads);
 }
 
-/* The activation of this thread's rows [b, e), and the statistics of its blocks where down is cut by
- * columns. */
+/* The activation of this thread's rows [b, e), and the statistics of its blocks where down is cut
+ * by columns. */
 static void activate(worker_t *w, uint32_t l, size_t b, size_t e)
 {
     const worker_layer_t *layer   = &w->shard->layers[l];

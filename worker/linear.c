@@ -1,6 +1,6 @@
 /* worker/linear.c
- * Products of the layers: ternary with one scale, ternary with a scale for each block, dense; inputs in
- * the forms that they need. docs/NUMERICS.md sections 3 to 5. */
+ * Products of the layers: ternary with one scale, ternary with a scale for each block, dense;
+ * inputs in the forms that they need. docs/NUMERICS.md sections 3 to 5. */
 #include <math.h>
 #include <string.h>
 

@@ -26,7 +26,8 @@ typedef struct {
 void worker_product(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id,
                     const worker_run_t *run, int thread, int n_threads);
 
-/* w->x += product, for o and down, over all shards. False when the communication failed. Barriers inside. */
+/* w->x += product, for o and down, over all shards. False when the communication failed. Barriers
+ * inside. */
 bool worker_add_product(worker_t *w, uint32_t l, worker_matrix_id_t id, worker_run_t run,
                         int thread, int n_threads);
 
@@ -35,7 +36,8 @@ float worker_inverse_rms(float sumsq, size_t n, float eps);
 /* The step D of the codes, and the factor that undoes them (NUMERICS 3). */
 float worker_quant_step(float max, float r, float *undo);
 
-/* Quantise token t's vector x (n elements, norm or NULL, its 1 / rms and max |x * norm|) into w->q8. */
+/* Quantise token t's vector x (n elements, norm or NULL, its 1 / rms and max |x * norm|) into
+ * w->q8. */
 void worker_quantise(worker_t *w, unsigned needs, size_t t, const float *x, const float *norm,
                      float r, float max, size_t n);
 

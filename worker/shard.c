@@ -75,8 +75,8 @@ static void load_attempt(load_t *job)
     if (job->progress && job->st == BASE_OK) base_progress("loading weights", 1, 1);
 }
 
-/* Twice at most: files of ternary-trained models have one scale a tensor, and are packed as such; if
- * blocks turn out to differ, those tensors are packed again with a scale for each block. */
+/* Twice at most: files of ternary-trained models have one scale a tensor, and are packed as such;
+ * if blocks turn out to differ, those tensors are packed again with a scale for each block. */
 static base_status_t load_all(load_t *job, base_err_t *err)
 {
     bool          again = false;

@@ -30,8 +30,8 @@ typedef enum {
     WORKER_MATRIX_COUNT
 } worker_matrix_id_t;
 
-/* The shard's part of a matrix: rows [row0, row0 + rows), columns [col0, col0 + cols) of the tensor.
- * Threads take tiles of 16 rows, whatever the kind. */
+/* The shard's part of a matrix: rows [row0, row0 + rows), columns [col0, col0 + cols) of the
+ * tensor. Threads take tiles of 16 rows, whatever the kind. */
 typedef struct {
     worker_kind_t kind;
     size_t        row0, col0;
@@ -48,8 +48,8 @@ typedef struct {
     float       *bias; /* [rows], or NULL */
 } worker_matrix_t;
 
-/* o and down of kind TERN are cut by columns and summed over the shards as integers; of another kind they
- * are cut by rows: the whole input is gathered before, the rows after. */
+/* o and down of kind TERN are cut by columns and summed over the shards as integers; of another
+ * kind they are cut by rows: the whole input is gathered before, the rows after. */
 typedef struct {
     part_slice_t    slice;
     uint32_t        n_heads, n_kv_heads, ffn; /* of the whole layer */
@@ -74,9 +74,9 @@ typedef struct {
     uint64_t             bytes; /* weights held */
 } worker_shard_t;
 
-/* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` loads and multiplies. q, k and v are
- * shared out as one run of tiles; gate and up alike and in pairs of tiles, so that a block of 32
- * FFN activations (NUMERICS 2) belongs to one thread. */
+/* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` loads and multiplies. q,
+ * k and v are shared out as one run of tiles; gate and up alike and in pairs of tiles, so that a
+ * block of 32 FFN activations (NUMERICS 2) belongs to one thread. */
 void worker_tile_share(const worker_layer_t *layer, worker_matrix_id_t id, int thread,
                        int n_threads, size_t *t0, size_t *t1);
 

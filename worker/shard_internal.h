@@ -1,6 +1,6 @@
 /* worker/shard_internal.h
- * What the files that load a shard share: shard.c (order of events), shard_shape.c (sizes), shard_pack.c
- * (rows to memory), shard_scales.c (scales that all shards must agree on). */
+ * What the files that load a shard share: shard.c (order of events), shard_shape.c (sizes),
+ * shard_pack.c (rows to memory), shard_scales.c (scales that all shards must agree on). */
 #ifndef TRIREME_WORKER_SHARD_INTERNAL_H
 #define TRIREME_WORKER_SHARD_INTERNAL_H
 

@@ -1,4 +1,5 @@
-/* worker/shard_pack.c: rows of the mapped file into the shard's memory, each thread its own tiles. */
+/* worker/shard_pack.c: rows of the mapped file into the shard's memory, each thread its own
+ * tiles. */
 #include <math.h>
 #include <string.h>
 

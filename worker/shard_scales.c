@@ -1,6 +1,6 @@
 /* worker/shard_scales.c
- * Scales that all shards must agree on: the absolute mean of tensors made ternary at load, and the one
- * scale of a ternary-trained tensor, of which each shard saw its own blocks. */
+ * Scales that all shards must agree on: the absolute mean of tensors made ternary at load, and the
+ * one scale of a ternary-trained tensor, of which each shard saw its own blocks. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -85,8 +85,8 @@ struct worker {
 /* Attention of this thread's share of (token, head group) items, layer l; writes w->attn and the
  * statistics of its heads. */
 void worker_attention(worker_t *w, uint32_t l, int thread, int n_threads);
-/* Where attention puts its result, [n_tok][own heads * head_dim]: w->attn, or the own piece of a vector that
- * will be gathered. The same for the FFN activation and w->gate. */
+/* Where attention puts its result, [n_tok][own heads * head_dim]: w->attn, or the own piece of a
+ * vector that will be gathered. The same for the FFN activation and w->gate. */
 float *worker_attn_out(worker_t *w, uint32_t l);
 float *worker_ffn_out(worker_t *w, uint32_t l);
 /* Copy raw projections to rotated queries and into the KV cache; this thread's share. */
@@ -99,8 +99,9 @@ float *worker_stat_row(worker_t *w, int kind, uint32_t l, uint32_t token); /* ow
 float *worker_stat_max(worker_t *w, int kind, uint32_t l, uint32_t token); /* own block maxima */
 /* Thread 0: reduce maxima and exchange with the other shards. */
 void worker_stats_exchange(worker_t *w, int kind, uint32_t l);
-/* Vectors of which each shard has a part, as pieces [n_tok][own elements] in w->pieces. which: 0 attention
- * output, 1 FFN activation, 2 rows of o or down. worker_gather is thread 0's, between barriers. */
+/* Vectors of which each shard has a part, as pieces [n_tok][own elements] in w->pieces. which: 0
+ * attention output, 1 FFN activation, 2 rows of o or down. worker_gather is thread 0's, between
+ * barriers. */
 float *worker_own_piece(worker_t *w, int which, uint32_t l);
 void   worker_gather(worker_t *w, int which, uint32_t l);
 /* One token's whole vector put together from the pieces into out. */
