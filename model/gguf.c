@@ -20,6 +20,9 @@ enum {
     SHOWN_BYTES       = 100 /* of a name, in texts */
 };
 
+/* Numbers that bitnet.cpp gave out. ggml later gave 39 to MXFP4. */
+enum { I2_S = 36, I8_S = 37, TL1 = 38, TL2 = 39, I2_S_TRAILER = 32 };
+
 /* Types of ggml by number: all that were ever given out, so that their sizes can be checked. */
 static const struct {
     const char  *name; /* NULL: a number that was never used or was taken back */
@@ -27,11 +30,11 @@ static const struct {
     model_type_t type;
 } ggml_types[] = {
     [0] = {"F32", 1, 4, MODEL_F32},          [1] = {"F16", 1, 2, MODEL_F16},
-    [2] = {"Q4_0", 32, 18, MODEL_NONE},      [3] = {"Q4_1", 32, 20, MODEL_NONE},
-    [6] = {"Q5_0", 32, 22, MODEL_NONE},      [7] = {"Q5_1", 32, 24, MODEL_NONE},
+    [2] = {"Q4_0", 32, 18, MODEL_Q4_0},      [3] = {"Q4_1", 32, 20, MODEL_Q4_1},
+    [6] = {"Q5_0", 32, 22, MODEL_Q5_0},      [7] = {"Q5_1", 32, 24, MODEL_Q5_1},
     [8] = {"Q8_0", 32, 34, MODEL_Q8_0},      [9] = {"Q8_1", 32, 36, MODEL_NONE},
-    [10] = {"Q2_K", 256, 84, MODEL_NONE},    [11] = {"Q3_K", 256, 110, MODEL_NONE},
-    [12] = {"Q4_K", 256, 144, MODEL_NONE},   [13] = {"Q5_K", 256, 176, MODEL_NONE},
+    [10] = {"Q2_K", 256, 84, MODEL_Q2_K},    [11] = {"Q3_K", 256, 110, MODEL_Q3_K},
+    [12] = {"Q4_K", 256, 144, MODEL_Q4_K},   [13] = {"Q5_K", 256, 176, MODEL_Q5_K},
     [14] = {"Q6_K", 256, 210, MODEL_Q6_K},   [15] = {"Q8_K", 256, 292, MODEL_NONE},
     [16] = {"IQ2_XXS", 256, 66, MODEL_NONE}, [17] = {"IQ2_XS", 256, 74, MODEL_NONE},
     [18] = {"IQ3_XXS", 256, 98, MODEL_NONE}, [19] = {"IQ1_S", 256, 50, MODEL_NONE},
@@ -41,8 +44,9 @@ static const struct {
     [26] = {"I32", 1, 4, MODEL_NONE},        [27] = {"I64", 1, 8, MODEL_NONE},
     [28] = {"F64", 1, 8, MODEL_NONE},        [29] = {"IQ1_M", 256, 56, MODEL_NONE},
     [30] = {"BF16", 1, 2, MODEL_BF16},       [34] = {"TQ1_0", 256, 54, MODEL_TQ1_0},
-    [35] = {"TQ2_0", 256, 66, MODEL_TQ2_0},  [39] = {"MXFP4", 32, 17, MODEL_NONE},
-    [40] = {"NVFP4", 64, 36, MODEL_NONE},    [41] = {"Q1_0", 128, 18, MODEL_NONE},
+    [35] = {"TQ2_0", 256, 66, MODEL_TQ2_0},  [I2_S] = {"I2_S", 1, 0, MODEL_I2_S},
+    [39] = {"MXFP4", 32, 17, MODEL_NONE},    [40] = {"NVFP4", 64, 36, MODEL_NONE},
+    [41] = {"Q1_0", 128, 18, MODEL_NONE},
 };
 
 static const struct {
@@ -278,12 +282,25 @@ static base_status_t read_key(cursor_t *c, model_gguf_key_t *k)
 
 static base_status_t fail_tensor_type(cursor_t *c, model_str_t name, uint32_t type)
 {
-    const char *hint = "damaged file, or newer than this program";
-    if (type == 36) hint = "probably I2_S of bitnet.cpp: convert it to TQ2_0 or TQ1_0";
-    if (type == 38) hint = "probably TL1 of bitnet.cpp: convert the model to TQ2_0 or TQ1_0";
+    if (type == TL1 || type == TL2)
+        return base_fail(
+            c->err, BASE_ERR_UNSUPPORTED,
+            "%s: tensor %.*s is stored as %s of bitnet.cpp, whose tile sizes are not in "
+            "the file: convert the model to I2_S, TQ1_0 or TQ2_0",
+            c->path, shown(name), name.text, type == TL1 ? "TL1" : "TL2");
     return base_fail(c->err, BASE_ERR_UNSUPPORTED,
                      "%s: tensor %.*s has type number %" PRIu32 ": %s", c->path, shown(name),
-                     name.text, type, hint);
+                     name.text, type,
+                     type == I8_S ? "I8_S of bitnet.cpp, which no model file should hold"
+                                  : "damaged file, or newer than this program");
+}
+
+/* Type 39 means TL2 in files that bitnet.cpp made. */
+static bool of_bitnet_cpp(const model_gguf_t *g)
+{
+    model_str_t arch = {"", 0};
+    (void)model_gguf_str(g, "general.architecture", false, &arch, NULL);
+    return arch.bytes >= 6 && memcmp(arch.text, "bitnet", 6) == 0;
 }
 
 static base_status_t read_dims(cursor_t *c, model_gguf_tensor_t *t, uint64_t *elems)
@@ -309,8 +326,29 @@ static base_status_t read_dims(cursor_t *c, model_gguf_tensor_t *t, uint64_t *el
     return BASE_OK;
 }
 
+/* Bytes of elems weights in rows of dims[0]. */
+static base_status_t size_tensor(cursor_t *c, model_gguf_tensor_t *t, uint32_t type, uint64_t elems)
+{
+    uint32_t block = ggml_types[type].block_elems;
+    if (type == I2_S) block = 4;
+    if ((type == I2_S ? elems : t->dims[0]) % block != 0)
+        return base_fail(c->err, BASE_ERR_INPUT,
+                         "%s: tensor %.*s has rows of %" PRIu64
+                         " weights, but %s stores blocks of %" PRIu32 ": damaged file?",
+                         c->path, shown(t->name), t->name.text, t->dims[0], t->type_name, block);
+    if (type == I2_S) {
+        t->bytes = elems / 4 + I2_S_TRAILER;
+        return BASE_OK;
+    }
+    if (!base_mul_u64(elems / block, ggml_types[type].block_bytes, &t->bytes))
+        return base_fail(c->err, BASE_ERR_INPUT,
+                         "%s: tensor %.*s has %" PRIu64 " weights: damaged file?", c->path,
+                         shown(t->name), t->name.text, elems);
+    return BASE_OK;
+}
+
 /* t->offset is from the start of the data until place_tensors() has run. */
-static base_status_t read_tensor(cursor_t *c, model_gguf_tensor_t *t)
+static base_status_t read_tensor(cursor_t *c, const model_gguf_t *g, model_gguf_tensor_t *t)
 {
     uint64_t      elems = 0;
     uint32_t      type  = 0;
@@ -320,21 +358,13 @@ static base_status_t read_tensor(cursor_t *c, model_gguf_tensor_t *t)
     if (st != BASE_OK) return st;
     st = read_u32(c, "a tensor's type", &type);
     if (st != BASE_OK) return st;
-    if (type >= sizeof(ggml_types) / sizeof(ggml_types[0]) || ggml_types[type].name == NULL)
+    if (type >= sizeof(ggml_types) / sizeof(ggml_types[0]) || ggml_types[type].name == NULL ||
+        (type == TL2 && of_bitnet_cpp(g)))
         return fail_tensor_type(c, t->name, type);
     t->type      = ggml_types[type].type;
     t->type_name = ggml_types[type].name;
-    if (t->dims[0] % ggml_types[type].block_elems != 0)
-        return base_fail(c->err, BASE_ERR_INPUT,
-                         "%s: tensor %.*s has rows of %" PRIu64
-                         " weights, but %s stores blocks of %" PRIu32 ": damaged file?",
-                         c->path, shown(t->name), t->name.text, t->dims[0], t->type_name,
-                         ggml_types[type].block_elems);
-    if (!base_mul_u64(elems / ggml_types[type].block_elems, ggml_types[type].block_bytes,
-                      &t->bytes))
-        return base_fail(c->err, BASE_ERR_INPUT,
-                         "%s: tensor %.*s has %" PRIu64 " weights: damaged file?", c->path,
-                         shown(t->name), t->name.text, elems);
+    st           = size_tensor(c, t, type, elems);
+    if (st != BASE_OK) return st;
     return read_u64(c, "a tensor's offset", &t->offset);
 }
 
@@ -456,7 +486,7 @@ static base_status_t read_tensors(cursor_t *c, model_gguf_t *g)
     if (st != BASE_OK) return st;
     g->tensors = p;
     for (uint32_t i = 0; i < g->n_tensors; i++) {
-        st = read_tensor(c, &g->tensors[i]);
+        st = read_tensor(c, g, &g->tensors[i]);
         if (st != BASE_OK) return st;
     }
     g->data_offset = base_round_up(c->at, g->alignment);

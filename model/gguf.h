@@ -42,13 +42,13 @@ typedef struct {
 typedef struct {
     model_str_t  name;
     const char  *type_name; /* as GGUF knows it: "TQ2_0", "Q4_K" */
-    model_type_t type;      /* MODEL_NONE: a type that we do not read */
+    model_type_t type;      /* MODEL_NONE: a type that we do not read; I2_S: any of its layouts */
     uint32_t     n_dims;
     uint64_t     dims[LIMIT_TENSOR_DIMS]; /* dims[0] runs fastest: the columns; 1 where absent */
     uint64_t     offset;                  /* from the file's start; multiple of the alignment */
-    uint64_t     bytes;
-    uint32_t     file; /* which file of a set */
-    bool         used; /* for those who bind tensors and want to know what is left */
+    uint64_t     bytes; /* I2_S: with its trailer of 32 bytes, which begins with the scale */
+    uint32_t     file;  /* which file of a set */
+    bool         used;  /* for those who bind tensors and want to know what is left */
 } model_gguf_tensor_t;
 
 typedef struct {

@@ -2,6 +2,7 @@
 #include "model/gguf_model.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,23 +17,30 @@ enum { NAME_BYTES = 128 };
 
 /* No key says which activation a model wants: the architecture's name decides. "bitnet" is
  * llama.cpp's;
- * the others are Microsoft's, for models with squared ReLU (2B-4T). All rotate halves. */
-static const struct {
+ * the others are Microsoft's, for models with squared ReLU (2B-4T). These rotate
+ * halves; llama.cpp's converter reorders q and k of "llama" so that pairs are rotated. */
+typedef struct {
     const char  *name;
     model_act_t  act;
     model_rope_t rope;
-} architectures[] = {
-    {"bitnet", MODEL_ACT_SILU, MODEL_ROPE_HALF},
-    {"bitnet-b1.58", MODEL_ACT_RELU2, MODEL_ROPE_HALF},
-    {"bitnet-25", MODEL_ACT_RELU2, MODEL_ROPE_HALF},
+    bool         sub_norms;
+} architecture_t;
+
+static const architecture_t architectures[] = {
+    {"bitnet", MODEL_ACT_SILU, MODEL_ROPE_HALF, true},
+    {"bitnet-b1.58", MODEL_ACT_RELU2, MODEL_ROPE_HALF, true},
+    {"bitnet-25", MODEL_ACT_RELU2, MODEL_ROPE_HALF, true},
+    {"llama", MODEL_ACT_SILU, MODEL_ROPE_PAIR, false},
 };
-static const char *const architecture_list = "bitnet, bitnet-b1.58, bitnet-25";
+static const char *const architecture_list = "bitnet, bitnet-b1.58, bitnet-25, llama";
 
 typedef struct {
     model_gguf_t         *gguf;
     const model_source_t *source;
     model_desc_t         *desc;
     base_err_t           *err;
+    const architecture_t *arch; /* NULL: unknown (vocab_only) */
+    model_i2s_layout_t    i2s_layout;
     char                  key[NAME_BYTES]; /* of arch_key() */
 } reader_t;
 
@@ -78,6 +86,7 @@ static base_status_t read_names(reader_t *r, bool any_arch)
         copy_name(d->name, sizeof(d->name), file, strlen(file));
     for (size_t i = 0; i < sizeof(architectures) / sizeof(architectures[0]); i++) {
         if (!model_str_is(arch, architectures[i].name)) continue;
+        r->arch = &architectures[i];
         d->act  = architectures[i].act;
         d->rope = architectures[i].rope;
         return BASE_OK;
@@ -262,19 +271,43 @@ out:
 /* ---- tensors
  * ------------------------------------------------------------------------------------- */
 
-/* Bind "<name>.weight"; absent: *out is left zero (MODEL_NONE). */
-static base_status_t bind(reader_t *r, const char *name, model_tensor_t *out)
+/* I2_S has one layout for this file, and its scale behind the codes. */
+static base_status_t bind_i2s(reader_t *r, const char *name, model_tensor_t *t)
 {
-    char full[NAME_BYTES];
-    (void)snprintf(full, sizeof(full), "%s.weight", name);
-    model_gguf_tensor_t *t = model_gguf_tensor(r->gguf, full);
+    static const model_type_t layouts[] = {[MODEL_I2S_X86]     = MODEL_I2_S,
+                                           [MODEL_I2S_ARM]     = MODEL_I2_S_64,
+                                           [MODEL_I2S_X86_OLD] = MODEL_I2_S_R4};
+    base_assert((unsigned)r->i2s_layout < sizeof(layouts) / sizeof(layouts[0]));
+    t->type = layouts[r->i2s_layout];
+    t->bytes =
+        t->n_rows * t->n_cols / 4; /* the parser has seen that they and the scale are there */
+    t->scale = model_load_f32(model_source_data(r->source, t->file) + t->offset + t->bytes);
+    if (!isfinite(t->scale) || t->scale < 0)
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: tensor %s has the I2_S scale %g: damaged file?", r->gguf->path, name,
+                         (double)t->scale);
+    if (t->n_cols % model_type_info(t->type)->block_elems != 0 ||
+        (t->type == MODEL_I2_S_R4 && t->n_rows % 4 != 0))
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: tensor %s, %" PRIu64 " rows of %" PRIu64
+                         ", does not fit this layout of I2_S; another may (option --i2s-layout)",
+                         r->gguf->path, name, t->n_rows, t->n_cols);
+    return BASE_OK;
+}
+
+/* Bind the tensor of this name; absent: *out is left zero (MODEL_NONE). */
+static base_status_t bind_full(reader_t *r, const char *full, model_tensor_t *out)
+{
+    base_status_t        st = BASE_OK;
+    model_gguf_tensor_t *t  = model_gguf_tensor(r->gguf, full);
     if (t == NULL) return BASE_OK;
     t->used = true;
     if (t->type == MODEL_NONE)
-        return base_fail(r->err, BASE_ERR_UNSUPPORTED,
-                         "%s: tensor %s has type %s; supported are "
-                         "F32, F16, BF16, Q8_0, Q6_K, TQ1_0, TQ2_0",
-                         r->gguf->path, full, t->type_name);
+        return base_fail(
+            r->err, BASE_ERR_UNSUPPORTED,
+            "%s: tensor %s has type %s; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
+            "Q5_1, Q8_0, Q2_K to Q6_K, TQ1_0, TQ2_0, I2_S",
+            r->gguf->path, full, t->type_name);
     if (t->dims[2] != 1 || t->dims[3] != 1)
         return base_fail(r->err, BASE_ERR_INPUT,
                          "%s: tensor %s has %" PRIu32 " dimensions, want at most 2", r->gguf->path,
@@ -285,15 +318,41 @@ static base_status_t bind(reader_t *r, const char *name, model_tensor_t *out)
                              .bytes  = t->bytes,
                              .n_rows = t->dims[1],
                              .n_cols = t->dims[0]};
-    base_status_t  st     = model_source_check(r->source, &tensor, full, r->err);
+    if (t->type == MODEL_I2_S) st = bind_i2s(r, full, &tensor);
+    if (st == BASE_OK) st = model_source_check(r->source, &tensor, full, r->err);
     if (st != BASE_OK) return st;
     *out = tensor;
     return BASE_OK;
 }
 
-static base_status_t bind_required(reader_t *r, const char *name, model_tensor_t *out)
+/* "<name>.weight", and the factor that llama.cpp may keep beside it as "<name>.scale". */
+static base_status_t bind(reader_t *r, const char *name, model_tensor_t *out)
 {
-    base_status_t st = bind(r, name, out);
+    char           full[NAME_BYTES];
+    model_tensor_t factor = {.type = MODEL_NONE};
+    (void)snprintf(full, sizeof(full), "%s.weight", name);
+    base_status_t st = bind_full(r, full, out);
+    if (st != BASE_OK || out->n_rows <= 1) return st;
+    (void)snprintf(full, sizeof(full), "%s.scale", name);
+    st = bind_full(r, full, &factor);
+    if (st != BASE_OK || factor.type == MODEL_NONE) return st;
+    if (factor.type != MODEL_F32 || factor.n_rows != 1 || factor.n_cols != 1)
+        return base_fail(
+            r->err, BASE_ERR_UNSUPPORTED,
+            "%s: tensor %s has %" PRIu64 " x %" PRIu64 " numbers of type %s; supported is one F32",
+            r->gguf->path, full, factor.n_rows, factor.n_cols, model_type_info(factor.type)->name);
+    model_row_f32(r->source, &factor, 0, 0, 1, &out->out_scale);
+    if (isfinite(out->out_scale) && out->out_scale != 0) return BASE_OK;
+    return base_fail(r->err, BASE_ERR_INPUT, "%s: tensor %s is %g: damaged file?", r->gguf->path,
+                     full, (double)out->out_scale);
+}
+
+static base_status_t bind_required(reader_t *r, const char *name, bool of_layer,
+                                   model_tensor_t *out)
+{
+    char full[NAME_BYTES];
+    (void)snprintf(full, sizeof(full), "%s.weight", name);
+    base_status_t st = of_layer ? bind(r, name, out) : bind_full(r, full, out);
     if (st == BASE_OK && out->type == MODEL_NONE)
         return base_fail(r->err, BASE_ERR_INPUT,
                          "%s: tensor %s.weight is missing; an incomplete "
@@ -302,25 +361,38 @@ static base_status_t bind_required(reader_t *r, const char *name, model_tensor_t
     return st;
 }
 
+static base_status_t bind_layer(reader_t *r, uint32_t i)
+{
+    for (int w = 0; w < MODEL_LAYER_TENSOR_COUNT; w++) {
+        const model_layer_tensor_t which = (model_layer_tensor_t)w;
+        model_tensor_t            *to    = &r->desc->layers[i].t[w];
+        base_status_t              st    = BASE_OK;
+        char                       name[64];
+        model_layer_tensor_name(i, which, name, sizeof(name));
+        if (model_layer_tensor_is_bias(which))
+            st = bind_full(r, name, to);
+        else if (r->arch->sub_norms ||
+                 (which != MODEL_ATTN_SUB_NORM && which != MODEL_FFN_SUB_NORM))
+            st = bind_required(r, name, true, to);
+        if (st != BASE_OK) return st;
+    }
+    return BASE_OK;
+}
+
 static base_status_t bind_all(reader_t *r)
 {
     model_desc_t *d  = r->desc;
-    base_status_t st = bind_required(r, "token_embd", &d->embed);
+    base_status_t st = bind_required(r, "token_embd", false, &d->embed);
     if (st != BASE_OK) return st;
-    st = bind_required(r, "output_norm", &d->out_norm);
+    st = bind_required(r, "output_norm", false, &d->out_norm);
     if (st != BASE_OK) return st;
-    st = bind(r, "output", &d->head);
+    st = bind_full(r, "output.weight", &d->head);
     if (st != BASE_OK) return st;
     d->tied = d->head.type == MODEL_NONE;
     if (d->tied) d->head = d->embed;
     for (uint32_t i = 0; i < d->n_layers; i++) {
-        for (int w = 0; w < MODEL_LAYER_TENSOR_COUNT; w++) {
-            char name[64];
-            if (model_layer_tensor_is_bias((model_layer_tensor_t)w)) continue;
-            model_layer_tensor_name(i, (model_layer_tensor_t)w, name, sizeof(name));
-            st = bind_required(r, name, &d->layers[i].t[w]);
-            if (st != BASE_OK) return st;
-        }
+        st = bind_layer(r, i);
+        if (st != BASE_OK) return st;
     }
     return BASE_OK;
 }
@@ -337,8 +409,10 @@ static base_status_t check_unused(reader_t *r)
     static const struct {
         const char *end, *what;
     } refused[] = {
-        {".bias", "biases"},
-        {".scale", "separate scales (of an old converter)"},
+        {".bias", "biases of this kind"},
+        {".scale", "scales of this kind"},
+        {"_sub_norm.weight", "sub-norms in this architecture"},
+        {"_exps.weight", "experts"},
         {".input_scale", "stored activation scales"},
         {"rope_factors_long.weight", "long-context RoPE factors"},
         {"rope_factors_short.weight", "long-context RoPE factors"},
@@ -384,14 +458,19 @@ static base_status_t read_keys_loosely(reader_t *r)
                           r->err);
 }
 
-base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source, bool vocab_only,
-                              model_desc_t *desc, base_err_t *err)
+base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source,
+                              const model_open_options_t *options, model_desc_t *desc,
+                              base_err_t *err)
 {
-    reader_t      r     = {.gguf = gguf, .source = source, .desc = desc, .err = err};
+    reader_t      r     = {.gguf       = gguf,
+                           .source     = source,
+                           .desc       = desc,
+                           .err        = err,
+                           .i2s_layout = options->i2s_layout};
     uint32_t      vocab = 0;
-    base_status_t st    = read_names(&r, vocab_only);
+    base_status_t st    = read_names(&r, options->vocab_only);
     if (st != BASE_OK) goto out;
-    if (vocab_only) {
+    if (options->vocab_only) {
         st = read_keys_loosely(&r);
         goto out;
     }

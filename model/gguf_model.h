@@ -9,8 +9,9 @@
  * no
  * tensor is looked at, and what the keys do not say stays 0; n_layers is then 0.
  * Marks tensors as used. Status: OK | INPUT | UNSUPPORTED | LIMIT | MEMORY. Local. */
-base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source, bool vocab_only,
-                              model_desc_t *desc, base_err_t *err);
+base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source,
+                              const model_open_options_t *options, model_desc_t *desc,
+                              base_err_t *err);
 
 /* Fill a zeroed vocab; strings point into the source. Status as above. Local. */
 base_status_t model_gguf_vocab(const model_gguf_t *gguf, model_vocab_t *vocab, base_err_t *err);

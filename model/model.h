@@ -273,12 +273,26 @@ typedef struct {
     model_source_t *source;
 } model_t;
 
+/* How I2_S tensors are laid out: the file does not say, it depends on the machine that made it. */
+typedef enum {
+    MODEL_I2S_X86,    /* blocks of 128: x86 and the Python converter of bitnet.cpp */
+    MODEL_I2S_ARM,    /* blocks of 64 */
+    MODEL_I2S_X86_OLD /* 4 rows share a byte: x86 built without ACT_PARALLEL */
+} model_i2s_layout_t;
+
+typedef struct {
+    bool               vocab_only;
+    model_i2s_layout_t i2s_layout;
+} model_open_options_t; /* all zero: the defaults */
+
 /* Open a model: a GGUF file (v2 or v3). Everything is checked: counts, lengths, offsets, types,
  * limits,
  * shapes against each other. A vocabulary-only file (no tensors) opens only with `vocab_only`; desc
  * then holds what the keys say and n_layers may be 0.
  * Status: OK | IO | INPUT | UNSUPPORTED | LIMIT | MEMORY; the text names file and field. Local. */
 base_status_t model_open(const char *path, bool vocab_only, model_t **out, base_err_t *err);
+base_status_t model_open_with(const char *path, const model_open_options_t *options, model_t **out,
+                              base_err_t *err);
 void          model_close(model_t **model); /* accepts NULL */
 
 /* Check shapes of a desc against each other and against limits; used by model_open and by ranks

@@ -91,9 +91,10 @@ out:
 }
 
 /* Shape and vocabulary out of an opened directory. */
-static base_status_t interpret(model_t *m, model_gguf_t *g, bool vocab_only, base_err_t *err)
+static base_status_t interpret(model_t *m, model_gguf_t *g, const model_open_options_t *options,
+                               base_err_t *err)
 {
-    base_status_t st = model_gguf_desc(g, m->source, vocab_only, &m->desc, err);
+    base_status_t st = model_gguf_desc(g, m->source, options, &m->desc, err);
     if (st != BASE_OK) return st;
     st = model_gguf_vocab(g, &m->vocab, err);
     if (st != BASE_OK) return st;
@@ -108,6 +109,13 @@ static base_status_t interpret(model_t *m, model_gguf_t *g, bool vocab_only, bas
 base_status_t model_open_source(model_source_t **source, bool vocab_only, model_t **out,
                                 base_err_t *err)
 {
+    const model_open_options_t options = {.vocab_only = vocab_only};
+    return model_open_source_with(source, &options, out, err);
+}
+
+base_status_t model_open_source_with(model_source_t **source, const model_open_options_t *options,
+                                     model_t **out, base_err_t *err)
+{
     model_gguf_t  g  = {0};
     model_t      *m  = NULL;
     void         *p  = NULL;
@@ -121,14 +129,14 @@ base_status_t model_open_source(model_source_t **source, bool vocab_only, model_
     if (st != BASE_OK) goto out;
     st = split_count(&g, &n, err);
     if (st != BASE_OK) goto out;
-    if (n > 1 && !vocab_only) {
+    if (n > 1 && !options->vocab_only) {
         char *path = strdup(g.path); /* the source that holds it is closed */
         st         = path == NULL ? base_fail(err, BASE_ERR_MEMORY, "%s: no memory", g.path)
                                   : open_split(path, n, &m->source, &g, err);
         free(path);
         if (st != BASE_OK) goto out;
     }
-    st = interpret(m, &g, vocab_only, err);
+    st = interpret(m, &g, options, err);
     if (st != BASE_OK) goto out;
     *out = m;
     m    = NULL;
@@ -141,12 +149,19 @@ out:
 
 base_status_t model_open(const char *path, bool vocab_only, model_t **out, base_err_t *err)
 {
+    const model_open_options_t options = {.vocab_only = vocab_only};
+    return model_open_with(path, &options, out, err);
+}
+
+base_status_t model_open_with(const char *path, const model_open_options_t *options, model_t **out,
+                              base_err_t *err)
+{
     model_source_t *source = NULL;
 
-    base_assert(path != NULL && out != NULL);
+    base_assert(path != NULL && options != NULL && out != NULL);
     base_status_t st = model_source_open(&path, 1, &source, err);
     if (st != BASE_OK) return st;
-    return model_open_source(&source, vocab_only, out, err);
+    return model_open_source_with(&source, options, out, err);
 }
 
 void model_close(model_t **model)

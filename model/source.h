@@ -13,8 +13,11 @@ const uint8_t *model_source_data(const model_source_t *source, uint32_t file);
 base_status_t model_source_wrap(const void *bytes, uint64_t n_bytes, const char *label,
                                 model_source_t **out, base_err_t *err);
 
-/* model_open() on an open source; takes *source over, in any case, and sets it NULL. */
+/* model_open() on an open source of one GGUF file; takes *source over, in any case, and sets it
+ * NULL. */
 base_status_t model_open_source(model_source_t **source, bool vocab_only, model_t **out,
                                 base_err_t *err);
+base_status_t model_open_source_with(model_source_t **source, const model_open_options_t *options,
+                                     model_t **out, base_err_t *err);
 
 #endif

@@ -112,6 +112,7 @@ typedef struct {
     void (*more_keys)(build_t *b);     /* `extra_keys` more keys */
     uint32_t extra_keys;
     bool     untied; /* an output.weight */
+    bool     i2s;    /* layers in I2_S, of scale 0.5 */
 } knobs_t;
 
 typedef struct {
@@ -147,15 +148,25 @@ static inline uint32_t mini_tensors(const knobs_t *k, mini_tensor_t out[32], cha
     uint32_t n = 0;
     out[n++]   = (mini_tensor_t){"token_embd.weight", 1, MINI_VOCAB, MINI_WIDTH, 0};
     out[n++]   = (mini_tensor_t){"output_norm.weight", 0, 0, MINI_WIDTH, 0};
+    const bool llama =
+        mini_is("llama", k->arch); /* no sub-norms, but one of what else there may be */
+    if (llama) {
+        out[n++] = (mini_tensor_t){"rope_freqs.weight", 0, 0, MINI_HEAD / 2, 0};
+        out[n++] = (mini_tensor_t){"blk.1.attn_q.bias", 0, 0, MINI_HEADS * MINI_HEAD, 0};
+        out[n++] = (mini_tensor_t){"blk.0.ffn_up.scale", 0, 0, 1, 0};
+    }
     if (k->untied) out[n++] = (mini_tensor_t){"output.weight", 8, MINI_VOCAB, MINI_WIDTH, 0};
     for (int i = 0; i < MINI_LAYERS; i++)
-        for (size_t t = 0; t < sizeof(layer) / sizeof(layer[0]); t++, n++) {
+        for (size_t t = 0; t < sizeof(layer) / sizeof(layer[0]); t++) {
+            if (llama && strstr(layer[t].name, "sub_norm") != NULL) continue;
             snprintf(names[n], 48, "blk.%d.%s.weight", i, layer[t].name);
             out[n] = (mini_tensor_t){names[n],
                                      layer[t].rows == 0 ? 0
+                                     : k->i2s           ? 36
                                      : i == 0           ? 35
                                                         : 34,
                                      layer[t].rows, layer[t].cols, 0};
+            n++;
         }
     for (uint32_t i = 0; i < n; i++) {
         uint64_t elems = (out[i].rows == 0 ? 1 : out[i].rows) * out[i].cols;
@@ -163,6 +174,7 @@ static inline uint32_t mini_tensors(const knobs_t *k, mini_tensor_t out[32], cha
                          : out[i].type == 1  ? 2 * elems
                          : out[i].type == 8  ? elems / 32 * 34
                          : out[i].type == 34 ? elems / 256 * 54
+                         : out[i].type == 36 ? elems / 4 + 32
                                              : elems / 256 * 66;
     }
     return n;
@@ -246,6 +258,7 @@ static inline void mini_data(build_t *b, const mini_tensor_t *t, uint32_t seed)
                     : t->type == 1  ? 2
                     : t->type == 8  ? 34
                     : t->type == 34 ? 54
+                    : t->type == 36 ? 32
                                     : 66;
         for (size_t i = 0; i < n; i++) {
             seed     = seed * 1664525u + 1013904223u;
@@ -255,7 +268,8 @@ static inline void mini_data(build_t *b, const mini_tensor_t *t, uint32_t seed)
         if (t->type == 0) model_store_u32(block, model_bits_of_float(1));
         if (t->type == 1) model_store_u16(block, model_f16_of_f32((float)(seed >> 20) / 4096));
         if (t->type == 8) model_store_u16(block, 0x2000);
-        if (t->type >= 34) model_store_u16(block + n - 2, 0x2400); /* 2^-6 */
+        if (t->type == 36 && at + n == t->bytes) model_store_u32(block, model_bits_of_float(0.5f));
+        if (t->type == 34 || t->type == 35) model_store_u16(block + n - 2, 0x2400); /* 2^-6 */
         build_put(b, block, n);
         at += n;
     }
@@ -325,6 +339,7 @@ static inline void mini_read(const model_t *m)
         for (int w = 0; w < MODEL_LAYER_TENSOR_COUNT; w++) {
             const model_tensor_t *t = &m->desc.layers[i].t[w];
             if (t->type == MODEL_NONE) continue;
+            if (model_type_info(t->type)->shared) continue;
             uint8_t *row = malloc(model_row_bytes(t->type, t->n_cols));
             float   *f   = malloc(t->n_cols * sizeof(float));
             if (row == NULL || f == NULL) abort();

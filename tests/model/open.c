@@ -120,6 +120,56 @@ static void keys(void **state)
     free(b.data);
 }
 
+/* ---- other architectures and types */
+
+static void llama(void **state)
+{
+    (void)state;
+    build_t             b;
+    const knobs_t       knobs = {.arch = "llama", .untied = true};
+    model_t            *m     = open_mini(&knobs, &b);
+    const model_desc_t *d     = &m->desc;
+    assert_int_equal(d->act, MODEL_ACT_SILU);
+    assert_int_equal(d->rope, MODEL_ROPE_PAIR);
+    assert_false(d->tied);
+    assert_int_equal(d->layers[0].t[MODEL_ATTN_SUB_NORM].type, MODEL_NONE);
+    assert_int_equal(d->layers[0].t[MODEL_ATTN_Q_BIAS].type, MODEL_NONE);
+    assert_int_equal(d->layers[1].t[MODEL_ATTN_Q_BIAS].type, MODEL_F32);
+    assert_int_equal(d->layers[1].t[MODEL_ATTN_Q_BIAS].n_cols, MINI_HEADS * MINI_HEAD);
+    assert_true(d->layers[0].t[MODEL_FFN_UP].out_scale == 1);
+    assert_true(d->layers[1].t[MODEL_FFN_UP].out_scale == 0);
+    assert_true(d->rope_freq[0] == 1 && d->rope_magnitude == 1); /* factors of 1 */
+    model_close(&m);
+    free(b.data);
+}
+
+static void i2s(void **state)
+{
+    (void)state;
+    static const model_type_t types[] = {MODEL_I2_S, MODEL_I2_S_64, MODEL_I2_S_R4};
+    const knobs_t             knobs   = {.i2s = true};
+    build_t                   b       = mini_model(&knobs, NULL);
+    for (int layout = 0; layout < 3; layout++) {
+        const model_open_options_t options = {.i2s_layout = (model_i2s_layout_t)layout};
+        base_err_t                 err     = {0};
+        model_source_t            *source  = NULL;
+        model_t                   *m       = NULL;
+        int8_t                     trits[256];
+        float                      min = INFINITY, max = 0;
+        assert_int_equal(model_source_wrap(b.data, b.used, MINI_LABEL, &source, &err), BASE_OK);
+        if (model_open_source_with(&source, &options, &m, &err) != BASE_OK)
+            fail_msg("%s", err.text);
+        const model_tensor_t *t = &m->desc.layers[1].t[MODEL_FFN_DOWN];
+        assert_int_equal(t->type, types[layout]);
+        assert_true(t->scale == 0.5f);
+        assert_int_equal(t->bytes, 256 * 256 / 4);
+        assert_true(model_row_trits(m->source, t, 255, 0, 256, trits, &min, &max));
+        assert_true(min == 0.5f && max == 0.5f);
+        model_close(&m);
+    }
+    free(b.data);
+}
+
 /* ---- a desc from elsewhere
  * ----------------------------------------------------------------------- */
 
@@ -282,7 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shape),       cmocka_unit_test(vocabulary), cmocka_unit_test(keys),
         cmocka_unit_test(desc_check),  cmocka_unit_test(paths),      cmocka_unit_test(real_model),
-        cmocka_unit_test(real_vocabs),
+        cmocka_unit_test(real_vocabs), cmocka_unit_test(llama),      cmocka_unit_test(i2s),
     };
     base_log_setup(BASE_LOG_ERROR, false, -1);
     return cmocka_run_group_tests(tests, NULL, NULL);
