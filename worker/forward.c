@@ -168,12 +168,12 @@ static bool ffn_half(worker_t *w, uint32_t l, int thread, int n_threads)
 {
     const worker_layer_t *layer = &w->shard->layers[l];
     size_t                ffn   = layer->slice.ffn.end - layer->slice.ffn.begin;
-    worker_run_t          run   = {
-                   .x = w->hidden, .x_stride = w->config.desc->width, .out = w->gate, .out_stride = ffn};
+    worker_run_t          run   = {.x = w->hidden, .out = w->gate, .out_stride = ffn};
     unsigned needs = worker_needs(&layer->m[WORKER_GATE]) | worker_needs(&layer->m[WORKER_UP]);
     size_t   t0    = 0;
     size_t   t1    = 0;
 
+    run.x_stride = w->config.desc->width;
     prepare_hidden(w, layer->ffn_norm, needs, thread, n_threads);
     worker_team_barrier(w->config.team);
     worker_product(w, layer, WORKER_GATE, &run, thread, n_threads);

@@ -92,14 +92,13 @@ static void pack_ternary(load_t *job, uint32_t l, worker_matrix_id_t id, int thr
     for (size_t tile = t0; tile < t1; tile++) {
         size_t n = base_min_size(KERN_TILE_ROWS, m->rows - tile * KERN_TILE_ROWS);
         for (size_t r = 0; r < n; r++) {
-            size_t  row = m->row0 + tile * KERN_TILE_ROWS + r;
-            int8_t *to  = trits + r * m->cols;
-            bool    ok  = m->kind == WORKER_BLOCK
-                              ? read_block_row(job, t, m, row, to,
-                                               m->scales + tile * m->blocks * KERN_TILE_ROWS + r)
-                              : model_row_trits(job->source, t, row, m->col0, m->cols, to, &span->lo,
-                                                &span->hi);
-            if (ok) continue;
+            size_t  row   = m->row0 + tile * KERN_TILE_ROWS + r;
+            int8_t *to    = trits + r * m->cols;
+            size_t  first = tile * m->blocks * KERN_TILE_ROWS + r; /* its scales */
+            if (m->kind == WORKER_BLOCK ? read_block_row(job, t, m, row, to, m->scales + first)
+                                        : model_row_trits(job->source, t, row, m->col0, m->cols, to,
+                                                          &span->lo, &span->hi))
+                continue;
             damaged_row(job, l, id, row);
             return;
         }
