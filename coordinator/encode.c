@@ -231,26 +231,29 @@ static base_status_t keep_longest(matches_t *found, size_t bytes, base_err_t *er
 
 /* ---- the whole ----------------------------------------------------------------------------- */
 
-/* A stretch of text: the first, or after a special token, so SPM's space goes before it. */
-static base_status_t encode_text(coord_work_t *w, const char *text, size_t bytes, base_err_t *err)
+/* A stretch of text. `first`: the first one, or after a special token: SPM's space goes before it.
+ */
+static base_status_t encode_text(coord_work_t *w, const char *text, size_t bytes, bool first,
+                                 base_err_t *err)
 {
     if (bytes == 0) return BASE_OK;
     if (w->t->vocab->kind == MODEL_VOCAB_BPE) return coord_bpe_encode(w, text, bytes, err);
-    return coord_spm_encode(w, text, bytes, w->t->vocab->add_space_prefix, err);
+    return coord_spm_encode(w, text, bytes, first && w->t->vocab->add_space_prefix, err);
 }
 
 static base_status_t encode_all(coord_work_t *w, const char *text, size_t bytes,
-                                const matches_t *found, base_err_t *err)
+                                const matches_t *found, bool goes_on, base_err_t *err)
 {
     base_status_t st = BASE_OK;
     size_t        at = 0;
 
     for (size_t i = 0; i < found->n && st == BASE_OK; i++) {
-        st = encode_text(w, text + at, found->v[i].at - at, err);
+        st = encode_text(w, text + at, found->v[i].at - at, !goes_on || i > 0, err);
         if (st == BASE_OK) st = coord_ids_push(w->out, found->v[i].id, err);
         at = found->v[i].at + found->v[i].bytes;
     }
-    return st == BASE_OK ? encode_text(w, text + at, bytes - at, err) : st;
+    if (st != BASE_OK) return st;
+    return encode_text(w, text + at, bytes - at, !goes_on || found->n > 0, err);
 }
 
 static bool usable(const coord_tokenizer_t *t, bool wanted, int32_t id)
@@ -276,7 +279,7 @@ base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *tex
     if (st == BASE_OK)
         st = find_special(t, (flags & COORD_PARSE_SPECIAL) != 0, text, bytes, &found, err);
     if (st == BASE_OK && found.n > 0) st = keep_longest(&found, bytes, err);
-    if (st == BASE_OK) st = encode_all(&w, text, bytes, &found, err);
+    if (st == BASE_OK) st = encode_all(&w, text, bytes, &found, (flags & COORD_GO_ON) != 0, err);
     if (st == BASE_OK && (flags & COORD_ADD_EOS) != 0 &&
         usable(t, t->vocab->add_eos, t->vocab->eos))
         st = coord_ids_push(&out, t->vocab->eos, err);

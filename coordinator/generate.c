@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "coordinator/exact_math.h"
 #include "coordinator/utf8_stream.h"
 
 typedef struct {
@@ -16,7 +17,7 @@ typedef struct {
     char                          *piece; /* coord_token_piece_max bytes */
     size_t                         piece_max;
     const float                   *logits; /* of the last token run */
-    size_t                         ids_room, text_room;
+    size_t                         ids_room, text_room, logprobs_room, top_room;
     coord_generate_result_t        r;
 } generation_t;
 
@@ -46,6 +47,9 @@ static base_status_t check_params(const coord_generate_params_t *p, base_err_t *
             "the prompt has %llu tokens, the context %u: raise -c or shorten the prompt",
             (unsigned long long)p->n_prompt, p->n_ctx);
     base_assert(p->n_cached < p->n_prompt);
+    if (p->n_probs > p->n_vocab)
+        return base_fail(err, BASE_ERR_LIMIT, "%u log-probabilities of a vocabulary of %u",
+                         p->n_probs, p->n_vocab);
     for (uint64_t i = 0; i < p->n_prompt; i++)
         if (p->prompt[i] < 0 || (uint32_t)p->prompt[i] >= p->n_vocab)
             return base_fail(err, BASE_ERR_USAGE,
@@ -61,6 +65,8 @@ static base_status_t start(generation_t *g, base_err_t *err)
     base_status_t                  st   = BASE_OK;
 
     st = coord_sampler_create(&p->sampler, p->n_vocab, &g->sampler, err);
+    for (size_t i = 0; i < p->n_bias && st == BASE_OK; i++)
+        st = coord_sampler_bias(g->sampler, p->bias[i].id, p->bias[i].bias, err);
     if (st != BASE_OK) return st;
     for (uint32_t i = 0; i < p->n_vocab && p->ignore_eos && st == BASE_OK; i++)
         if (coord_token_ends(p->tokenizer, (int32_t)i))
@@ -102,6 +108,28 @@ static base_status_t add_id(generation_t *g, int32_t id, base_err_t *err)
     g->r.ids = ids;
     if (st == BASE_OK) g->r.ids[g->r.n_ids++] = id;
     return st;
+}
+
+/* The log-probabilities of the step that chose `id`, which is yet to be added. */
+static base_status_t add_probs(generation_t *g, int32_t id, base_err_t *err)
+{
+    const coord_generate_params_t *p   = g->p;
+    void                          *one = g->r.logprobs, *top = g->r.top;
+    size_t                         n   = g->r.n_ids;
+    double                         nll = 0;
+    bool                           ok  = false;
+    base_status_t st = make_room(&one, &g->logprobs_room, n, 1, sizeof *g->r.logprobs, err);
+
+    g->r.logprobs = one;
+    if (st == BASE_OK)
+        st = make_room(&top, &g->top_room, n * p->n_probs, p->n_probs, sizeof *g->r.top, err);
+    g->r.top = top;
+    if (st != BASE_OK) return st;
+    ok = coord_top_logprobs(g->logits, p->n_vocab, p->n_probs, g->r.top + n * p->n_probs) &&
+         coord_nll(g->logits, p->n_vocab, id, &nll);
+    base_assert(ok); /* a sample was drawn: the logits are numbers */
+    g->r.logprobs[n] = -nll;
+    return BASE_OK;
 }
 
 /* Text that may be shown. *go_on becomes false if the callback says so. */
@@ -164,6 +192,7 @@ static base_status_t choose(generation_t *g, bool *ended, base_err_t *err)
     base_status_t                  st;
 
     st = coord_sampler_sample(g->sampler, g->logits, p->n_prompt + g->r.n_ids, &s, err);
+    if (st == BASE_OK && p->n_probs > 0) st = add_probs(g, s.id, err);
     if (st == BASE_OK) st = add_id(g, s.id, err);
     if (st != BASE_OK) return st;
     coord_sampler_accept(g->sampler, s.id);
@@ -275,6 +304,8 @@ out:
 void coord_generate_free(coord_generate_result_t *result)
 {
     free(result->ids);
+    free(result->logprobs);
+    free(result->top);
     free(result->text);
     *result = (coord_generate_result_t){0};
 }

@@ -37,11 +37,16 @@ typedef struct {
     uint64_t       n_prompt;
     uint64_t       n_cached;
 
-    int64_t n_predict;  /* tokens to make; negative: until the context is full */
-    bool    ignore_eos; /* tokens that end are never chosen (their logits count as -infinity) */
-    bool    special;    /* render control tokens in the text */
-    bool    text_start; /* no text precedes the generation (prompt empty or BOS alone): SPM's first
+    int64_t  n_predict;  /* tokens to make; negative: until the context is full */
+    bool     ignore_eos; /* tokens that end are never chosen (their logits count as -infinity) */
+    uint32_t n_probs;    /* log-probabilities to keep of each step: the n best tokens'; 0: none */
+    bool     special;    /* render control tokens in the text */
+    bool     text_start; /* no text precedes the generation (prompt empty or BOS alone): SPM's first
                          * space is dropped */
+
+    const coord_bias_t
+          *bias; /* n_bias additions to logits (coord_sampler_bias), may be NULL if 0 */
+    size_t n_bias;
 
     const char *const *stops; /* n_stops strings, may be NULL if 0 */
     size_t             n_stops;
@@ -58,17 +63,19 @@ typedef struct {
 } coord_generate_params_t;
 
 typedef struct {
-    int32_t     *ids; /* chosen tokens, malloc'd */
-    uint64_t     n_ids;
-    char        *text; /* all text, malloc'd, NUL-terminated */
-    size_t       text_bytes;
-    coord_stop_t stop;
-    uint64_t     n_held;         /* positions the engine holds at the end: those of prompt, then of
+    int32_t         *ids; /* chosen tokens, malloc'd */
+    uint64_t         n_ids;
+    double          *logprobs; /* n_ids, malloc'd: of the chosen tokens; NULL if n_probs is 0 */
+    coord_logprob_t *top;      /* n_ids * n_probs, malloc'd: the best of each step; or NULL */
+    char            *text;     /* all text, malloc'd, NUL-terminated */
+    size_t           text_bytes;
+    coord_stop_t     stop;
+    uint64_t         n_held; /* positions the engine holds at the end: those of prompt, then of
                                   * ids (the last id chosen has not been run) */
-    uint64_t     n_prompt_steps; /* prompt tokens really run (n_prompt - n_cached) */
-    uint64_t     prompt_us;      /* from the first step to the logits of the prompt's last token */
-    uint64_t     n_decode_steps; /* single-token steps after that */
-    uint64_t     decode_us;      /* their time, sampling and callbacks included */
+    uint64_t         n_prompt_steps; /* prompt tokens really run (n_prompt - n_cached) */
+    uint64_t         prompt_us; /* from the first step to the logits of the prompt's last token */
+    uint64_t         n_decode_steps; /* single-token steps after that */
+    uint64_t         decode_us;      /* their time, sampling and callbacks included */
 } coord_generate_result_t;
 
 /* Generate. *result is set whenever the status is OK, and only then; free with
@@ -77,7 +84,7 @@ typedef struct {
  * n_predict 0 runs the prompt and makes nothing (stop LIMIT).
  * Status: OK | USAGE (empty prompt; prompt longer than the context: both numbers in the text; an id
  * outside the vocabulary; sampler parameters) | INPUT (logits that are not numbers) | MEMORY |
- * LIMIT | whatever the step returns. One thread. */
+ * LIMIT (n_probs over the vocabulary) | whatever the step returns. One thread. */
 base_status_t coord_generate(const coord_generate_params_t *params, coord_generate_result_t *result,
                              base_err_t *err);
 void          coord_generate_free(coord_generate_result_t *result); /* accepts all-zero */

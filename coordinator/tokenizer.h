@@ -31,13 +31,14 @@ void          coord_tokenizer_destroy(coord_tokenizer_t **tokenizer); /* accepts
 enum {
     COORD_ADD_BOS = 1, /* put BOS first if the vocabulary says so (and has one); absent: never */
     COORD_ADD_EOS = 2, /* put EOS last if the vocabulary says so (and has one); absent: never */
-    COORD_PARSE_SPECIAL = 4 /* texts of control and unknown tokens become those tokens;
-                             * user-defined tokens always do */
+    COORD_PARSE_SPECIAL = 4, /* texts of control and unknown tokens become those tokens;
+                              * user-defined tokens always do */
+    COORD_GO_ON         = 8  /* the text goes on from earlier text: SPM puts no space before it */
 };
 
 /* Ids of a text of `bytes` bytes (0 .. LIMIT_TEXT_BYTES; need not end in NUL).
  * *ids    malloc'd, the caller frees it; never NULL on success, set only on success.
- * flags   COORD_ADD_BOS | COORD_ADD_EOS | COORD_PARSE_SPECIAL.
+ * flags   COORD_ADD_BOS | COORD_ADD_EOS | COORD_PARSE_SPECIAL | COORD_GO_ON.
  * Work grows as n log n. Status: OK | LIMIT | MEMORY | INPUT (bytes that the vocabulary can express
  * neither as bytes nor as the unknown token). Any thread. */
 base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *text, size_t bytes,

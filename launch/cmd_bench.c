@@ -12,7 +12,6 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/output.h"
-#include "launch/scratch_model.h"
 #include "launch/session.h"
 
 enum { DEFAULT_BATCH = 512 };
@@ -29,9 +28,8 @@ typedef struct {
     uint32_t         max_batch;
     uint32_t         longest; /* tokens of one phase */
     session_t        session;
-    scratch_model_t *scratch; /* of --shape; NULL without */
-    bench_report_t  *report;  /* rank 0 */
-    int32_t         *ids;     /* rank 0: `longest` random tokens; owned */
+    bench_report_t  *report; /* rank 0 */
+    int32_t         *ids;    /* rank 0: `longest` random tokens; owned */
 } bench_t;
 
 /* ---- one measurement ---- */
@@ -152,7 +150,6 @@ static base_status_t work(void *context, engine_t *engine, base_err_t *err)
     uint64_t           done    = 0;
     base_status_t      st      = random_tokens(b, model->desc.n_vocab, err);
 
-    if (b->scratch != NULL) scratch_model_remove(b->scratch); /* all ranks have it mapped */
     for (uint32_t i = 0; i < batches->n && st == BASE_OK; i++)
         for (uint32_t j = 0; j < depths->n && st == BASE_OK; j++)
             for (uint32_t k = 0; k < b->n_tests && st == BASE_OK; k++) {
@@ -173,14 +170,8 @@ static base_status_t body(void *context, comm_world_t *world, base_err_t *err)
     if (comm_rank(world) == 0) st = bench_report_create(b->o, &b->report, err);
     st = comm_agree(world, st, err);
     for (uint32_t i = 0; i < threads->n && st == BASE_OK; i++) {
-        if (opt_given(b->o, OPT_SHAPE)) {
-            st = scratch_model_make(world, b->o, &b->scratch, err);
-            if (st != BASE_OK) break;
-            b->session.config.model_path = scratch_model_path(b->scratch);
-        }
         b->session.config.n_threads = threads->ints[i] < 0 ? 0 : (uint32_t)threads->ints[i];
         st                          = session_engine(world, &b->session, err);
-        scratch_model_destroy(&b->scratch);
         if (st == BASE_OK && comm_interrupted())
             st = base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
         st = comm_agree(world, st, err);

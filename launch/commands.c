@@ -86,8 +86,9 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "JSON has llama-bench's keys, and ours: ranks, layout, peak_rss_bytes, compute_ms, "
         "comm_ms, "
         "bytes_per_token, pack, cpu.\n\n"
-        "With --shape the model is a synthetic one of that shape, written to a temporary file "
-        "in $TMPDIR (or /tmp) of each machine and removed once it is loaded.",
+        "With --shape the model is a synthetic one of that shape, made in memory: every rank makes "
+        "its own "
+        "slices, and nothing is written.",
         "# llama-bench's usual tests\n"
         "trireme bench -m model.gguf\n"
         "# how two ranks on this machine compare, at two depths, as JSON\n"

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "partition/assignment_wire.h"
 #include "partition/step_wire.h"
+#include "quantize/synth.h"
 #include "worker/worker.h"
 
 enum { BATCH_DEFAULT = 256 };
@@ -87,6 +88,24 @@ static base_status_t fill_numbers(const engine_config_t *config, const model_des
     return BASE_OK;
 }
 
+/* The model of the configuration: a file, or made in memory. */
+static base_status_t open_model(engine_t *e, const engine_config_t *config, part_assignment_t *a,
+                                base_err_t *err)
+{
+    const quant_shape_t *shape = NULL;
+    model_type_t         type  = MODEL_NONE;
+    model_type_t         embed = MODEL_NONE;
+    if (config->shape == NULL) return model_open(config->model_path, false, &e->model, err);
+    shape = quant_shape_find(config->shape);
+    type  = quant_type_find(config->type);
+    embed = quant_type_find(config->embed_type);
+    if (shape == NULL || type == MODEL_NONE || embed == MODEL_NONE)
+        return base_fail(err, BASE_ERR_USAGE, "no synthetic model of shape %s and type %s",
+                         config->shape, config->type);
+    a->synth_seed = config->seed;
+    return quant_synth_model(shape, type, embed, config->seed, &e->model, err);
+}
+
 /* Rank 0: open the model and plan. The assignment borrows the model's desc. */
 static base_status_t plan_model(engine_t *e, const engine_config_t *config, part_assignment_t *a,
                                 base_err_t *err)
@@ -97,7 +116,7 @@ static base_status_t plan_model(engine_t *e, const engine_config_t *config, part
                           .pipeline_parallel = config->pipeline_parallel,
                           .tensor_parallel   = config->tensor_parallel,
                           .split             = config->split};
-    base_status_t st   = model_open(config->model_path, false, &e->model, err);
+    base_status_t st   = open_model(e, config, a, err);
     if (st != BASE_OK) return st;
     a->desc = e->model->desc;
     st      = fill_numbers(config, &a->desc, a, err);
@@ -109,7 +128,7 @@ static base_status_t plan_model(engine_t *e, const engine_config_t *config, part
 static base_status_t pack_assignments(engine_t *e, part_assignment_t *a, void **messages,
                                       size_t *lengths, base_err_t *err)
 {
-    uint32_t      n     = model_source_count(e->model->source);
+    uint32_t      n     = a->synth_seed != 0 ? 0 : model_source_count(e->model->source);
     const char  **paths = NULL;
     base_status_t st    = base_alloc((void **)&paths, n, sizeof(*paths), "paths", err);
     if (st != BASE_OK) return st;
@@ -182,7 +201,10 @@ static base_status_t check_tensors(const engine_t *e, const model_source_t *sour
 static base_status_t open_source(engine_t *e, base_err_t *err)
 {
     base_status_t st = BASE_OK;
-    if (e->model == NULL) st = model_source_open(e->part.paths, e->part.n_paths, &e->source, err);
+    if (e->model == NULL && e->part.synth_seed != 0)
+        st = quant_synth_source(e->part.desc.name, e->part.synth_seed, &e->source, err);
+    else if (e->model == NULL)
+        st = model_source_open(e->part.paths, e->part.n_paths, &e->source, err);
     if (st == BASE_OK) st = check_tensors(e, e->model != NULL ? e->model->source : e->source, err);
     return st;
 }
@@ -274,7 +296,8 @@ static base_status_t prepare(engine_t *e, const engine_config_t *config, base_er
     base_status_t st = worker_topology_open(comm_host_index(e->world), &e->topology, err);
     if (st == BASE_OK && comm_rank(e->world) == 0)
         st = base_alloc((void **)&e->records, n, sizeof(*e->records), "figures", err);
-    if (st == BASE_OK && comm_rank(e->world) == 0 && config->model_path == NULL)
+    if (st == BASE_OK && comm_rank(e->world) == 0 && config->model_path == NULL &&
+        config->shape == NULL)
         st = base_fail(err, BASE_ERR_USAGE, "no model: give one with -m");
     return st;
 }

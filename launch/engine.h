@@ -12,7 +12,12 @@
 #include "model/model.h"
 
 typedef struct {
-    const char *model_path; /* file of the model, or NULL with `memory_model` */
+    const char
+        *shape; /* a synthetic model made in memory (quantize/synth.h) instead of a file: its */
+    const char *type;       /* shape, the type of its ternary layers ("tq2_0"), */
+    const char *embed_type; /* that of its embedding ("f16"), */
+    uint64_t    seed;       /* and its seed, not 0 */
+    const char *model_path; /* file of the model, or NULL with `shape` */
     uint32_t    n_ctx;      /* positions of the KV cache; 0: the model's context */
     uint32_t    n_batch;    /* tokens of one step, at most; 0: 512 */
     uint32_t    n_out_max;  /* rows of logits one step may ask for; 0: 1 */

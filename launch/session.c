@@ -24,6 +24,12 @@ engine_config_t session_config(const options_t *o)
     c.cpu               = opt_string(o, OPT_CPU);
     c.no_pin            = opt_flag(o, OPT_NO_PIN);
     c.quiet             = opt_flag(o, OPT_QUIET);
+    if (o->command == CMD_BENCH && opt_given(o, OPT_SHAPE)) {
+        c.shape      = opt_string(o, OPT_SHAPE);
+        c.type       = opt_string(o, OPT_TYPE);
+        c.embed_type = opt_string(o, OPT_EMBED_TYPE);
+        c.seed       = (uint64_t)opt_int(o, OPT_SYNTH_SEED) + 1; /* 0 stands for a file */
+    }
     if (o->command != CMD_BENCH) { /* there these are lists */
         c.n_ctx     = opt_u32(o, OPT_CTX_SIZE);
         c.n_threads = opt_u32(o, OPT_THREADS);

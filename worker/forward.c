@@ -253,7 +253,7 @@ static void output(worker_t *w, int thread, int n_threads)
     if (!w->shard->has_head)
         w->st = comm_stage_send(c->grid, w->x, (size_t)w->n_tok * c->desc->width, &w->err);
     if (w->st != BASE_OK || w->n_out == 0) return;
-    if (w->piece == w->logits) return; /* a lone rank computes in place */
+    if (w->shards == 1 && c->plan->stages == 1) return; /* a lone rank computes in place */
     w->st = comm_logits_to_root(c->grid, w->piece, w->n_out, w->vocab_counts, w->vocab_offsets,
                                 w->logits, c->desc->n_vocab, w->staging, &w->err);
 }

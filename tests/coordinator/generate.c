@@ -324,6 +324,43 @@ static void skips_what_is_held(void **state)
     coord_generate_free(&r);
 }
 
+static void keeps_log_probabilities(void **state)
+{
+    coord_generate_params_t p = params("hi");
+    coord_generate_result_t r;
+    double                  sum = exp(10) + exp(5) + (VOCAB - 2);
+
+    (void)state;
+    p.n_probs = 3;
+    r         = run(&p, COORD_STOP_EOS, "hi");
+    assert_int_equal(r.n_ids, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_true(fabs(r.logprobs[i] - (10 - log(sum))) < 1e-12);
+        assert_true(r.top[3 * i].id == r.ids[i] && r.top[3 * i].logprob == r.logprobs[i]);
+        assert_true(r.top[3 * i + 1].id == 'y' && r.top[3 * i + 2].id == 0);
+    }
+    coord_generate_free(&r);
+    assert_null(r.top);
+}
+
+static void adds_bias(void **state)
+{
+    const coord_bias_t      bias[] = {{'h', -INFINITY}, {'q', 4}, {'q', 9.5F}};
+    coord_generate_params_t p      = params("hi");
+    coord_generate_result_t r;
+    base_err_t              err = {0};
+
+    (void)state;
+    p.bias      = bias;
+    p.n_bias    = 3;
+    p.n_predict = 2;
+    r           = run(&p, COORD_STOP_LIMIT, "qi"); /* 10 is more than 9.5 */
+    coord_generate_free(&r);
+    p.bias   = &(coord_bias_t){VOCAB, 1};
+    p.n_bias = 1;
+    assert_int_equal(coord_generate(&p, &r, &err), BASE_ERR_USAGE);
+}
+
 static void drops_first_space(void **state)
 {
     coord_generate_params_t p = params("");
@@ -374,6 +411,9 @@ static void errors(void **state)
     base_err_t              err    = {0};
 
     (void)state;
+    p.n_probs = VOCAB + 1;
+    assert_int_equal(coord_generate(&p, &r, &err), BASE_ERR_LIMIT);
+    p       = params("hello");
     p.n_ctx = 4;
     assert_int_equal(coord_generate(&p, &r, &err), BASE_ERR_USAGE);
     assert_non_null(strstr(err.text, "5 tokens"));
@@ -402,11 +442,12 @@ static void errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ends_with_eos),      cmocka_unit_test(ends_with_limit),
-        cmocka_unit_test(ends_with_word),     cmocka_unit_test(ends_with_context),
-        cmocka_unit_test(can_be_interrupted), cmocka_unit_test(can_ignore_eos),
-        cmocka_unit_test(skips_what_is_held), cmocka_unit_test(drops_first_space),
-        cmocka_unit_test(sampling_repeats),   cmocka_unit_test(errors),
+        cmocka_unit_test(ends_with_eos),           cmocka_unit_test(ends_with_limit),
+        cmocka_unit_test(ends_with_word),          cmocka_unit_test(ends_with_context),
+        cmocka_unit_test(can_be_interrupted),      cmocka_unit_test(can_ignore_eos),
+        cmocka_unit_test(skips_what_is_held),      cmocka_unit_test(drops_first_space),
+        cmocka_unit_test(sampling_repeats),        cmocka_unit_test(errors),
+        cmocka_unit_test(keeps_log_probabilities), cmocka_unit_test(adds_bias),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -5,7 +5,7 @@
 
 exact_math.table: "exp|log X Y", hexadecimal floats, Y the double nearest to the true value.
 sampler.table, a case:
-    case TEMP TOP_K TOP_P MIN_P REPEAT PRESENCE FREQUENCY LAST_N
+    case TEMP TOP_K TOP_P MIN_P REPEAT PRESENCE FREQUENCY LAST_N TYPICAL ORDER
     logits V...         float32, hexadecimal
     history ID...
     left ID:PROBABILITY ...    the candidates of the chain, in order
@@ -40,35 +40,74 @@ def exact_math():
             f.write(f"log {x.hex()} {float(D(x).ln()).hex()}\n")
 
 
-def chain(logits, history, temp, top_k, top_p, min_p, repeat, presence, frequency, last_n):
-    recent = history[-last_n:] if last_n > 0 else history if last_n < 0 else []
-    adjusted = []
-    for i, v in enumerate(logits):
+DEFAULT = "penalties;top_k;typ_p;top_p;min_p;temperature"
+
+
+def penalties(logits, history, p):
+    recent = history[-p["last_n"]:] if p["last_n"] > 0 else history if p["last_n"] < 0 else []
+    out = {}
+    for i, v in logits.items():
         count = recent.count(i)
         if count:
-            v = v / repeat if v > 0 else v * repeat
-            v = f32(v - (count * frequency + presence))
-        adjusted.append(v)
-    order = sorted(range(len(logits)), key=lambda i: (-adjusted[i], i))
-    if temp <= 0:
-        return [(order[0], D(1))]
-    if top_k > 0:
-        order = order[:top_k]
-    top = D(adjusted[order[0]])
-    weight = {i: (D(adjusted[i]) - top).exp() for i in order}
-    if top_p < 1:
-        total, running, kept = sum(weight.values()), D(0), []
+            v = D(v) / D(p["repeat"]) if v > 0 else D(v) * D(p["repeat"])
+            v -= count * D(p["frequency"]) + D(p["presence"])
+        out[i] = f32(float(v))
+    return out
+
+
+def softmax(logits):
+    """Probabilities, and the candidates in order."""
+    order = sorted(logits, key=lambda i: (-logits[i], i))
+    weight = {i: (D(logits[i]) - D(logits[order[0]])).exp() for i in order}
+    total = sum(weight.values())
+    return order, {i: w / total for i, w in weight.items()}
+
+
+def cut(stage, logits, p):
+    order, prob = softmax(logits)
+    running, kept = D(0), []
+    if stage == "top_k":
+        kept = order[:p["top_k"]] if p["top_k"] > 0 else order
+    elif stage == "typ_p":
+        entropy = -sum(q * q.ln() for q in prob.values() if q > 0)
+        near = sorted(order, key=lambda i: (abs(-prob[i].ln() - entropy), order.index(i)))
+        for i in near:
+            kept.append(i)
+            running += prob[i]
+            if running > D(p["typical"]):
+                break
+    elif stage == "top_p":
         for i in order:
             kept.append(i)
-            running += weight[i]
-            if running >= D(top_p) * total:
+            running += prob[i]
+            if running >= D(p["top_p"]):
                 break
-        order = kept
-    if min_p > 0:
-        order = [i for n, i in enumerate(order) if n == 0 or weight[i] >= D(min_p)]
-    weight = {i: ((D(adjusted[i]) - top) / D(temp)).exp() for i in order}
-    total = sum(weight.values())
-    return [(i, weight[i] / total) for i in order]
+    else:
+        kept = [i for n, i in enumerate(order)
+                if n == 0 or prob[i] >= D(p["min_p"]) * prob[order[0]]]
+    return {i: logits[i] for i in kept}
+
+
+def chain(logits, history, p):
+    logits = dict(enumerate(logits))
+    for stage in p["order"].split(";"):
+        if stage == "penalties":
+            logits = penalties(logits, history, p)
+        elif stage == "temperature":
+            if p["temp"] <= 0:
+                best = softmax(logits)[0][0]
+                logits = {best: logits[best]}
+            else:
+                logits = {i: D(v) / D(p["temp"]) for i, v in logits.items()}
+        elif (p["typical"] < 1 if stage == "typ_p" else p["top_p"] < 1 if stage == "top_p"
+              else True):
+            logits = cut(stage, logits, p)
+    order, prob = softmax(logits)
+    return [(i, prob[i]) for i in order]
+
+
+NAMES = ("temp", "top_k", "top_p", "min_p", "repeat", "presence", "frequency", "last_n", "typical",
+         "order")
 
 
 def sampler():
@@ -79,15 +118,26 @@ def sampler():
               (1.0, 0, 1.0, 0.2, 1.0, 0.0, 0.0, 64), (2.5, 10, 0.9, 0.01, 1.1, 0.0, 0.0, 8),
               (0.3, 0, 0.99, 0.0, 1.3, 0.7, 0.2, -1), (1.0, 1, 0.9, 0.0, 1.0, 0.0, 0.0, 0),
               (1.5, 300, 0.999, 0.001, 1.2, -0.3, 0.1, 16), (1.0, 0, 0.0, 0.0, 1.0, 0.0, 0.0, 0)]
+    params = [row + (1.0, DEFAULT) for row in params]
+    typical = [(1.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0, 64), (0.8, 40, 0.95, 0.05, 1.2, 0.0, 0.0, 64),
+               (0.0, 40, 0.95, 0.05, 1.0, 0.0, 0.0, 64), (2.0, 20, 0.8, 0.0, 1.0, 0.5, 0.1, -1)]
+    params += [row + (t, DEFAULT) for row in typical for t in (0.2, 0.5, 0.9, 0.0)]
+    orders = ["temperature;min_p;top_p;typ_p;top_k;penalties", "top_k;penalties;temperature",
+              "temperature;penalties;top_p", "min_p;top_k;penalties;temperature;typ_p",
+              "top_p;temperature;top_k", "temperature", "top_k", "penalties;typ_p;min_p",
+              "top_k;typ_p;top_p;min_p;temperature"]
+    params += [(0.7, 12, 0.8, 0.02, 1.3, 0.2, 0.1, 16, 0.7, order) for order in orders]
+    params += [(0.0, 12, 0.8, 0.02, 1.3, 0.2, 0.1, 16, 0.7, order) for order in orders]
     with open(HERE / "sampler.table", "w", encoding="ascii") as f:
         for row in params:
             row = tuple(f32(v) if isinstance(v, float) else v for v in row)
-            for n, spread, step in ((30, 3, 0), (120, 2, 0), (60, 2, 0.5)):  # the last: ties
+            sizes = ((30, 3, 0), (120, 2, 0), (60, 2, 0.5))  # the last: ties
+            for n, spread, step in sizes if row[8:] == (1.0, DEFAULT) else ((30, 2, 0), (24, 2, 0.5)):
                 logits = [f32(rng.gauss(0, spread)) for _ in range(n)]
                 if step:
                     logits = [round(v / step) * step for v in logits]
                 history = [rng.randrange(n // 2) for _ in range(30)]
-                left = chain(logits, history, *row)
+                left = chain(logits, history, dict(zip(NAMES, row)))
                 f.write("case " + " ".join(str(v) for v in row) + "\n")
                 f.write("logits " + " ".join(v.hex() for v in logits) + "\n")
                 f.write("history " + " ".join(str(i) for i in history) + "\n")

@@ -101,10 +101,15 @@ static void chain_table(void **state)
     if (f == NULL) fail_msg("no %s", path);
     while (fgets(line, sizeof line, f) != NULL) {
         if (strncmp(line, "case", 4) == 0) {
-            assert_int_equal(sscanf(line, "case %f %d %f %f %f %f %f %d", &p.temp, &p.top_k,
-                                    &p.top_p, &p.min_p, &p.repeat_penalty, &p.presence_penalty,
-                                    &p.frequency_penalty, &p.repeat_last_n),
-                             8);
+            char       order[128];
+            base_err_t err = {0};
+
+            assert_int_equal(sscanf(line, "case %f %d %f %f %f %f %f %d %f %127s", &p.temp,
+                                    &p.top_k, &p.top_p, &p.min_p, &p.repeat_penalty,
+                                    &p.presence_penalty, &p.frequency_penalty, &p.repeat_last_n,
+                                    &p.typical_p, order),
+                             10);
+            assert_int_equal(coord_sampler_order_parse(order, &p, &err), BASE_OK);
             p.seed = (uint64_t)++number;
         } else if (strncmp(line, "logits", 6) == 0) {
             n_logits = read_floats(line, logits);
@@ -122,7 +127,7 @@ static void chain_table(void **state)
         }
     }
     fclose(f);
-    assert_int_equal(number, 36);
+    assert_int_equal(number, 104);
 }
 
 /* chi square of 100,000 draws: 6 degrees of freedom, p = 0.001 at 22.46; the seed is fixed. */
@@ -265,6 +270,130 @@ static void greedy_takes_lowest_id(void **state)
     coord_sampler_destroy(&s);
 }
 
+/* The long way gives the bits of the short one where both apply: a stage that keeps everything, in
+ * a place where it only makes the order unusual. */
+static void two_ways_agree(void **state)
+{
+    enum { N = 3000 };
+    static float             logits[N];
+    static coord_candidate_t want[N];
+    base_err_t               err = {0};
+    const coord_candidate_t *got;
+
+    (void)state;
+    for (int i = 0; i < N; i++)
+        logits[i] = (float)(int)(coord_random(5, 0, (uint64_t)i) * 40) * 0.37F - 5;
+    for (unsigned shape = 0; shape < 16; shape++) {
+        coord_sampler_params_t p = coord_sampler_defaults();
+        coord_sampler_t       *s = NULL;
+        coord_sample_t         a, b;
+        uint32_t               n = 0, m = 0;
+
+        p.seed             = shape;
+        p.temp             = (shape & 1) != 0 ? 0.7F : 1.9F;
+        p.top_k            = (shape & 2) != 0 ? 200 : 0;
+        p.min_p            = (shape & 4) != 0 ? 0.1F : 0;
+        p.top_p            = (shape & 8) != 0 ? 0.9F : 1;
+        p.repeat_penalty   = 1.4F;
+        p.presence_penalty = 0.3F;
+        s                  = create(&p, N);
+        for (int32_t i = 0; i < 90; i++) coord_sampler_accept(s, i % 50);
+        assert_int_equal(coord_sampler_bias(s, 7, 3.5F, &err), BASE_OK);
+        a   = sample(s, logits, 77);
+        got = coord_sampler_candidates(s, &n);
+        memcpy(want, got, n * sizeof *got);
+        coord_sampler_destroy(&s);
+
+        assert_int_equal(
+            coord_sampler_order_parse("penalties;top_k;top_p;min_p;temperature;typ_p", &p, &err),
+            BASE_OK);
+        p.typical_p = 0x1.fffffep-1F; /* the long way; keeps all but what has no weight */
+        s           = create(&p, N);
+        for (int32_t i = 0; i < 90; i++) coord_sampler_accept(s, i % 50);
+        assert_int_equal(coord_sampler_bias(s, 7, 3.5F, &err), BASE_OK);
+        b   = sample(s, logits, 77);
+        got = coord_sampler_candidates(s, &m);
+        assert_true(m <= n && m > n / 2);
+        if (m == n) {
+            assert_int_equal(a.id, b.id);
+            for (uint32_t i = 0; i < n; i++)
+                assert_true(got[i].id == want[i].id && got[i].logit == want[i].logit &&
+                            got[i].prob == want[i].prob);
+        }
+        coord_sampler_destroy(&s);
+    }
+}
+
+static void order_names(void **state)
+{
+    coord_sampler_params_t p   = coord_sampler_defaults();
+    base_err_t             err = {0};
+    const char *const bad[]    = {"top_k;", ";", "dry", "top_k;top-k", "top_k top_p", "temp,top_k"};
+
+    (void)state;
+    assert_int_equal(coord_sampler_order_parse("temp;nucleus;typical;top-k", &p, &err), BASE_OK);
+    assert_int_equal(p.n_order, 4);
+    assert_int_equal(p.order[0], COORD_STAGE_TEMPERATURE);
+    assert_int_equal(p.order[2], COORD_STAGE_TYP_P);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(coord_sampler_order_parse(bad[i], &p, &err), BASE_ERR_USAGE);
+        assert_non_null(strstr(err.text, "temperature"));
+        assert_int_equal(p.n_order, 4);
+    }
+    assert_int_equal(coord_sampler_order_parse("", &p, &err), BASE_OK);
+    assert_int_equal(p.n_order, 0);
+}
+
+/* repeat_last_n: 0 looks at nothing, -1 at all, n at the latest n. */
+static void how_far_back(void **state)
+{
+    const float            logits[4] = {1, 2, 3, 4};
+    const int32_t          history[] = {3, 2, 1, 1, 1};
+    coord_sampler_params_t p         = coord_sampler_defaults();
+    const struct {
+        int32_t last_n, best;
+    } cases[] = {{0, 3}, {-1, 0}, {3, 3}, {4, 3}, {5, 0}, {64, 0}};
+
+    (void)state;
+    p.temp             = 0;
+    p.presence_penalty = 10;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        coord_sampler_t *s = NULL;
+
+        p.repeat_last_n = cases[i].last_n;
+        s               = create(&p, 4);
+        for (size_t k = 0; k < 5; k++) coord_sampler_accept(s, history[k]);
+        assert_int_equal(sample(s, logits, 0).id, cases[i].best);
+        coord_sampler_destroy(&s);
+    }
+}
+
+static void top_logprobs(void **state)
+{
+    float           logits[200];
+    coord_logprob_t top[200];
+    double          sum = 0;
+
+    (void)state;
+    for (int i = 0; i < 200; i++) logits[i] = (float)(i * 37 % 23) * 0.5F;
+    for (int i = 0; i < 200; i++) sum += exp((double)logits[i]);
+    for (uint32_t n = 0; n <= 200; n += 40) {
+        assert_true(coord_top_logprobs(logits, 200, n, top));
+        for (uint32_t i = 0; i < n; i++) {
+            double want = (double)logits[top[i].id] - log(sum);
+
+            assert_true(fabs(top[i].logprob - want) < 1e-13);
+            if (i > 0)
+                assert_true(
+                    logits[top[i].id] < logits[top[i - 1].id] ||
+                    (logits[top[i].id] == logits[top[i - 1].id] && top[i].id > top[i - 1].id));
+        }
+    }
+    assert_true(logits[top[0].id] == 11); /* all of them: a permutation, the best first */
+    logits[5] = NAN;
+    assert_false(coord_top_logprobs(logits, 200, 3, top));
+}
+
 static void errors(void **state)
 {
     float                  logits[4] = {0, 1, 2, 3};
@@ -331,6 +460,10 @@ int main(void)
         cmocka_unit_test(keyed_not_carried),
         cmocka_unit_test(select_equals_sort),
         cmocka_unit_test(greedy_takes_lowest_id),
+        cmocka_unit_test(two_ways_agree),
+        cmocka_unit_test(order_names),
+        cmocka_unit_test(how_far_back),
+        cmocka_unit_test(top_logprobs),
         cmocka_unit_test(errors),
         cmocka_unit_test(extreme_values),
     };

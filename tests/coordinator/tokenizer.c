@@ -143,6 +143,11 @@ static void spm_rules(void **state)
     EXPECT(t, "<s>a", COORD_PARSE_SPECIAL, "1 7");
     EXPECT(t, "a<s>ab</s>", COORD_PARSE_SPECIAL | COORD_ADD_BOS, "1 7 1 3 6 2");
     EXPECT(t, "a[x]ab[x][x]", 0, "7 12 3 6 12 12");
+    /* text that goes on from other text: no space, but for what comes after a special token */
+    EXPECT(t, "ab", COORD_GO_ON, "6");
+    EXPECT(t, " a", COORD_GO_ON, "7");
+    EXPECT(t, "</s>a", COORD_GO_ON | COORD_PARSE_SPECIAL, "2 7");
+    EXPECT(t, "ab<s>a", COORD_GO_ON | COORD_PARSE_SPECIAL, "6 1 7");
     /* unknown characters: one unknown token for a run of them */
     EXPECT(t, "a\xC3\xA9z\xF0\x9F\xA6\x99 a", 0, "7 0 7");
     EXPECT(t, "\xFF\xFE\xE2\x96", 0, "3 0");

@@ -1,5 +1,6 @@
 # The published story model continues as its own engine did, on every layout, from both packings.
 # timeout: 300
+# labels: mpi
 """Expected: greedy-3m.txt, the text of the original engine (first 80 words)."""
 import pathlib
 import sys

@@ -1,5 +1,6 @@
 # The bundled model against its own training code's evaluation (default-model/golden.json).
 # timeout: 200
+# labels: mpi
 """Greedy ids and text of three openings, ids of the sample text, and its mean negative log-likelihood.
 The expected values come from default-model/evaluate.py, a float32 forward in Python that shares
 no code with the engine."""

@@ -29,7 +29,7 @@ v = json.load(open(sys.argv[1]))
 assert v["stop"] == "interrupted" and len(v["tokens"]) > 0 and v["text"], v["stop"]
 PY
 
-# bench removes its temporary model, however it ends
+# bench --shape makes its model in memory: no file is left, however it ends
 export TMPDIR=$tmp/scratch
 mkdir "$TMPDIR"
 "$T" bench --shape tiny-mha -p 8 -n 2 -r 1 -q >/dev/null 2>&1 || fail "bench --shape"

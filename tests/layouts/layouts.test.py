@@ -43,6 +43,9 @@ def main():
     compare(trireme.DEFAULT_MODEL, ids, uneven)
     ids = (trireme.GOLDEN / "transformers/relu2-gqa5-tq1.ids").read_text().strip()
     compare(GQA5, ids, [layout(1, t) for t in (2, 3, 4, 7, 8)] + [layout(2, 5), layout(1, 16)])
+    # Rank 0 has no rows of the head, no heads, no FFN; one token a step, and several.
+    compare(GQA5, ids, [layout(1, 2, "--split", "1,1000"), layout(1, 3, "-b", "1", "--split", "1,1,1000000"),
+                        layout(1, 3, "--split", "1,1000000,1"), layout(2, 2, "--split", "1,1000")])
 
 
 main()
