@@ -46,6 +46,13 @@ def main():
     # Rank 0 has no rows of the head, no heads, no FFN; one token a step, and several.
     compare(GQA5, ids, [layout(1, 2, "--split", "1,1000"), layout(1, 3, "-b", "1", "--split", "1,1,1000000"),
                         layout(1, 3, "--split", "1,1000000,1"), layout(2, 2, "--split", "1,1000")])
+    # Products of the other kinds: dense with biases, ternary with a scale for each block.
+    for name in ("llama-f16", "llama-tq2-blocks"):
+        ids = (trireme.GOLDEN / f"transformers/{name}.ids").read_text().strip()
+        compare(trireme.GOLDEN / f"transformers/{name}.gguf", ids,
+                [layout(1, t) for t in (2, 3, 7, 8)] + [layout(2, 3), layout(1, 3, "--split", "5,1,1"),
+                 (1, ("-t", "3", "-b", "7")), (1, ("-t", "2", "-b", "256", "--cpu", "avx2")),
+                 (2, ("-t", "2", "-b", "64", "--cpu", "avx512vnni"))])
 
 
 main()
