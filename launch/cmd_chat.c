@@ -136,7 +136,8 @@ static base_status_t read_message(chat_t *c, char **text, size_t *bytes, base_er
     return st;
 }
 
-/* The user's next message, the options' first; empty lines are passed over. *ended: none is left. */
+/* The user's next message, that of the options first; empty lines are passed over. *ended: no more.
+ */
 static base_status_t hear(chat_t *c, bool *ended, base_err_t *err)
 {
     base_status_t st    = BASE_OK;
