@@ -2,6 +2,7 @@
 #include "launch/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,16 @@ static void on_sigbus(int number)
     _exit(base_status_exit(BASE_ERR_INPUT));
 }
 
+/* A closed standard stream leaves its number to the next file that is opened, and messages would go
+ * into that file. The stand-ins fail like a closed stream where it matters: reading standard input,
+ * writing standard output. */
+static void fill_closed_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_WRONLY);
+}
+
 int cli_main(int argc, char **argv, char **environ)
 {
     const command_t *command = NULL;
@@ -142,6 +153,7 @@ int cli_main(int argc, char **argv, char **environ)
     base_err_t       err;
     int              rc = 0;
 
+    fill_closed_streams();
     (void)signal(SIGBUS, on_sigbus);
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that leaves shows as EPIPE */
     if (argc < 2) {

@@ -9,15 +9,21 @@ const command_t cli_commands[COMMAND_COUNT] = {
     {
         "run",
         CMD_RUN,
-        "-m MODEL -p TEXT [options]",
-        "generate text from a prompt",
+        "-m MODEL (-p TEXT | -f FILE | -cnv) [options]",
+        "generate text from a prompt, or chat",
         "Reads the prompt, lets the model go on, and streams the text to the standard output as it "
         "comes. The last line on the standard error gives layout, speed and memory of each "
         "rank.\n\n"
         "The same model, prompt, seed and sampling give the same text on any number of ranks, "
         "threads, layouts and CPU variants, bit for bit.\n\n"
+        "With -cnv it is a chat: each line of the standard input is a message, the model answers, "
+        "and remembers what was said until the context is full. Messages get the form that the "
+        "model was trained on: the chat template that its file names, or --chat-template. A model "
+        "that has a template chats also when there is neither -p nor -f. Ctrl-D ends the chat; "
+        "Ctrl-C ends an answer, or under mpirun everything.\n\n"
         "With --json the standard output is one JSON value instead: layout, ranks, prompt_tokens, "
-        "tokens, text, stop, seed, timings and memory_per_rank.",
+        "tokens, text, stop, seed, timings and memory_per_rank; in a chat, chat_template too, and "
+        "one answer is given; with --n-probs, completion_probabilities.",
         "# one process, all its cores\n"
         "trireme run -m model.gguf -p \"Once upon a time\" -n 100\n"
         "# four ranks on this machine: two pipeline stages of two shards\n"
@@ -25,6 +31,11 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "# two machines, a rank each, with all the cores of its machine\n"
         "mpirun --host a,b --map-by ppr:1:node --bind-to none trireme run -m model.gguf -f "
         "prompt.txt\n"
+        "# chat, also over two ranks\n"
+        "trireme run -m model.gguf -cnv -sys \"Answer in one sentence.\"\n"
+        "mpirun -n 2 trireme run -m model.gguf -cnv\n"
+        "# the text that a message becomes\n"
+        "trireme run -m model.gguf -cnv -p \"Hello\" --dump-prompt\n"
         "# always the most likely token; figures as JSON\n"
         "trireme run -m model.gguf -p \"Hello\" -n 32 --temp 0 --json",
         cmd_run,

@@ -214,7 +214,8 @@ static uint32_t choose_threads(const engine_t *e)
     const char *slurm = getenv("SLURM_CPUS_PER_TASK");
     int         cores = worker_topology_cores(e->topology);
     if (e->part.n_threads != 0) return e->part.n_threads;
-    if (slurm != NULL && strtol(slurm, NULL, 10) > 0) cores = (int)strtol(slurm, NULL, 10);
+    long given = slurm == NULL ? 0 : strtol(slurm, NULL, 10);
+    if (given > 0 && given <= LIMIT_THREADS) cores = (int)given;
     if (cores < 1) cores = 1;
     return cores > LIMIT_THREADS ? LIMIT_THREADS : (uint32_t)cores;
 }

@@ -29,8 +29,9 @@ const opt_row_t *opt_row(opt_id_t id)
 const char *opt_group_title(opt_group_t group)
 {
     static const char *const titles[GROUP_COUNT] = {
-        "Model", "Text in and out", "Sampling",          "Evaluation",
-        "Bench", "Cluster",         "Ranks and machine", "Results and messages",
+        "Model",    "Text in and out",   "Chat",
+        "Sampling", "Evaluation",        "Bench",
+        "Cluster",  "Ranks and machine", "Results and messages",
     };
     base_assert((unsigned)group < GROUP_COUNT);
     return titles[group];

@@ -25,6 +25,9 @@ enum { /* commands, as bits */
     "tiny-gqa5|tiny-mha|tiny-mqa|tiny-kv3|tiny-hd96"
 #define OPT_TYPES       "tq1_0|tq2_0|f16|bf16|f32"
 #define OPT_EMBED_TYPES "f16|bf16|f32|q8_0|q6_k"
+#define OPT_CHAT_TEMPLATES                                                                         \
+    "bitnet|bitnet-gguf|llama3|llama2|chatml|falcon3|zephyr|mistral-v1|mistral-v3|"                \
+    "mistral-v3-tekken|mistral-v7|mistral-v7-tekken"
 
 typedef enum {
 #define OPT(id, ...) OPT_##id,
@@ -49,6 +52,7 @@ typedef enum {
 typedef enum {
     GROUP_MODEL,
     GROUP_TEXT,
+    GROUP_CHAT,
     GROUP_SAMPLING,
     GROUP_EVAL,
     GROUP_BENCH,

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "coordinator/chat.h"
 #include "launch/cli.h"
 #include "launch/options.h"
 #include "quantize/synth.h"
@@ -83,7 +84,8 @@ static void table_is_sound(void **state)
     }
 }
 
-/* The choices of --shape and --type are what quantize/ knows. */
+/* The choices of --shape and --type are what quantize/ knows, those of --chat-template what
+ * coordinator/ knows. */
 static void shapes_are_known(void **state)
 {
     const char *at = OPT_SHAPES;
@@ -94,6 +96,10 @@ static void shapes_are_known(void **state)
     for (; opt_next_word(&at, '|', word, sizeof(word)); n++)
         assert_non_null(quant_shape_find(word));
     assert_null(quant_shape_at(n));
+    n = 0;
+    for (at = OPT_CHAT_TEMPLATES; opt_next_word(&at, '|', word, sizeof(word)); n++)
+        assert_string_equal(coord_chat_name_at(n), word);
+    assert_null(coord_chat_name_at(n));
     for (at = OPT_TYPES "|" OPT_EMBED_TYPES; opt_next_word(&at, '|', word, sizeof(word));)
         assert_int_not_equal(quant_type_find(word), MODEL_NONE);
 }

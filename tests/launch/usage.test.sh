@@ -20,6 +20,20 @@ want 2 "give only one" bench -m "$MODEL" --shape tiny-mha
 want 2 "no shape: give --shape" synth -o "$tmp/x.gguf"
 want 2 "no file to write: give -o" synth --shape tiny-mha
 want 2 "no prompt: give -p TEXT, -f FILE" run -m "$MODEL"
+want 2 "no prompt: give -p TEXT, -f FILE" run -m "$MODEL" --json
+want 2 "no prompt: give -p TEXT, -f FILE" run -m "$MODEL" --no-cnv
+want 2 "--no-cnv excludes" run -m "$MODEL" -cnv -no-cnv
+want 2 "not one of bitnet, bitnet-gguf" run -m "$MODEL" -cnv --chat-template gpt5
+want 2 "with --json give the first one" run -m "$MODEL" -cnv --json
+want 2 "with --dump-prompt give the first one" run -m "$MODEL" -cnv --dump-prompt
+want 2 "--n-probs needs --json" run -m "$MODEL" -p x --n-probs 2
+want 2 "'dry' is not known" run -m "$MODEL" -p x --samplers "dry;top_k"
+want 2 "'top_k' is there twice" run -m "$MODEL" -p x --samplers "top_k;temp;top_k"
+for bias in 5 5+ 5x1 +1 -5+1 5+1x 5+-1 5-nan 99999999999+1; do
+    want 2 "bias" run -m "$MODEL" -p x --logit-bias="$bias"
+done
+want 2 "token 512 is outside the vocabulary" run -m "$MODEL" -p x -l 512+1
+want 3 "no chat template; give --chat-template NAME" run -m "$MODEL" -cnv
 want 2 "exclude each other" run -m "$MODEL" -p x -f y
 want 2 "give one of --logits" eval -m "$MODEL"
 want 2 "give only one of" eval -m "$MODEL" --ids 1 --logits x.npy --perplexity y
