@@ -31,10 +31,10 @@ enum {
     KERN_Q5_1_Q     = 8,
 
     /* Blocks of 256. */
-    KERN_Q2_K_BYTES  = 84, /* 16 bytes first: scale in the low, minimum in the high nibble */
-    KERN_Q2_K_Q      = 16, /* 64 bytes of bit pairs */
-    KERN_Q2_K_D      = 80, /* f16 */
-    KERN_Q2_K_DMIN   = 82, /* f16 */
+    KERN_Q2_K_BYTES  = 84,  /* 16 bytes first: scale in the low, minimum in the high nibble */
+    KERN_Q2_K_Q      = 16,  /* 64 bytes of bit pairs */
+    KERN_Q2_K_D      = 80,  /* f16 */
+    KERN_Q2_K_DMIN   = 82,  /* f16 */
     KERN_Q3_K_BYTES  = 110, /* 32 bytes of third bits first: 1 for no offset of -4 */
     KERN_Q3_K_Q      = 32,  /* 64 bytes of bit pairs */
     KERN_Q3_K_SCALES = 96,  /* 16 of 6 bits: 8 bytes of low nibbles, 4 of high pairs */

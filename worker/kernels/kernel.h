@@ -34,10 +34,10 @@ enum {
     KERN_T2_K      = 16,
     KERN_T3_K      = 20,
     KERN_BLOCK_K   = 256, /* columns of one scale of block-scaled ternary rows */
-    KERN_Q_PAD     = 80, /* activation rows are zero-padded to a multiple of this */
-    KERN_PAGE      = 64, /* positions of one KV page */
-    KERN_LANES     = 16, /* float rows are zero-padded to a multiple of this */
-    KERN_MAX_GROUP = 64, /* query heads that share one KV head, at most, in one attn_page call */
+    KERN_Q_PAD     = 80,  /* activation rows are zero-padded to a multiple of this */
+    KERN_PAGE      = 64,  /* positions of one KV page */
+    KERN_LANES     = 16,  /* float rows are zero-padded to a multiple of this */
+    KERN_MAX_GROUP = 64,  /* query heads that share one KV head, at most, in one attn_page call */
 };
 
 /* Stored types of dense rows, in file layout. */
@@ -87,8 +87,8 @@ typedef void kern_tern_block_fn(float *y, size_t y_stride, const uint8_t *w, con
 
 /* Dense rows: y[t * y_stride + i] = dot16(row i, x + t * x_stride, k).
  * w: rows of row_bytes in file layout (any alignment); k: a multiple of 32 for Q8_0 and Q4_0 ..
- * Q5_1, of 256 for Q2_K .. Q6_K, any for the others. x: float rows, x_stride >= k (elements beyond k are not read).
- * NUMERICS 5. */
+ * Q5_1, of 256 for Q2_K .. Q6_K, any for the others. x: float rows, x_stride >= k (elements beyond
+ * k are not read). NUMERICS 5. */
 typedef void kern_dense_fn(float *y, size_t y_stride, const void *w, size_t row_bytes,
                            size_t n_rows, size_t k, const float *x, size_t x_stride, size_t n_tok);
 

@@ -257,11 +257,6 @@ INLINE __m256i bits_to_bytes(uint32_t bits)
 enum { LANES_PART = 8 };
 typedef __m256 part_t;
 
-INLINE part_t part_zero(void)
-{
-    return _mm256_setzero_ps();
-}
-
 INLINE part_t part_load(const float *p)
 {
     return _mm256_loadu_ps(p);

@@ -206,11 +206,6 @@ INLINE __m256i bits_to_bytes(uint32_t bits)
 enum { LANES_PART = 16 };
 typedef __m512 part_t;
 
-INLINE part_t part_zero(void)
-{
-    return _mm512_setzero_ps();
-}
-
 INLINE part_t part_load(const float *p)
 {
     return _mm512_loadu_ps(p);
