@@ -198,7 +198,7 @@ static void check_kern_tern_block_fn(kern_tern_block_fn *fn, kern_tern_block_fn 
                        (float_kind_t)(kind / TERN_KINDS));
         }
     }
-    block_case(fn, ref, 6912, 5, one ? 1 : 17, 0, TERN_RANDOM, FLOAT_UNIT);
+    block_case(fn, ref, 6912, 5, one ? 1 : 29, 0, TERN_RANDOM, FLOAT_UNIT);
     block_case(fn, ref, 28672, 2, one ? 1 : 7, 0, TERN_DOWN_LOW, FLOAT_UNIT);
 }
 

@@ -58,4 +58,68 @@ static inline __attribute__((always_inline)) void gemm_loops(
     }
 }
 
+_Static_assert(GEMM_T2_BLOCK *KERN_T2_K == KERN_BLOCK_K, "a block has one scale");
+
+enum { GEMM_SUM_TOK = 24 }; /* tokens whose sums of a block wait to be scaled */
+
+/* y = fma(acc, scale, y) over 16 rows, from y = +0 in the first block. */
+static inline __attribute__((always_inline)) void gemm_scale(float *y, const int32_t *acc,
+                                                             const float *scales, bool first)
+{
+    for (size_t r = 0; r < KERN_TILE_ROWS; r++) {
+        y[r] = __builtin_fmaf((float)acc[r], scales[r], first ? 0.0f : y[r]);
+    }
+}
+
+/* A block b of n_tiles tiles for up to GEMM_SUM_TOK tokens: q at its first column, y and scales (of
+ * n_blocks blocks a tile) at its first tile, qsum_blocks at the first token. */
+static inline __attribute__((always_inline)) void gemm_scaled_block(
+    float *y, size_t y_stride, const gemm_block_t *block, const float *scales, size_t n_tiles,
+    size_t n_planes, const int8_t *q, size_t q_stride, const int32_t *qsum_blocks, size_t b,
+    size_t n_blocks, size_t n_tok, gemm_mul_fn *mul)
+{
+    enum { ROWS = GEMM_TILES * KERN_TILE_ROWS };
+    alignas(64) int32_t acc[GEMM_SUM_TOK * ROWS];
+
+    for (size_t t = 0; t < n_tok; t++) {
+        for (size_t r = 0; r < ROWS; r++) acc[t * ROWS + r] = -qsum_blocks[t * n_blocks + b];
+    }
+    mul(acc, ROWS, block, n_tiles, n_planes, q, q_stride, n_tok);
+    for (size_t t = 0; t < n_tok; t++) {
+        for (size_t i = 0; i < n_tiles; i++) {
+            gemm_scale(y + t * y_stride + i * KERN_TILE_ROWS, acc + t * ROWS + i * KERN_TILE_ROWS,
+                       scales + (i * n_blocks + b) * KERN_TILE_ROWS, b == 0);
+        }
+    }
+}
+
+/* The loops for block-scaled t2. */
+static inline __attribute__((always_inline)) void gemm_scaled_loops(
+    float *y, size_t y_stride, const uint8_t *w, const float *scales, size_t n_tiles,
+    size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum_blocks, size_t n_tok,
+    gemm_unpack_fn *unpack, gemm_mul_fn *mul)
+{
+    const size_t n_blocks = kern_blocks(k_granules);
+    gemm_block_t block;
+
+    for (size_t tile = 0; tile < n_tiles; tile += GEMM_TILES) {
+        const size_t nt = n_tiles - tile < GEMM_TILES ? n_tiles - tile : GEMM_TILES;
+
+        for (size_t b = 0, g = 0; b < n_blocks; b++, g += GEMM_T2_BLOCK) {
+            const size_t ng = k_granules - g < GEMM_T2_BLOCK ? k_granules - g : GEMM_T2_BLOCK;
+
+            for (size_t i = 0; i < nt; i++) {
+                unpack(block.plane[i], w + ((tile + i) * k_granules + g) * 64, ng);
+            }
+            for (size_t t = 0; t < n_tok; t += GEMM_SUM_TOK) {
+                gemm_scaled_block(y + t * y_stride + KERN_TILE_ROWS * tile, y_stride, &block,
+                                  scales + tile * n_blocks * KERN_TILE_ROWS, nt, ng * 4,
+                                  q + t * q_stride + g * KERN_T2_K, q_stride,
+                                  qsum_blocks + t * n_blocks, b, n_blocks,
+                                  n_tok - t < GEMM_SUM_TOK ? n_tok - t : GEMM_SUM_TOK, mul);
+            }
+        }
+    }
+}
+
 #endif

@@ -214,3 +214,16 @@ void kern_gemm_t3_i8__avx512vnni(int32_t *acc, size_t acc_stride, const uint8_t 
     gemm_loops(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n_tok, KERN_T3_K,
                GEMM_T3_BLOCK, t3_unpack, mul_block);
 }
+
+void kern_gemm_t2b_i8__avx512vnni(float *y, size_t y_stride, const uint8_t *w, const float *scales,
+                                  size_t n_tiles, size_t k_granules, const int8_t *q,
+                                  size_t q_stride, const int32_t *qsum_blocks, size_t n_tok)
+{
+    if (n_tok <= T2_FEW) {
+        kern_gemv_t2b_i8__avx512vnni(y, y_stride, w, scales, n_tiles, k_granules, q, q_stride,
+                                     qsum_blocks, n_tok);
+        return;
+    }
+    gemm_scaled_loops(y, y_stride, w, scales, n_tiles, k_granules, q, q_stride, qsum_blocks, n_tok,
+                      t2_unpack, mul_block);
+}

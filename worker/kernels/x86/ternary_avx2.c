@@ -13,6 +13,7 @@
 
 enum {
     AHEAD_BYTES = 4096,
+    BLOCK       = KERN_BLOCK_K / KERN_T2_K, /* granules of one scale */
     /* A code is at most 2: one VPMADDUBSW adds up to 2 * 2 * 128 = 512. t2 feeds two planes into a
      * sum, one kind of sum at four times the value; t3 feeds five planes into one sum. */
     T2_FLUSH = 8,
@@ -106,6 +107,46 @@ void kern_gemv_t2_i8__avx2(int32_t *acc, size_t acc_stride, const uint8_t *w, si
     for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, acc += KERN_TILE_ROWS) {
         for (size_t t = 0; t < n_tok; t++) {
             store_tile(acc + t * acc_stride, t2_tile(w, k_granules, q + t * q_stride), qsum[t]);
+        }
+    }
+}
+
+/* y += acc * scales, 8 rows. */
+static inline __m256 add_scaled(__m256 y, __m256i total, __m256i sum, const float *scales)
+{
+    const __m256 acc = _mm256_cvtepi32_ps(_mm256_sub_epi32(total, sum));
+
+    return _mm256_fmadd_ps(acc, _mm256_loadu_ps(scales), y);
+}
+
+/* One tile of block-scaled t2. */
+static inline void t2b_tile(float *y, const uint8_t *w, const float *scales, size_t k_granules,
+                            const int8_t *q, const int32_t *qsum_blocks)
+{
+    __m256 y_lo = _mm256_setzero_ps(), y_hi = y_lo;
+
+    for (size_t g = 0; g < k_granules; g += BLOCK, scales += KERN_TILE_ROWS) {
+        const size_t     n     = k_granules - g < BLOCK ? k_granules - g : BLOCK;
+        const tile_sum_t total = t2_tile(w + 64 * g, n, q + KERN_T2_K * g);
+        const __m256i    sum   = _mm256_set1_epi32(*qsum_blocks++);
+
+        y_lo = add_scaled(y_lo, total.lo, sum, scales);
+        y_hi = add_scaled(y_hi, total.hi, sum, scales + 8);
+    }
+    _mm256_storeu_ps(y, y_lo);
+    _mm256_storeu_ps(y + 8, y_hi);
+}
+
+void kern_gemv_t2b_i8__avx2(float *y, size_t y_stride, const uint8_t *w, const float *scales,
+                            size_t n_tiles, size_t k_granules, const int8_t *q, size_t q_stride,
+                            const int32_t *qsum_blocks, size_t n_tok)
+{
+    const size_t n_blocks = kern_blocks(k_granules);
+
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, y += KERN_TILE_ROWS) {
+        for (size_t t = 0; t < n_tok; t++) {
+            t2b_tile(y + t * y_stride, w, scales + tile * n_blocks * KERN_TILE_ROWS, k_granules,
+                     q + t * q_stride, qsum_blocks + t * n_blocks);
         }
     }
 }

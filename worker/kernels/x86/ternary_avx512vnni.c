@@ -11,7 +11,7 @@
 
 /* How far ahead of use the weights are asked for: a few pages, past what the hardware's own
  * prefetcher reaches, far below the size of L1. */
-enum { AHEAD_BYTES = 4096 };
+enum { AHEAD_BYTES = 4096, BLOCK = KERN_BLOCK_K / KERN_T2_K };
 
 static inline __m512i load_q4(const int8_t *q)
 {
@@ -54,6 +54,37 @@ void kern_gemv_t2_i8__avx512vnni(int32_t *acc, size_t acc_stride, const uint8_t 
             const __m512i total = t2_tile(w, k_granules, q + t * q_stride);
             const __m512i sum   = _mm512_set1_epi32(qsum[t]);
             _mm512_storeu_si512(acc + t * acc_stride, _mm512_sub_epi32(total, sum));
+        }
+    }
+}
+
+/* One tile of block-scaled t2. */
+static inline __m512 t2b_tile(const uint8_t *w, const float *scales, size_t k_granules,
+                              const int8_t *q, const int32_t *qsum_blocks)
+{
+    __m512 y = _mm512_setzero_ps();
+
+    for (size_t g = 0; g < k_granules; g += BLOCK, scales += KERN_TILE_ROWS) {
+        const size_t  n     = k_granules - g < BLOCK ? k_granules - g : BLOCK;
+        const __m512i total = t2_tile(w + 64 * g, n, q + KERN_T2_K * g);
+        const __m512i acc   = _mm512_sub_epi32(total, _mm512_set1_epi32(*qsum_blocks++));
+
+        y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(scales), y);
+    }
+    return y;
+}
+
+void kern_gemv_t2b_i8__avx512vnni(float *y, size_t y_stride, const uint8_t *w, const float *scales,
+                                  size_t n_tiles, size_t k_granules, const int8_t *q,
+                                  size_t q_stride, const int32_t *qsum_blocks, size_t n_tok)
+{
+    const size_t n_blocks = kern_blocks(k_granules);
+
+    for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, y += KERN_TILE_ROWS) {
+        for (size_t t = 0; t < n_tok; t++) {
+            _mm512_storeu_ps(y + t * y_stride,
+                             t2b_tile(w, scales + tile * n_blocks * KERN_TILE_ROWS, k_granules,
+                                      q + t * q_stride, qsum_blocks + t * n_blocks));
         }
     }
 }
