@@ -282,16 +282,16 @@ static base_status_t bind_i2s(reader_t *r, const char *name, model_tensor_t *t)
     t->bytes =
         t->n_rows * t->n_cols / 4; /* the parser has seen that they and the scale are there */
     t->scale = model_load_f32(model_source_data(r->source, t->file) + t->offset + t->bytes);
-    if (!isfinite(t->scale) || t->scale < 0)
-        return base_fail(r->err, BASE_ERR_INPUT,
-                         "%s: tensor %s has the I2_S scale %g: damaged file?", r->gguf->path, name,
-                         (double)t->scale);
     if (t->n_cols % model_type_info(t->type)->block_elems != 0 ||
         (t->type == MODEL_I2_S_R4 && t->n_rows % 4 != 0))
         return base_fail(r->err, BASE_ERR_INPUT,
                          "%s: tensor %s, %" PRIu64 " rows of %" PRIu64
                          ", does not fit this layout of I2_S; another may (option --i2s-layout)",
                          r->gguf->path, name, t->n_rows, t->n_cols);
+    if (!isfinite(t->scale) || t->scale < 0)
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: tensor %s has the I2_S scale %g: damaged file?", r->gguf->path, name,
+                         (double)t->scale);
     return BASE_OK;
 }
 

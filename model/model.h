@@ -231,8 +231,8 @@ void model_abs_sum_merge(model_abs_sum_t *into, const model_abs_sum_t *from);
  * INFINITY if a weight was not finite; model_row_trits() then refuses the row that holds it. */
 float model_abs_sum_scale(const model_abs_sum_t *sum, uint64_t n_weights);
 
-/* Tokenizer tables, as the file gives them; strings point into the mapped file (not
- * NUL-terminated). */
+/* Tokenizer tables, as the file gives them; strings (not NUL-terminated) point into the mapped
+ * file, or for Hugging Face directories into `owned`. */
 typedef enum { MODEL_VOCAB_NONE, MODEL_VOCAB_SPM, MODEL_VOCAB_BPE } model_vocab_kind_t;
 
 typedef struct {
@@ -265,6 +265,7 @@ typedef struct {
     bool               add_eos;
     bool               add_space_prefix; /* SPM; default true */
     model_str_t        chat_template;    /* empty if absent */
+    char              *owned;            /* texts of strings that lie in no mapped file, or NULL */
 } model_vocab_t;
 
 typedef struct {
@@ -285,8 +286,9 @@ typedef struct {
     model_i2s_layout_t i2s_layout;
 } model_open_options_t; /* all zero: the defaults */
 
-/* Open a model: a GGUF file (v2 or v3). Everything is checked: counts, lengths, offsets, types,
- * limits,
+/* Open a model: a GGUF file (v2 or v3), the first of a set of them, or a Hugging Face directory
+ * (config.json, safetensors, tokenizer.json). Everything is checked: counts, lengths, offsets,
+ * types, limits,
  * shapes against each other. A vocabulary-only file (no tensors) opens only with `vocab_only`; desc
  * then holds what the keys say and n_layers may be 0.
  * Status: OK | IO | INPUT | UNSUPPORTED | LIMIT | MEMORY; the text names file and field. Local. */
@@ -298,7 +300,8 @@ void          model_close(model_t **model); /* accepts NULL */
 /* Check shapes of a desc against each other and against limits; used by model_open and by ranks
  * that got it over the wire. `where` names the origin in the text. Tensors that are MODEL_NONE
  * are an
- * error but for the sub-norms and biases, which some models lack. Status: OK | INPUT | UNSUPPORTED | LIMIT. */
+ * error but for the sub-norms and biases, which some models lack. Status: OK | INPUT | UNSUPPORTED
+ * | LIMIT. */
 base_status_t model_desc_check(const model_desc_t *desc, const char *where, base_err_t *err);
 void          model_desc_free(model_desc_t *desc); /* frees layers; accepts zeroed */
 

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "model/gguf_model.h"
+#include "model/hf.h"
 #include "model/source.h"
 
 /* "-00001-of-00003.gguf": how llama.cpp names the files of a split set. */
@@ -159,6 +160,7 @@ base_status_t model_open_with(const char *path, const model_open_options_t *opti
     model_source_t *source = NULL;
 
     base_assert(path != NULL && options != NULL && out != NULL);
+    if (model_hf_is_directory(path)) return model_hf_open(path, options, out, err);
     base_status_t st = model_source_open(&path, 1, &source, err);
     if (st != BASE_OK) return st;
     return model_open_source_with(&source, options, out, err);

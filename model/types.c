@@ -270,7 +270,8 @@ bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor,
 
 /* ---- widening to float (docs/NUMERICS.md, section 5) */
 
-/* A block of any type that has blocks; invalid codes widen as +2: whoever packs them refuses them. */
+/* A block of any type that has blocks; invalid codes widen as +2: whoever packs them refuses them.
+ * */
 static void widen_block(const model_tensor_t *t, const uint8_t *block, float *out)
 {
     int8_t   trits[256];

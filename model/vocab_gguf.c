@@ -256,5 +256,6 @@ void model_vocab_free(model_vocab_t *vocab)
     free(vocab->scores);
     free(vocab->types);
     free(vocab->merges);
+    free(vocab->owned);
     memset(vocab, 0, sizeof(*vocab));
 }

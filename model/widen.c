@@ -66,8 +66,8 @@ static void widen_q2_k(const uint8_t *block, float *out)
 }
 
 /* hmask[32] (bit 4h + k of byte l: set means no 4 to subtract), qs[64], scales[12], d.
- * Scale j has its low nibble in the low (j < 8) or high nibbles of bytes 0..7, two high bits in bytes
- * 8..11. */
+ * Scale j has its low nibble in the low (j < 8) or high nibbles of bytes 0..7, two high bits in
+ * bytes 8..11. */
 static void widen_q3_k(const uint8_t *block, float *out)
 {
     const uint8_t *qs     = block + 32;

@@ -227,7 +227,8 @@ static void parts(void **state)
 
 /* ---- rows that share bytes */
 
-/* Six or eight rows of 37 weights, packed by the formula, come back; a code 3 is seen by its row alone. */
+/* Six or eight rows of 37 weights, packed by the formula, come back; a code 3 is seen by its row
+ * alone. */
 static void shared_rows(void **state)
 {
     (void)state;
