@@ -1,7 +1,7 @@
 /* tests/kernels/ref.c
  * ref/ and the packing against something else than themselves: bytes worked out by hand, naive
- * integers, double arithmetic, libm, and a second decoder of the GGUF blocks. check.c carries the
- * result over to all variants. */
+ * integers, double arithmetic, libm, a second decoder of the GGUF blocks, and what the gguf package
+ * makes of them (tests/golden/dense). check.c carries the result over to all variants. */
 #include "tests/kernels/kern_test.h"
 
 static region_t in_a, in_b, in_c, in_d, out_a, out_b, out_c;
@@ -147,6 +147,80 @@ static void ternary_extremes_have_a_closed_form(void **state)
             }
         }
     }
+}
+
+/* ---- Block-scaled ternary products ---- */
+
+/* Scales that are small powers of two leave nothing to round: the naive sum in 64 bits. */
+static void block_scaled_is_the_naive_sum(void **state)
+{
+    static const size_t  ks[] = {1, 16, 255, 256, 257, 300, 1111};
+    const kern_format_t *f    = kern_format(KERN_T2);
+
+    (void)state;
+    for (size_t c = 0; c < COUNT(ks); c++) {
+        const size_t k = ks[c], qs = kern_q_stride(k), granules = kern_granules(f, k);
+        const size_t n_blocks = kern_blocks(granules);
+        int8_t      *trits = region_take(&in_a, 16 * k), *q = region_take(&in_b, 2 * qs);
+        uint8_t     *tile     = region_take(&in_c, kern_tile_bytes(f, k));
+        float       *scales   = region_take(&in_d, 16 * n_blocks * sizeof *scales);
+        float        y[32]    = {0};
+        int32_t      sums[16] = {0};
+
+        assert_int_equal(n_blocks, (k + 255) / 256);
+        for (size_t i = 0; i < 16 * k; i++) trits[i] = (int8_t)((int)(rng_u32() % 3) - 1);
+        for (size_t i = 0; i < 2 * qs; i++) q[i] = (int8_t)(i % qs < k ? rng_u32() : 0);
+        for (size_t i = 0; i < 16 * n_blocks; i++) scales[i] = (float)(1 << rng_u32() % 4);
+        for (size_t t = 0; t < 2; t++)
+            kern_block_sums(sums + t * n_blocks, q + t * qs, 16 * granules);
+        f->pack_tile(tile, trits, k, 16, k);
+        kern_gemm_t2b_i8__ref(y, 16, tile, scales, 1, granules, q, qs, sums, 2);
+        for (size_t t = 0; t < 2; t++) {
+            for (size_t r = 0; r < 16; r++) {
+                int64_t sum = 0;
+                for (size_t j = 0; j < k; j++) {
+                    const int64_t scale = (int64_t)scales[j / 256 * 16 + r];
+                    sum += scale * trits[r * k + j] * q[t * qs + j];
+                }
+                assert_true((double)y[16 * t + r] == (double)sum);
+            }
+            for (size_t b = 0; b < n_blocks; b++) {
+                int32_t sum = 0;
+                for (size_t j = 256 * b; j < k && j < 256 * (b + 1); j++) sum += q[t * qs + j];
+                assert_int_equal(sums[t * n_blocks + b], sum);
+            }
+        }
+    }
+}
+
+/* The blocks are added in rising order: 1 is lost beside 1e8 unless it comes after -1e8. And each
+ * with one rounding. */
+static void block_scales_are_added_in_order(void **state)
+{
+    enum { K = 3 * 256, GRANULES = K / 16 };
+    const kern_format_t *f = kern_format(KERN_T2);
+
+    (void)state;
+    int8_t  *trits = region_take(&in_a, K), *q = region_take(&in_b, kern_q_stride(K));
+    uint8_t *tile  = region_take(&in_c, kern_tile_bytes(f, K));
+    float    y[16] = {0}, scales[3 * 16] = {0};
+    int32_t  sums[3] = {1, 1, 1};
+
+    memset(trits, 0, K);
+    memset(q, 0, kern_q_stride(K));
+    for (size_t b = 0; b < 3; b++) trits[256 * b] = q[256 * b] = 1;
+    f->pack_tile(tile, trits, K, 1, K);
+    scales[0] = 1e8f, scales[16] = -1e8f, scales[32] = 1.0f;
+    kern_gemv_t2b_i8__ref(y, 16, tile, scales, 1, GRANULES, q, kern_q_stride(K), sums, 1);
+    assert_true(y[0] == 1.0f && y[1] == 0.0f);
+    scales[16] = 1.0f, scales[32] = -1e8f;
+    kern_gemv_t2b_i8__ref(y, 16, tile, scales, 1, GRANULES, q, kern_q_stride(K), sums, 1);
+    assert_true(y[0] == 0.0f);
+    /* 3 * (1/3) - 1: what one rounding leaves of the product. */
+    q[256] = 3, sums[1] = 3;
+    scales[0] = -1.0f, scales[16] = 1.0f / 3.0f, scales[32] = 0.0f;
+    kern_gemv_t2b_i8__ref(y, 16, tile, scales, 1, GRANULES, q, kern_q_stride(K), sums, 1);
+    assert_true((double)y[0] == 3.0 * (double)(1.0f / 3.0f) - 1.0 && y[0] != 0.0f);
 }
 
 /* ---- Lane sums ---- */
@@ -326,6 +400,60 @@ static void q6_k_is_its_block(void **state)
     }
 }
 
+/* A file of tests/golden/dense, whole, into a region. */
+static size_t golden_load(region_t *region, uint8_t **data_p, const char *type, const char *ending)
+{
+    const char *root = getenv("TRIREME_SOURCE");
+    char        path[4096];
+    long        bytes = 0;
+
+    (void)snprintf(path, sizeof path, "%s/tests/golden/dense/%s.%s", root == NULL ? "." : root,
+                   type, ending);
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) fail_msg("%s: cannot open", path);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    bytes = ftell(file);
+    assert_true(bytes > 0 && fseek(file, 0, SEEK_SET) == 0);
+    *data_p = region_take(region, (size_t)bytes);
+    assert_int_equal(fread(*data_p, 1, (size_t)bytes, file), bytes);
+    (void)fclose(file);
+    return (size_t)bytes;
+}
+
+/* Every weight is the float that the gguf package gives, bit for bit but for the sign of a zero. */
+static void dense_blocks_are_those_of_the_gguf_package(void **state)
+{
+    static const struct {
+        const char    *type;
+        kern_dense_fn *fn;
+        size_t         k, bytes;
+    } types[] = {
+        {"Q8_0", kern_dense_q8_0__ref, 32, 34},   {"Q4_0", kern_dense_q4_0__ref, 32, 18},
+        {"Q4_1", kern_dense_q4_1__ref, 32, 20},   {"Q5_0", kern_dense_q5_0__ref, 32, 22},
+        {"Q5_1", kern_dense_q5_1__ref, 32, 24},   {"Q2_K", kern_dense_q2_k__ref, 256, 84},
+        {"Q3_K", kern_dense_q3_k__ref, 256, 110}, {"Q4_K", kern_dense_q4_k__ref, 256, 144},
+        {"Q5_K", kern_dense_q5_k__ref, 256, 176}, {"Q6_K", kern_dense_q6_k__ref, 256, 210},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(types); i++) {
+        uint8_t     *stored = NULL, *values = NULL;
+        const size_t n = golden_load(&in_a, &stored, types[i].type, "bin") / types[i].bytes;
+
+        assert_int_equal(golden_load(&in_b, &values, types[i].type, "f32"),
+                         n * types[i].k * sizeof(float));
+        for (size_t j = 0; j < n * types[i].k; j++) {
+            const uint8_t *block = stored + j / types[i].k * types[i].bytes;
+            const float    got   = one_weight(types[i].fn, block, types[i].k, j % types[i].k);
+            float          want  = 0;
+
+            memcpy(&want, values + j * sizeof want, sizeof want);
+            if (got != want)
+                fail_msg("%s weight %zu: %a, not %a", types[i].type, j, (double)got, (double)want);
+        }
+    }
+}
+
 /* ---- Quantisation and elementwise ---- */
 
 static void quant_rounds_and_clamps(void **state)
@@ -401,6 +529,14 @@ static void elementwise_is_near_its_double(void **state)
     for (size_t i = 0; i < N; i++) {
         assert_true(near(y[i], (double)gate[i] * (double)up[i] * (double)0.3f, 2e-7));
         assert_true(near(z[i], (double)gate[i] / (double)0.7f, 1e-7));
+    }
+    memcpy(y, gate, N * sizeof *y);
+    memcpy(z, gate, N * sizeof *z);
+    kern_add_f32__ref(y, up, N);
+    kern_scale_f32__ref(z, 0.3f, N);
+    for (size_t i = 0; i < N; i++) {
+        assert_true(near(y[i], (double)gate[i] + (double)up[i], 1e-7));
+        assert_true(near(z[i], (double)gate[i] * (double)0.3f, 1e-7));
     }
     kern_scale_i32_f32__ref(y, acc, 1e-3f, N);
     memcpy(z, up, N * sizeof *z);
@@ -495,12 +631,15 @@ int main(void)
         cmocka_unit_test(unpack_is_the_inverse_of_pack),
         cmocka_unit_test(ternary_is_the_naive_sum),
         cmocka_unit_test(ternary_extremes_have_a_closed_form),
+        cmocka_unit_test(block_scaled_is_the_naive_sum),
+        cmocka_unit_test(block_scales_are_added_in_order),
         cmocka_unit_test(sums_are_near_their_double),
         cmocka_unit_test(lanes_fold_by_halves),
         cmocka_unit_test(exp_is_within_two_ulp),
         cmocka_unit_test(all_halves_widen_exactly),
         cmocka_unit_test(q8_0_is_its_block),
         cmocka_unit_test(q6_k_is_its_block),
+        cmocka_unit_test(dense_blocks_are_those_of_the_gguf_package),
         cmocka_unit_test(quant_rounds_and_clamps),
         cmocka_unit_test(absmax_shows_nan),
         cmocka_unit_test(elementwise_is_near_its_double),
