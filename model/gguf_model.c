@@ -496,6 +496,8 @@ base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source,
     if (st != BASE_OK) goto out;
     st = check_unused(&r);
     if (st != BASE_OK) goto out;
+    st = model_i2s_check(source, desc, r.i2s_layout, gguf->path, err);
+    if (st != BASE_OK) goto out;
     desc->n_params = model_desc_params(desc);
 out:
     if (st != BASE_OK) model_desc_free(desc);

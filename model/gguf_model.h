@@ -13,6 +13,10 @@ base_status_t model_gguf_desc(model_gguf_t *gguf, const model_source_t *source,
                               const model_open_options_t *options, model_desc_t *desc,
                               base_err_t *err);
 
+/* Refuse a layout of I2_S that is clearly not that of the weights. Status: OK | INPUT | MEMORY. */
+base_status_t model_i2s_check(const model_source_t *source, const model_desc_t *desc,
+                              model_i2s_layout_t chosen, const char *path, base_err_t *err);
+
 /* Fill a zeroed vocab; strings point into the source. Status as above. Local. */
 base_status_t model_gguf_vocab(const model_gguf_t *gguf, model_vocab_t *vocab, base_err_t *err);
 void          model_vocab_free(model_vocab_t *vocab); /* accepts zeroed */

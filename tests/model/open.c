@@ -170,6 +170,68 @@ static void i2s(void **state)
     free(b.data);
 }
 
+static bool ends(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* Where in a file of `layout` a weight's code is: byte and shift. */
+static size_t i2s_place(int layout, size_t row, size_t col, size_t n_cols, unsigned *shift)
+{
+    const size_t block = layout == MODEL_I2S_X86 ? 128 : 64;
+    const size_t at    = row * n_cols + col;
+    if (layout == MODEL_I2S_X86_OLD) {
+        *shift = 6 - 2 * (unsigned)(row % 4);
+        return row / 4 * n_cols + col;
+    }
+    *shift = 6 - 2 * (unsigned)(at % block / (block / 4));
+    return at / block * (block / 4) + at % (block / 4);
+}
+
+/* Weights whose channels are denser the higher their number, in all three layouts: each is taken as
+ * what it is, and nothing else. The scores go by the feed-forward channels. */
+static void i2s_choice(void **state)
+{
+    (void)state;
+    static const char *const   names[] = {"x86", "arm", "x86-old"};
+    const knobs_t              knobs   = {.i2s = true};
+    const model_layer_tensor_t which[] = {MODEL_FFN_GATE, MODEL_FFN_UP, MODEL_FFN_DOWN};
+    for (int is = 0; is < 3; is++) {
+        build_t  b;
+        model_t *m    = open_mini(&knobs, &b);
+        uint32_t seed = 1;
+        for (int w = 0; w < 6; w++) {
+            const model_tensor_t *t    = &m->desc.layers[w / 3].t[which[w % 3]];
+            uint8_t              *data = b.data + t->offset;
+            memset(data, 0, t->bytes);
+            for (size_t r = 0; r < 256; r++)
+                for (size_t c = 0; c < 256; c++) {
+                    const size_t channel = w % 3 == 2 ? c : r;
+                    unsigned     shift   = 0;
+                    const size_t place   = i2s_place(is, r, c, 256, &shift);
+                    seed                 = seed * 1664525u + 1013904223u;
+                    const bool zero      = (seed >> 24) > channel * 77 % 256;
+                    data[place] |= (uint8_t)((zero ? 1u : (seed >> 20 & 2)) << shift);
+                }
+        }
+        model_close(&m);
+        for (int layout = 0; layout < 3; layout++) {
+            const model_open_options_t options = {.i2s_layout = (model_i2s_layout_t)layout};
+            model_source_t            *source  = NULL;
+            base_err_t                 err     = {0};
+            assert_int_equal(model_source_wrap(b.data, b.used, MINI_LABEL, &source, &err), BASE_OK);
+            base_status_t st = model_open_source_with(&source, &options, &m, &err);
+            assert_int_equal(st, layout == is ? BASE_OK : BASE_ERR_INPUT);
+            char want[64];
+            snprintf(want, sizeof(want), "give --i2s-layout %s", names[is]);
+            if (st != BASE_OK && !ends(err.text, want)) fail_msg("%s, want '%s'", err.text, want);
+            model_close(&m);
+        }
+        free(b.data);
+    }
+}
+
 /* ---- a desc from elsewhere
  * ----------------------------------------------------------------------- */
 
@@ -333,6 +395,7 @@ int main(void)
         cmocka_unit_test(shape),       cmocka_unit_test(vocabulary), cmocka_unit_test(keys),
         cmocka_unit_test(desc_check),  cmocka_unit_test(paths),      cmocka_unit_test(real_model),
         cmocka_unit_test(real_vocabs), cmocka_unit_test(llama),      cmocka_unit_test(i2s),
+        cmocka_unit_test(i2s_choice),
     };
     base_log_setup(BASE_LOG_ERROR, false, -1);
     return cmocka_run_group_tests(tests, NULL, NULL);
