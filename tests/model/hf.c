@@ -364,6 +364,57 @@ static void sentencepiece(void **state)
     model_close(&m);
 }
 
+#define SPLIT(regex)                                                                               \
+    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" regex "\"}, \"behavior\": \"Isolated\","   \
+    " \"invert\": false}, "
+#define BYTES(regex)                                                                               \
+    "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": " regex "}"
+#define DIGITS(single) "{\"type\": \"Digits\", \"individual_digits\": " single "}"
+#define QWEN                                                                                       \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| "              \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
+/* Pre-tokenizers as published models write them; the golden checkpoints have llama3's. */
+static void pre_tokenizers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *steps, *name; /* NULL: refused */
+    } cases[] = {
+        {BYTES("true"), "gpt-2"},
+        {SPLIT(QWEN) BYTES("false"), "qwen2"},
+        {DIGITS("true") ", " BYTES("true"), "smollm"},
+        {"{\"type\": \"Punctuation\", \"behavior\": \"Contiguous\"}, " BYTES("true") ", " DIGITS(
+             "false") ", " SPLIT("[0-9][0-9][0-9]") "{}",
+         NULL},
+        {SPLIT("[\\r\\n]") SPLIT("\\\\s?\\\\p{L}+") SPLIT("\\\\s?\\\\p{P}+") SPLIT(
+             "[\\u4e00-\\u9fa5\\u0800-\\u4e00\\uac00-\\ud7ff]+") DIGITS("true") ", " BYTES("false"),
+         "deepseek-coder"},
+        {SPLIT(QWEN "|x") BYTES("false"), NULL},
+        {SPLIT(QWEN) BYTES("true"), NULL},
+        {DIGITS("false") ", " BYTES("true"), NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char          to[1024];
+        model_t      *m   = NULL;
+        base_err_t    err = {0};
+        base_status_t st  = BASE_OK;
+        snprintf(to, sizeof(to),
+                 "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [%s]}",
+                 cases[i].steps);
+        write_directory((change_t){'t',
+                                   "\"pre_tokenizer\": {\"type\": \"ByteLevel\","
+                                   " \"add_prefix_space\": false, \"use_regex\": true}",
+                                   to},
+                        0.25f, 0);
+        st = model_open(folder, false, &m, &err);
+        assert_int_equal(st, cases[i].name == NULL ? BASE_ERR_UNSUPPORTED : BASE_OK);
+        if (st == BASE_OK && !model_str_is(m->vocab.pre, cases[i].name))
+            fail_msg("%zu: %.*s", i, (int)m->vocab.pre.bytes, m->vocab.pre.text);
+        model_close(&m);
+    }
+}
+
 #define T(name) "\"model.layers.0." name ".weight\""
 
 static const struct {
@@ -564,9 +615,10 @@ static void random_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_shapes), cmocka_unit_test(golden_values),
-        cmocka_unit_test(small),         cmocka_unit_test(sentencepiece),
-        cmocka_unit_test(each_damage),   cmocka_unit_test(random_damage),
+        cmocka_unit_test(golden_shapes),  cmocka_unit_test(golden_values),
+        cmocka_unit_test(small),          cmocka_unit_test(sentencepiece),
+        cmocka_unit_test(pre_tokenizers), cmocka_unit_test(each_damage),
+        cmocka_unit_test(random_damage),
     };
     base_log_setup(BASE_LOG_ERROR, false, -1);
     snprintf(folder, sizeof(folder), "/tmp/trireme-hf-XXXXXX");
