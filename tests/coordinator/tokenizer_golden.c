@@ -159,7 +159,8 @@ static void llama_cpp_falcon(void **state)
     check_llama_cpp("falcon");
 }
 
-static void check_cases(const char *name, bool lossless)
+/* pre: another name for the same pre-tokenizer; NULL: the one in the file. */
+static void check_cases(const char *name, const char *pre, bool lossless)
 {
     const char *source = getenv("TRIREME_SOURCE");
     char        path[4096], where[64];
@@ -175,6 +176,14 @@ static void check_cases(const char *name, bool lossless)
     assert_non_null(text);
     snprintf(path, sizeof path, "%s/tests/golden/tokenizers/%s.gguf", source, name);
     open_vocab(path, &f);
+    if (pre != NULL) {
+        base_err_t err = {0};
+
+        coord_tokenizer_destroy(&f.tokenizer);
+        f.model->vocab.pre = (model_str_t){.text = pre, .bytes = (uint32_t)strlen(pre)};
+        if (coord_tokenizer_create(&f.model->vocab, &f.tokenizer, &err) != BASE_OK)
+            fail_msg("%s: %s", pre, err.text);
+    }
     for (line = all; *line != '\0'; n++) {
         unsigned flags = line[0] == 'p' ? COORD_PARSE_SPECIAL : 0;
         size_t   bytes = 0;
@@ -200,33 +209,52 @@ static void check_cases(const char *name, bool lossless)
 static void tokenizers_llama3(void **state)
 {
     (void)state;
-    check_cases("llama3", true);
+    check_cases("llama3", NULL, true);
+    check_cases("llama3", "llama3", true);
+    check_cases("llama3", "falcon3", true);
 }
 
 static void tokenizers_gpt2(void **state)
 {
     (void)state;
-    check_cases("gpt2", true);
+    check_cases("gpt2", NULL, true);
+    check_cases("gpt2", "mpt", true);
+}
+
+static void tokenizers_others(void **state)
+{
+    static const char *const names[] = {"qwen2",       "smollm", "deepseek-llm", "deepseek-coder",
+                                        "deepseek-v3", "falcon", "default"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) check_cases(names[i], NULL, true);
+    check_cases("smollm", "starcoder", true);
+    check_cases("smollm", "refact", true);
+    check_cases("smollm", "command-r", true);
 }
 
 static void sentencepiece_byte_fallback(void **state)
 {
     (void)state;
-    check_cases("spm", true);
+    check_cases("spm", NULL, true);
 }
 
 static void sentencepiece_unknown(void **state)
 {
     (void)state;
-    check_cases("spm-unk", false);
+    check_cases("spm-unk", NULL, false);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama_cpp_spm),         cmocka_unit_test(llama_cpp_gpt2),
-        cmocka_unit_test(llama_cpp_falcon),      cmocka_unit_test(tokenizers_llama3),
-        cmocka_unit_test(tokenizers_gpt2),       cmocka_unit_test(sentencepiece_byte_fallback),
+        cmocka_unit_test(llama_cpp_spm),
+        cmocka_unit_test(llama_cpp_gpt2),
+        cmocka_unit_test(llama_cpp_falcon),
+        cmocka_unit_test(tokenizers_llama3),
+        cmocka_unit_test(tokenizers_gpt2),
+        cmocka_unit_test(tokenizers_others),
+        cmocka_unit_test(sentencepiece_byte_fallback),
         cmocka_unit_test(sentencepiece_unknown),
     };
 

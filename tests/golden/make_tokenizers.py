@@ -23,6 +23,27 @@ HERE = pathlib.Path(__file__).parent / "tokenizers"
 ROOT = pathlib.Path(__file__).parent.parent.parent
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
           r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+GPT2 = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+HAN_ETC = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+DEEPSEEK_LLM = [
+    "[\r\n]",
+    "\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af"
+    "\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5"
+    "\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba"
+    "\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45"
+    "\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe"
+    "\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc"
+    "\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139"
+    "\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3"
+    "\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf\ufb00-\ufb06"
+    "\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3"
+    "\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df"
+    "\U0001e900-\U0001e943]+",
+    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", HAN_ETC]
+DEEPSEEK_V3 = [
+    r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
 SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|eot_id|><|eot_id|>"]
 USER = ["<tool>", "<tool>></tool>", "Trireme"]
 
@@ -110,11 +131,17 @@ def corpus():
     return [OURS * 3] + (ROOT / "LICENSE").read_text().splitlines(keepends=True)
 
 
-def make_bpe(name, pre, split, ignore_merges, vocab_size):
+def splits(*expressions):
+    return [pre_tokenizers.Split(Regex(e), "isolated") for e in expressions]
+
+
+def make_bpe(name, pre, ahead, gpt2, ignore_merges, vocab_size, flags="pn"):
+    """ahead: what cuts before the byte level; gpt2: whether that cuts by GPT-2's expression
+    (None: a byte level is among `ahead`)."""
     tok = Tokenizer(models.BPE(ignore_merges=ignore_merges))
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)
-    tok.pre_tokenizer = byte_level if split is None else pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(split), "isolated"), byte_level])
+    if gpt2 is not None:
+        ahead = [*ahead, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=gpt2)]
+    tok.pre_tokenizer = pre_tokenizers.Sequence(ahead)
     tok.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet,
@@ -135,7 +162,7 @@ def make_bpe(name, pre, split, ignore_merges, vocab_size):
         tok.encode_special_tokens = flag == "n"
         return tok.encode(text, add_special_tokens=False).ids
 
-    write_cases(name, "pn", answer)
+    write_cases(name, flags, answer)
 
 
 def make_spm(name, byte_fallback, vocab_size):
@@ -158,8 +185,24 @@ def make_spm(name, byte_fallback, vocab_size):
 
 def main():
     HERE.mkdir(exist_ok=True)
-    make_bpe("llama3", "llama-bpe", LLAMA3, True, 1000)
-    make_bpe("gpt2", "gpt-2", None, False, 1000)
+    make_bpe("llama3", "llama-bpe", splits(LLAMA3), False, True, 1000)
+    make_bpe("gpt2", "gpt-2", [], True, False, 1000)
+    # pre-tokenizers as the models' tokenizer.json has them
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    make_bpe("qwen2", "qwen2", splits(LLAMA3.replace("{1,3}", "")), False, False, 700, "n")
+    make_bpe("smollm", "smollm", [digits], True, False, 700, "n")
+    make_bpe("deepseek-llm", "deepseek-llm", splits(*DEEPSEEK_LLM) + [digits], False, False, 700, "n")
+    make_bpe("deepseek-coder", "deepseek-coder",
+             splits("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", HAN_ETC) + [digits], False, False, 700, "n")
+    make_bpe("deepseek-v3", "deepseek-v3", splits(*DEEPSEEK_V3), False, False, 700, "n")
+    make_bpe("falcon", "falcon",
+             [pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(False),
+              pre_tokenizers.Digits(individual_digits=False), *splits("[0-9][0-9][0-9]")],
+             None, False, 700, "n")
+    # no tokenizer.json: what llama.cpp takes where a file names nothing
+    make_bpe("default", "default",
+             splits(r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
+             False, False, 700, "n")
     make_spm("spm", True, 1000)
     make_spm("spm-unk", False, 600)
 
