@@ -13,7 +13,7 @@ void model_block_tq1_trits(const uint8_t *block, int8_t out[256]);
 /* I2_S of elems = 128 or 64 weights; false if a code is 3. */
 bool model_block_i2s_trits(const uint8_t *block, uint32_t elems, int8_t *out);
 
-/* One block of a dense type (F32 to Q6_K, Q4_0 to Q5_K) as floats: block_elems of them. Products
+/* One block of a dense type (Q8_0, Q6_K, Q4_0 to Q5_K) as floats: block_elems of them. Products
  * and sums are rounded one by one, in the order of ggml's dequantize_row_*. */
 void model_block_widen(model_type_t type, const uint8_t *block, float *out);
 

@@ -304,6 +304,17 @@ static void shared_f32(const model_source_t *source, const model_tensor_t *t, ui
     }
 }
 
+/* Many weights of a float type at once. */
+static void widen_floats(model_type_t type, const uint8_t *bytes, uint64_t n, float *out)
+{
+    if (type == MODEL_F32)
+        for (uint64_t i = 0; i < n; i++) out[i] = model_load_f32(bytes + 4 * i);
+    else if (type == MODEL_F16)
+        for (uint64_t i = 0; i < n; i++) out[i] = model_f32_of_f16(model_load_u16(bytes + 2 * i));
+    else
+        for (uint64_t i = 0; i < n; i++) out[i] = model_f32_of_bf16(model_load_u16(bytes + 2 * i));
+}
+
 void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                    uint64_t col, uint64_t n, float *out)
 {
@@ -323,6 +334,12 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
         uint64_t       n_blocks = next_blocks(info, col, end);
         const uint8_t *block =
             model_row_blocks(source, tensor, row, col / elems, n_blocks, scratch);
+        if (elems == 1) {
+            widen_floats(tensor->type, block, n_blocks, out);
+            out += n_blocks;
+            col += n_blocks;
+            continue;
+        }
         for (uint64_t b = 0; b < n_blocks; b++, block += info->block_bytes) {
             uint64_t first = col % elems;
             uint64_t take  = end - col < elems - first ? end - col : elems - first;

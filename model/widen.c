@@ -136,9 +136,6 @@ static void widen_q6_k(const uint8_t *block, float *out)
 void model_block_widen(model_type_t type, const uint8_t *block, float *out)
 {
     switch (type) {
-    case MODEL_F32: out[0] = model_load_f32(block); return;
-    case MODEL_F16: out[0] = half_at(block); return;
-    case MODEL_BF16: out[0] = model_f32_of_bf16(model_load_u16(block)); return;
     case MODEL_Q4_0: widen_q4_0(block, out); return;
     case MODEL_Q4_1: widen_q4_1(block, out); return;
     case MODEL_Q5_0: widen_q5_0(block, out); return;
@@ -149,6 +146,6 @@ void model_block_widen(model_type_t type, const uint8_t *block, float *out)
     case MODEL_Q4_K: widen_q45_k(block, NULL, block + 16, out); return;
     case MODEL_Q5_K: widen_q45_k(block, block + 16, block + 48, out); return;
     case MODEL_Q6_K: widen_q6_k(block, out); return;
-    default: base_assert(type == MODEL_F32); return; /* no dense type */
+    default: base_assert(type == MODEL_Q6_K); return; /* no type of dense blocks */
     }
 }

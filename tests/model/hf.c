@@ -341,6 +341,38 @@ static void small(void **state)
     unlink(at("model-1.safetensors"));
 }
 
+/* Weights in two files of an index. */
+static void two_files(void **state)
+{
+    (void)state;
+    static const char many[] =
+        "{\"weight_map\": {\"a\": \"m-2.safetensors\", \"b\": \"m-1.safetensors\","
+        " \"c\": \"m-2.safetensors\"}}";
+    static const char second[] = "{\"lm_head.weight\": {\"dtype\": \"F16\", \"shape\": [6, 8],"
+                                 " \"data_offsets\": [0, 96]}}";
+    uint8_t           head[8], data[96 + sizeof(second)] = {0};
+    char              from[128];
+    model_t          *m   = NULL;
+    base_err_t        err = {0};
+    write_directory((change_t){'c', "embeddings\": true", "embeddings\": false"}, 0.25f, 0);
+    snprintf(from, sizeof(from), "%s", at("model.safetensors"));
+    assert_int_equal(rename(from, at("m-1.safetensors")), 0);
+    model_store_u64(head, sizeof(second) - 1);
+    memcpy(data, second, sizeof(second) - 1);
+    write_file("m-2.safetensors", head, 8, data, 96 + sizeof(second) - 1);
+    write_file("model.safetensors.index.json", many, strlen(many), NULL, 0);
+    m = open_sound();
+    assert_true(!m->desc.tied && m->desc.head.type == MODEL_F16 && m->desc.embed.file == 1);
+    assert_true(m->desc.head.file == 0 && m->desc.head.offset == 8 + sizeof(second) - 1);
+    model_close(&m);
+    write_file("m-2.safetensors", head, 8, data, 96 + sizeof(second) - 2);
+    assert_int_equal(model_open(folder, false, &m, &err), BASE_ERR_INPUT);
+    assert_non_null(strstr(err.text, "m-2.safetensors: the file is cut"));
+    unlink(at("m-1.safetensors"));
+    unlink(at("m-2.safetensors"));
+    unlink(at("model.safetensors.index.json"));
+}
+
 /* SentencePiece's BPE: scores from the ranks of merges, spaces, bytes. */
 static void sentencepiece(void **state)
 {
@@ -373,6 +405,94 @@ static void sentencepiece(void **state)
 #define QWEN                                                                                       \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| "              \
     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
+/* A dense llama with biases and YaRN, and 1bitLLM's names: both tiny, of floats. */
+static void put_tensor(char *text, size_t n, size_t *used, const char *name, uint32_t rows,
+                       uint32_t cols)
+{
+    const size_t at_byte = *used, bytes = 2ull * (rows == 0 ? 1 : rows) * cols;
+    const size_t end = strlen(text);
+    char         shape[32];
+    if (rows == 0)
+        snprintf(shape, sizeof(shape), "%u", cols);
+    else
+        snprintf(shape, sizeof(shape), "%u, %u", rows, cols);
+    snprintf(text + end, n - end,
+             "%c\"%s\": {\"dtype\": \"BF16\", \"shape\": [%s], \"data_offsets\": [%zu, %zu]}",
+             end == 0 ? '{' : ',', name, shape, at_byte, at_byte + bytes);
+    *used = at_byte + bytes;
+}
+
+static void write_floats(const char *config, bool bitnet)
+{
+    static const struct {
+        const char *name;
+        uint32_t    rows, cols;
+        int         who; /* 0: both, 1: bitnet, 2: llama */
+    } list[] = {
+        {"model.embed_tokens.weight", 6, 8, 0},
+        {"model.norm.weight", 0, 8, 0},
+        {"model.layers.0.input_layernorm.weight", 0, 8, 0},
+        {"model.layers.0.post_attention_layernorm.weight", 0, 8, 0},
+        {"model.layers.0.self_attn.inner_attn_ln.weight", 0, 8, 1},
+        {"model.layers.0.mlp.ffn_layernorm.weight", 0, 12, 1},
+        {"model.layers.0.self_attn.q_proj.weight", 8, 8, 0},
+        {"model.layers.0.self_attn.k_proj.weight", 4, 8, 0},
+        {"model.layers.0.self_attn.v_proj.weight", 4, 8, 0},
+        {"model.layers.0.self_attn.o_proj.weight", 8, 8, 0},
+        {"model.layers.0.mlp.gate_proj.weight", 12, 8, 0},
+        {"model.layers.0.mlp.up_proj.weight", 12, 8, 0},
+        {"model.layers.0.mlp.down_proj.weight", 8, 12, 0},
+        {"model.layers.0.self_attn.q_proj.bias", 0, 8, 2},
+        {"model.layers.0.self_attn.k_proj.bias", 0, 4, 2},
+        {"model.layers.0.self_attn.v_proj.bias", 0, 4, 2},
+        {"model.layers.0.self_attn.o_proj.bias", 0, 8, 2},
+        {"model.layers.0.self_attn.rotary_emb.inv_freq", 0, 2, 0},
+    };
+    char    text[4096]           = "";
+    uint8_t all[8 + 4096 + 4096] = {0};
+    size_t  used                 = 0;
+    for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
+        if (list[i].who != (bitnet ? 2 : 1))
+            put_tensor(text, sizeof(text), &used, list[i].name, list[i].rows, list[i].cols);
+    strcat(text, "}");
+    model_store_u64(all, strlen(text));
+    memcpy(all + 8, text, strlen(text));
+    assert_true(used < 4096);
+    write_file("model.safetensors", all, 8 + strlen(text), all + 8 + 4096, used);
+    write_file("config.json", config, strlen(config), NULL, 0);
+}
+
+static void floats(void **state)
+{
+    (void)state;
+#define TINY                                                                                       \
+    "\"hidden_size\": 8, \"intermediate_size\": 12, \"num_hidden_layers\": 1,"                     \
+    " \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"vocab_size\": 6,"                  \
+    " \"tie_word_embeddings\": true, "
+    write_directory((change_t){0}, 0.25f, 0);
+    write_floats("{\"model_type\": \"llama\", " TINY "\"attention_bias\": true,"
+                 " \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"beta_fast\": 16,"
+                 " \"original_max_position_embeddings\": 512}}",
+                 false);
+    model_t             *m = open_sound();
+    const model_layer_t *l = &m->desc.layers[0];
+    assert_true(l->t[MODEL_ATTN_K_BIAS].type == MODEL_BF16 && l->t[MODEL_ATTN_K_BIAS].n_cols == 4);
+    assert_true(l->t[MODEL_ATTN_OUT_BIAS].n_cols == 8 && !l->t[MODEL_ATTN_Q].online);
+    assert_int_equal(l->t[MODEL_ATTN_SUB_NORM].type, MODEL_NONE);
+    assert_true(fabs(m->desc.rope_magnitude - (0.1 * log(4) + 1)) < 1e-15);
+    assert_true(m->desc.norm_eps == 1e-6f && m->desc.context == 2048);
+    model_close(&m);
+
+    write_floats("{\"model_type\": \"llama\", \"architectures\": [\"BitnetForCausalLM\"]," TINY
+                 "\"hidden_act\": \"silu\", \"weight_bits\": 1, \"input_bits\": 8}",
+                 true);
+    m = open_sound();
+    l = &m->desc.layers[0];
+    assert_true(l->t[MODEL_FFN_SUB_NORM].n_cols == 12 && l->t[MODEL_FFN_DOWN].online);
+    assert_true(m->desc.act == MODEL_ACT_SILU && m->desc.rope_base == 10000);
+    model_close(&m);
+}
 
 /* Pre-tokenizers as published models write them; the golden checkpoints have llama3's. */
 static void pre_tokenizers(void **state)
@@ -617,6 +737,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_shapes),  cmocka_unit_test(golden_values),
         cmocka_unit_test(small),          cmocka_unit_test(sentencepiece),
+        cmocka_unit_test(two_files),      cmocka_unit_test(floats),
         cmocka_unit_test(pre_tokenizers), cmocka_unit_test(each_damage),
         cmocka_unit_test(random_damage),
     };

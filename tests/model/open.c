@@ -143,6 +143,29 @@ static void llama(void **state)
     free(b.data);
 }
 
+static void rope_keys(build_t *b)
+{
+    build_key_str(b, "llama.rope.scaling.type", "yarn");
+    build_key_f32(b, "llama.rope.scaling.factor", 4);
+    build_key_u32(b, "llama.rope.scaling.original_context_length", 32);
+    build_key_f32(b, "llama.rope.scaling.attn_factor", 2);
+}
+
+static void yarn(void **state)
+{
+    (void)state;
+    build_t                    b;
+    const knobs_t              knobs = {.arch = "llama", .more_keys = rope_keys, .extra_keys = 4};
+    model_t                   *m     = open_mini(&knobs, &b);
+    model_desc_t               want  = {.rope_dims = MINI_HEAD, .rope_base = 10000};
+    const model_rope_scaling_t s     = {MODEL_SCALING_YARN, .factor = 4, .original_context = 32};
+    assert_int_equal(model_rope_resolve(&want, &s, "t", NULL), BASE_OK);
+    assert_memory_equal(m->desc.rope_freq, want.rope_freq, sizeof(want.rope_freq));
+    assert_true(m->desc.rope_magnitude == 2 * want.rope_magnitude);
+    model_close(&m);
+    free(b.data);
+}
+
 static void i2s(void **state)
 {
     (void)state;
@@ -394,8 +417,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shape),       cmocka_unit_test(vocabulary), cmocka_unit_test(keys),
         cmocka_unit_test(desc_check),  cmocka_unit_test(paths),      cmocka_unit_test(real_model),
-        cmocka_unit_test(real_vocabs), cmocka_unit_test(llama),      cmocka_unit_test(i2s),
-        cmocka_unit_test(i2s_choice),
+        cmocka_unit_test(real_vocabs), cmocka_unit_test(llama),      cmocka_unit_test(yarn),
+        cmocka_unit_test(i2s),         cmocka_unit_test(i2s_choice),
     };
     base_log_setup(BASE_LOG_ERROR, false, -1);
     return cmocka_run_group_tests(tests, NULL, NULL);
