@@ -42,7 +42,7 @@ static base_status_t load_open(load_t *job, const kern_format_t *format, base_er
     for (uint32_t l = 0; st == BASE_OK && l < shard->n_layers; l++)
         for (int id = 0; id < WORKER_MATRIX_COUNT; id++)
             job->tensors[shard_at(l, (worker_matrix_id_t)id)] =
-                job->desc->layers[shard->layer0 + l].t[shard_tensor((worker_matrix_id_t)id)];
+                job->desc->layers[shard->layer0 + l].t[worker_shard_tensor((worker_matrix_id_t)id)];
     return st;
 }
 
@@ -61,8 +61,8 @@ static void load_attempt(load_t *job)
     size_t n = (size_t)job->shard->n_layers * WORKER_MATRIX_COUNT;
     for (size_t i = 0; i < n * (size_t)worker_team_size(job->team); i++)
         job->spans[i] = (scale_span_t){INFINITY, 0};
-    if (job->st == BASE_OK) job->st = shard_shape(job, &job->err);
-    if (job->st == BASE_OK) job->st = shard_place(job, &job->err);
+    if (job->st == BASE_OK) job->st = worker_shard_shape(job, &job->err);
+    if (job->st == BASE_OK) job->st = worker_shard_place(job, &job->err);
     if (job->st != BASE_OK) return;
     free(job->scratch);
     job->scratch       = NULL;
@@ -71,7 +71,7 @@ static void load_attempt(load_t *job)
     job->bytes_done    = 0;
     job->st            = base_alloc((void **)&job->scratch, (size_t)worker_team_size(job->team),
                                     job->scratch_bytes, "packing", &job->err);
-    if (job->st == BASE_OK) worker_team_run(job->team, shard_pack, job);
+    if (job->st == BASE_OK) worker_team_run(job->team, worker_shard_pack, job);
     if (job->progress && job->st == BASE_OK) base_progress("loading weights", 1, 1);
 }
 
@@ -81,16 +81,16 @@ static base_status_t load_all(load_t *job, base_err_t *err)
 {
     bool          again = false;
     base_status_t st    = BASE_OK;
-    job->st             = shard_kinds(job, &job->err);
-    st                  = shard_absmeans(job, err);
+    job->st             = worker_shard_kinds(job, &job->err);
+    st                  = worker_shard_absmeans(job, err);
     if (st != BASE_OK) return st;
     load_attempt(job);
-    st = shard_agree(job, &again, err);
+    st = worker_shard_agree(job, &again, err);
     if (st != BASE_OK || !again) return st;
     empty_shard(job->shard);
     again = false;
     load_attempt(job);
-    st = shard_agree(job, &again, err);
+    st = worker_shard_agree(job, &again, err);
     base_assert(!again || job->st != BASE_OK);
     return st;
 }

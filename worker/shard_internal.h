@@ -37,12 +37,13 @@ typedef struct {
     base_err_t       err;
 } load_t;
 
-model_layer_tensor_t shard_tensor(worker_matrix_id_t id);
-model_layer_tensor_t shard_bias(worker_matrix_id_t id); /* MODEL_LAYER_TENSOR_COUNT: has none */
+model_layer_tensor_t worker_shard_tensor(worker_matrix_id_t id);
+model_layer_tensor_t worker_shard_bias(
+    worker_matrix_id_t id); /* MODEL_LAYER_TENSOR_COUNT: has none */
 /* "blk.3.attn_q" of layer l of this stage. */
-const char *shard_tensor_name(const load_t *job, uint32_t l, worker_matrix_id_t id, char *buf,
-                              size_t buf_bytes);
-void        shard_fail(load_t *job, base_status_t st, const base_err_t *err);
+const char *worker_shard_tensor_name(const load_t *job, uint32_t l, worker_matrix_id_t id,
+                                     char *buf, size_t buf_bytes);
+void        worker_shard_fail(load_t *job, base_status_t st, const base_err_t *err);
 
 static inline size_t shard_at(uint32_t l, worker_matrix_id_t id)
 {
@@ -50,17 +51,17 @@ static inline size_t shard_at(uint32_t l, worker_matrix_id_t id)
 }
 
 /* shard_shape.c: what this rank holds, and room for it. Fill job->shard. */
-base_status_t shard_kinds(load_t *job, base_err_t *err); /* kinds by stored type */
-base_status_t shard_shape(load_t *job, base_err_t *err);
-base_status_t shard_place(load_t *job, base_err_t *err);
+base_status_t worker_shard_kinds(load_t *job, base_err_t *err); /* kinds by stored type */
+base_status_t worker_shard_shape(load_t *job, base_err_t *err);
+base_status_t worker_shard_place(load_t *job, base_err_t *err);
 
 /* shard_pack.c: the team's function: reads and packs. */
-void shard_pack(void *ctx, int thread, int n_threads);
+void worker_shard_pack(void *ctx, int thread, int n_threads);
 
 /* shard_scales.c. Collective over the shard group, whatever job->st says.
  * Online tensors: the absolute mean of the whole tensor becomes its scale. */
-base_status_t shard_absmeans(load_t *job, base_err_t *err);
+base_status_t worker_shard_absmeans(load_t *job, base_err_t *err);
 /* Compare the scales seen; *again: some tensors have blocks that differ, and kinds says so now. */
-base_status_t shard_agree(load_t *job, bool *again, base_err_t *err);
+base_status_t worker_shard_agree(load_t *job, bool *again, base_err_t *err);
 
 #endif

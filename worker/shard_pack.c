@@ -31,7 +31,7 @@ void worker_tile_share(const worker_layer_t *layer, worker_matrix_id_t id, int t
     *t1         = e - first;
 }
 
-void shard_fail(load_t *job, base_status_t st, const base_err_t *err)
+void worker_shard_fail(load_t *job, base_status_t st, const base_err_t *err)
 {
     (void)pthread_mutex_lock(&job->lock);
     if (job->st == BASE_OK) {
@@ -55,8 +55,8 @@ static void damaged_row(load_t *job, uint32_t l, worker_matrix_id_t id, size_t r
     (void)base_fail(&err, BASE_ERR_INPUT,
                     "%s: %s row %zu holds an invalid ternary code or scale; the file is damaged",
                     model_source_path(job->source, job->tensors[shard_at(l, id)].file),
-                    shard_tensor_name(job, l, id, name, sizeof(name)), row);
-    shard_fail(job, BASE_ERR_INPUT, &err);
+                    worker_shard_tensor_name(job, l, id, name, sizeof(name)), row);
+    worker_shard_fail(job, BASE_ERR_INPUT, &err);
 }
 
 /* One row with a scale for each block: trits, and scales strided by the tile's rows. */
@@ -143,7 +143,8 @@ static void read_vectors(load_t *job, uint32_t l)
     for (int id = 0; id < WORKER_MATRIX_COUNT; id++) {
         worker_matrix_t *m = &layer->m[id];
         if (m->bias == NULL) continue;
-        read_floats(job, &src->t[shard_bias((worker_matrix_id_t)id)], m->row0, m->rows, m->bias);
+        read_floats(job, &src->t[worker_shard_bias((worker_matrix_id_t)id)], m->row0, m->rows,
+                    m->bias);
     }
 }
 
@@ -160,7 +161,7 @@ static void copy_head(load_t *job, int thread, int n_threads)
     progress(job, (e - b) * shard->head_row_bytes, thread);
 }
 
-void shard_pack(void *ctx, int thread, int n_threads)
+void worker_shard_pack(void *ctx, int thread, int n_threads)
 {
     load_t *job = ctx;
     for (uint32_t l = 0; l < job->shard->n_layers; l++) {

@@ -75,7 +75,7 @@ static bool any_online(const load_t *job)
     return false;
 }
 
-base_status_t shard_absmeans(load_t *job, base_err_t *err)
+base_status_t worker_shard_absmeans(load_t *job, base_err_t *err)
 {
     size_t           n      = n_matrices(job);
     uint32_t         shards = comm_grid_shards(job->grid);
@@ -124,7 +124,7 @@ static bool settle(load_t *job, size_t at, scale_span_t sum)
     return true;
 }
 
-base_status_t shard_agree(load_t *job, bool *again, base_err_t *err)
+base_status_t worker_shard_agree(load_t *job, bool *again, base_err_t *err)
 {
     size_t        n         = n_matrices(job);
     uint32_t      shards    = comm_grid_shards(job->grid);

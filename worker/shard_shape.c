@@ -2,7 +2,7 @@
 #include "base/checked.h"
 #include "worker/shard_internal.h"
 
-model_layer_tensor_t shard_tensor(worker_matrix_id_t id)
+model_layer_tensor_t worker_shard_tensor(worker_matrix_id_t id)
 {
     static const model_layer_tensor_t table[WORKER_MATRIX_COUNT] = {
         [WORKER_Q] = MODEL_ATTN_Q,      [WORKER_K] = MODEL_ATTN_K,      [WORKER_V] = MODEL_ATTN_V,
@@ -12,7 +12,7 @@ model_layer_tensor_t shard_tensor(worker_matrix_id_t id)
     return table[id];
 }
 
-model_layer_tensor_t shard_bias(worker_matrix_id_t id)
+model_layer_tensor_t worker_shard_bias(worker_matrix_id_t id)
 {
     switch (id) {
     case WORKER_Q: return MODEL_ATTN_Q_BIAS;
@@ -23,10 +23,10 @@ model_layer_tensor_t shard_bias(worker_matrix_id_t id)
     }
 }
 
-const char *shard_tensor_name(const load_t *job, uint32_t l, worker_matrix_id_t id, char *buf,
-                              size_t buf_bytes)
+const char *worker_shard_tensor_name(const load_t *job, uint32_t l, worker_matrix_id_t id,
+                                     char *buf, size_t buf_bytes)
 {
-    return model_layer_tensor_name(job->shard->layer0 + l, shard_tensor(id), buf, buf_bytes);
+    return model_layer_tensor_name(job->shard->layer0 + l, worker_shard_tensor(id), buf, buf_bytes);
 }
 
 part_range_t worker_out_rows(const part_plan_t *plan, const model_desc_t *desc, uint32_t shard)
@@ -57,7 +57,7 @@ static bool dense_type(model_type_t type, kern_dense_t *out)
     }
 }
 
-base_status_t shard_kinds(load_t *job, base_err_t *err)
+base_status_t worker_shard_kinds(load_t *job, base_err_t *err)
 {
     for (uint32_t l = 0; l < job->shard->n_layers; l++)
         for (int id = 0; id < WORKER_MATRIX_COUNT; id++) {
@@ -67,9 +67,10 @@ base_status_t shard_kinds(load_t *job, base_err_t *err)
             bool                  ternary = t->online || model_type_info(t->type)->ternary;
             job->kinds[shard_at(l, (worker_matrix_id_t)id)] = ternary ? WORKER_TERN : WORKER_DENSE;
             if (ternary || dense_type(t->type, &unused)) continue;
-            return base_fail(err, BASE_ERR_UNSUPPORTED, "%s is stored as %s, which has no kernel",
-                             shard_tensor_name(job, l, (worker_matrix_id_t)id, name, sizeof(name)),
-                             model_type_info(t->type)->name);
+            return base_fail(
+                err, BASE_ERR_UNSUPPORTED, "%s is stored as %s, which has no kernel",
+                worker_shard_tensor_name(job, l, (worker_matrix_id_t)id, name, sizeof(name)),
+                model_type_info(t->type)->name);
         }
     return BASE_OK;
 }
@@ -148,7 +149,7 @@ static size_t scale_bytes(const worker_matrix_t *m)
 
 static bool has_bias(const load_t *job, uint32_t l, worker_matrix_id_t id)
 {
-    model_layer_tensor_t bias = shard_bias(id);
+    model_layer_tensor_t bias = worker_shard_bias(id);
     return bias != MODEL_LAYER_TENSOR_COUNT &&
            job->desc->layers[job->shard->layer0 + l].t[bias].type != MODEL_NONE;
 }
@@ -195,7 +196,7 @@ static void place_layer(load_t *job, uint32_t l)
     }
 }
 
-base_status_t shard_shape(load_t *job, base_err_t *err)
+base_status_t worker_shard_shape(load_t *job, base_err_t *err)
 {
     worker_shard_t     *shard = job->shard;
     const model_desc_t *desc  = job->desc;
@@ -223,7 +224,7 @@ base_status_t shard_shape(load_t *job, base_err_t *err)
     return BASE_OK;
 }
 
-base_status_t shard_place(load_t *job, base_err_t *err)
+base_status_t worker_shard_place(load_t *job, base_err_t *err)
 {
     worker_shard_t *shard = job->shard;
     base_status_t   st    = base_arena_create(&shard->arena, shard->bytes + 64, "weights", err);
