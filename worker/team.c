@@ -36,6 +36,7 @@ struct worker_team {
     int                      n_started; /* threads beside the creator */
     int                      spin;
     const worker_topology_t *topology; /* NULL: no pinning */
+    bool                     pinned;   /* the creator is */
     _Atomic bool             stop;
     worker_team_fn          *fn;
     void                    *ctx;
@@ -141,7 +142,8 @@ base_status_t worker_team_create(int n_threads, const worker_topology_t *topolog
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (st != BASE_OK) goto out;
     /* Last, so that no thread inherits this one's core. */
-    if (team->topology != NULL && !worker_topology_pin(team->topology, 0))
+    team->pinned = team->topology != NULL && worker_topology_pin(team->topology, 0);
+    if (team->topology != NULL && !team->pinned)
         base_log(BASE_LOG_WARN, "cannot pin threads to cores; the system's scheduler places them");
     *out = team;
     team = NULL;
@@ -157,6 +159,7 @@ void worker_team_destroy(worker_team_t **team_p)
     atomic_store(&team->stop, true);
     event_signal(&team->start);
     for (int i = 1; i <= team->n_started; i++) (void)pthread_join(team->members[i].thread, NULL);
+    if (team->pinned) worker_topology_unpin(team->topology); /* the next team counts these cores */
     free(team->members);
     free(team);
     *team_p = NULL;

@@ -10,6 +10,7 @@
 
 struct worker_topology {
     hwloc_topology_t hw;
+    hwloc_bitmap_t   bound; /* as the launcher left this process */
     worker_binding_t mine;
     int              n_cores;              /* of this rank's part */
     int              cores[LIMIT_THREADS]; /* logical index of the first CPU of each */
@@ -53,6 +54,11 @@ base_status_t worker_topology_open(int host, worker_topology_t **out, base_err_t
         st = base_fail(err, BASE_ERR_SYSTEM, "hwloc cannot read this process's CPU binding");
         goto out;
     }
+    t->bound = hwloc_bitmap_dup(set);
+    if (t->bound == NULL) {
+        st = base_fail(err, BASE_ERR_MEMORY, "topology: no memory");
+        goto out;
+    }
     t->mine.host = host;
     read_binding(t, set);
     if (t->mine.n_cores == 0) { /* a machine without core objects: count what the set holds */
@@ -74,6 +80,7 @@ out:
 void worker_topology_close(worker_topology_t **topology)
 {
     if (topology == NULL || *topology == NULL) return;
+    hwloc_bitmap_free((*topology)->bound);
     if ((*topology)->hw != NULL) hwloc_topology_destroy((*topology)->hw);
     free(*topology);
     *topology = NULL;
@@ -109,6 +116,11 @@ int worker_topology_cores(const worker_topology_t *topology)
     return topology->n_cores;
 }
 
+int worker_topology_machine(const worker_topology_t *topology)
+{
+    return hwloc_get_nbobjs_by_type(topology->hw, HWLOC_OBJ_CORE);
+}
+
 bool worker_topology_fits(const worker_topology_t *topology, int n_threads)
 {
     return n_threads <= topology->n_cores;
@@ -125,4 +137,9 @@ bool worker_topology_pin(const worker_topology_t *topology, int index)
     ok = hwloc_set_cpubind(topology->hw, set, HWLOC_CPUBIND_THREAD) == 0;
     hwloc_bitmap_free(set);
     return ok;
+}
+
+void worker_topology_unpin(const worker_topology_t *topology)
+{
+    (void)hwloc_set_cpubind(topology->hw, topology->bound, HWLOC_CPUBIND_THREAD);
 }

@@ -31,11 +31,14 @@ worker_binding_t worker_topology_binding(const worker_topology_t *topology);
 void worker_topology_share(worker_topology_t *topology, const worker_binding_t *all, int n_ranks,
                            int my_rank);
 int  worker_topology_cores(const worker_topology_t *topology);
+int  worker_topology_machine(const worker_topology_t *topology); /* cores of the whole machine */
 /* Are there at least as many cores as threads, all ranks of the host counted? */
 bool worker_topology_fits(const worker_topology_t *topology, int n_threads);
 
 /* Pin the calling thread to core `index` of this rank's part (one hardware thread of it). False,
  * with no change, when the part has no such core or the system refuses. */
 bool worker_topology_pin(const worker_topology_t *topology, int index);
+/* Give the calling thread the whole binding of the process back. */
+void worker_topology_unpin(const worker_topology_t *topology);
 
 #endif

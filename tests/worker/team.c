@@ -97,9 +97,26 @@ static void shares_cover(void **state)
             }
 }
 
+/* A pinned team gives its creator the cores back: the next team counts as many. */
+static void pins_end(void **state)
+{
+    int cores[2] = {0};
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        worker_topology_t *topology = NULL;
+        worker_team_t     *team     = NULL;
+        assert_int_equal(worker_topology_open(0, &topology, NULL), BASE_OK);
+        cores[round] = worker_topology_cores(topology);
+        assert_int_equal(worker_team_create(1, topology, true, true, &team, NULL), BASE_OK);
+        worker_team_destroy(&team);
+        worker_topology_close(&topology);
+    }
+    assert_int_equal(cores[0], cores[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(idle_team_ends),
-                                       cmocka_unit_test(shares_cover)};
+                                       cmocka_unit_test(shares_cover), cmocka_unit_test(pins_end)};
     return cmocka_run_group_tests_name("worker.team", tests, NULL, NULL);
 }
