@@ -43,7 +43,8 @@ const command_t cli_commands[COMMAND_COUNT] = {
     {
         "eval",
         CMD_EVAL,
-        "-m MODEL (--ids LIST | -p TEXT | -f FILE) --logits OUT.npy",
+        "-m MODEL (--perplexity FILE | --bits-per-byte FILE |\n"
+        "                         --logits OUT.npy (-p TEXT | -f FILE | --ids LIST))",
         "logits, perplexity, bits per byte",
         "One of three measurements: the logits of every token of a prompt (--logits), the "
         "perplexity over a text as llama.cpp counts it (--perplexity), or the bits per byte over a "
@@ -94,12 +95,10 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "Times the processing of prompts (pp512) and generation (tg128); tokenizing and sampling "
         "are left out, the tokens are random by a fixed seed. Lists are tried in every "
         "combination.\n\n"
-        "JSON has llama-bench's keys, and ours: ranks, layout, peak_rss_bytes, compute_ms, "
-        "comm_ms, "
-        "bytes_per_token, pack, cpu.\n\n"
+        "JSON has those of llama-bench's keys that mean something here, and ours: ranks, layout, "
+        "peak_rss_bytes, compute_ms, comm_ms, bytes_per_token, pack, cpu.\n\n"
         "With --shape the model is a synthetic one of that shape, made in memory: every rank makes "
-        "its own "
-        "slices, and nothing is written.",
+        "its own slices, and nothing is written.",
         "# llama-bench's usual tests\n"
         "trireme bench -m model.gguf\n"
         "# how two ranks on this machine compare, at two depths, as JSON\n"
@@ -116,7 +115,7 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "Writes a GGUF file with random ternary weights that loads like a real model, here and in "
         "other engines: for measuring speed and memory, not for text. The same shape, type and "
         "seed give the same bytes. Runs without MPI.",
-        "# 2.4 billion parameters, about 0.9 GB\n"
+        "# 2.4 billion parameters, 1.2 GB\n"
         "trireme synth --shape bitnet-2b-4t --type tq2_0 -o 2b.gguf",
         cmd_synth,
     },
@@ -127,7 +126,10 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "which layout fits a cluster, and how fast it may be",
         "Chooses a layout for a cluster that is described by a file or by a few figures, and "
         "predicts the memory of each rank and the speed. Starts no MPI and reads no weights. "
-        "Exit status 1 when nothing fits.",
+        "Exit status 1 when nothing fits.\n\n"
+        "A cluster file is JSON; a node needs mem alone, and there may be several kinds:\n"
+        "{\"nodes\": [{\"name\": \"big\", \"count\": 2, \"mem\": \"64G\", \"cores\": 32, "
+        "\"membw_gbs\": 100,\n            \"ranks\": 1}], \"latency_us\": 30, \"net_gbit\": 25}",
         "# eight machines of 24 GiB\n"
         "trireme plan --shape bitnet-100b --nodes 8 --mem 24G --cores 16 --membw 40 --latency 50 "
         "--netbw 10\n"

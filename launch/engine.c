@@ -35,6 +35,22 @@ struct engine {
 
 /* --- start --- */
 
+/* mpirun's own default, when nobody chose a binding: up to two ranks, a core each. */
+static void warn_narrow(const engine_t *e, const engine_config_t *config)
+{
+    int bound   = worker_topology_binding(e->topology).n_cores * comm_local_size(e->world);
+    int machine = worker_topology_machine(e->topology);
+    if (comm_rank(e->world) != 0 || config->n_threads != 0 || bound >= machine ||
+        comm_local_size(e->world) > 2 || worker_topology_binding(e->topology).n_cores != 1 ||
+        getenv("OMPI_COMM_WORLD_SIZE") == NULL ||
+        getenv("OMPI_MCA_hwloc_base_binding_policy") != NULL)
+        return;
+    base_log(BASE_LOG_WARN,
+             "mpirun bound each rank to one core, %d of %d lie idle: use mpirun --bind-to none, or "
+             "-t 1 if it is meant so",
+             machine - bound, machine);
+}
+
 /* Bindings of all ranks to all ranks, so that ranks which share cores split them. */
 static base_status_t share_cores(engine_t *e, base_err_t *err)
 {
@@ -316,6 +332,7 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st != BASE_OK) goto out;
     st = comm_agree(world, share_cores(e, err), err);
     if (st != BASE_OK) goto out;
+    warn_narrow(e, config);
     st = assign(e, config, &agreed, err);
     if (agreed) goto out;
     if (st == BASE_OK) st = open_source(e, err);

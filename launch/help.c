@@ -24,6 +24,26 @@ static void print_wrapped(FILE *out, const char *text, int indent)
     }
 }
 
+/* Examples: a long line goes on behind a backslash, so that it can be pasted. */
+static void print_examples(FILE *out, const char *text)
+{
+    enum { ROOM = WIDTH - 8 };
+    for (int indent = 2; *text != '\0';) {
+        size_t n   = strcspn(text, "\n");
+        bool   cut = n > ROOM;
+        if (cut) {
+            n = ROOM;
+            while (n > 0 && (text[n] != ' ' || text[n + 1] != '-')) n--;
+            cut = n > 0;
+            if (!cut) n = strcspn(text, "\n");
+        }
+        (void)fprintf(out, "%*s%.*s%s\n", indent, "", (int)n, text, cut ? " \\" : "");
+        indent = cut ? 6 : 2;
+        text += n;
+        if (*text != '\0') text++;
+    }
+}
+
 const char *cli_option_facts(opt_id_t id, char *buf, size_t buf_bytes)
 {
     const opt_row_t *row = opt_row(id);
@@ -70,7 +90,7 @@ static void print_option(FILE *out, opt_id_t id)
     print_wrapped(out, line, INDENT);
 }
 
-static void print_group(FILE *out, uint32_t command, opt_group_t group, const char *word)
+static bool print_group(FILE *out, uint32_t command, opt_group_t group, const char *word)
 {
     bool title = false;
 
@@ -82,6 +102,7 @@ static void print_group(FILE *out, uint32_t command, opt_group_t group, const ch
         title = true;
         print_option(out, (opt_id_t)id);
     }
+    return title;
 }
 
 void cli_help_command(FILE *out, const command_t *command, const char *word)
@@ -91,10 +112,12 @@ void cli_help_command(FILE *out, const command_t *command, const char *word)
         (void)fprintf(out, "\n  trireme %s %s\n\n", command->name, command->synopsis);
         print_wrapped(out, command->description, 0);
         (void)fprintf(out, "\nExamples:\n");
-        print_wrapped(out, command->examples, 2);
+        print_examples(out, command->examples);
     }
+    bool any = false;
     for (int group = 0; group < GROUP_COUNT; group++)
-        print_group(out, command->bit, (opt_group_t)group, word);
+        if (print_group(out, command->bit, (opt_group_t)group, word)) any = true;
+    if (!any) (void)fprintf(out, "\nno option mentions '%s'\n", word);
     if (word == NULL)
         (void)fprintf(out, "\nEnvironment, exit status and launching: trireme --help\n");
 }

@@ -338,7 +338,8 @@ static size_t distance(const char *a, const char *b)
 const char *opt_nearest(const char *word, const char *const *names, size_t n)
 {
     const char *best  = NULL;
-    size_t      score = strnlen(word, WORD_BYTES) / 3 + 1; /* more edits than that: another word */
+    size_t      core  = strnlen(word, WORD_BYTES) - strspn(word, "-");
+    size_t      score = core < 3 ? 0 : core / 3 + 1; /* more edits than that: another word */
 
     for (size_t i = 0; i < n; i++) {
         size_t d = distance(word, names[i]);

@@ -52,6 +52,12 @@ base_status_t session_engine(comm_world_t *world, const session_t *s, base_err_t
         st = engine_serve(engine, err);
         if (st != BASE_OK) comm_world_abort(world, err); /* rank 0 waits for us: no way to agree */
     } else {
+        uint32_t trained = engine_model(engine)->desc.context;
+        /* Those that look for the world themselves measure speed: any context will do. */
+        if (s->prepare != NULL && engine_n_ctx(engine) > trained)
+            base_log(BASE_LOG_WARN,
+                     "a context of %u, but the model was made for %u positions: expect worse beyond",
+                     engine_n_ctx(engine), trained);
         st = s->work(s->context, engine, err);
         if (st == BASE_ERR_PEER || st == BASE_ERR_DEADLINE) comm_world_abort(world, err);
         if (engine_stop(engine, &stop_err) != BASE_OK)

@@ -8,6 +8,8 @@ want 2 "did you mean 'tokenize'" tokenise
 want 2 "unknown option '--bogus'" --bogus
 want 2 "did you mean 'run'" --help rnu
 want 2 "did you mean '--temp'" run --tmep 1
+want 2 "unknown option '--numa' (see" run --numa 1
+want 2 "unknown option '-i' (see" run -i
 want 2 "--top-p: '2' is not a number from 0 to 1" run --top-p 2
 want 2 "-n needs a value" run -n
 want 2 "unexpected argument" run stray
@@ -65,4 +67,18 @@ TRIREME_TOP_P=7 want 0 "" run -m "$MODEL" -p x -n 1 --top-p 0.5
 TRIREME_TOP_P=7 want 0 "" inspect -m "$MODEL"
 TRIREME_MODEL=$MODEL want 0 "" inspect
 TRIREME_JSON=1 want_json inspect -m "$MODEL"
+
+# a context beyond the model's: said, and run
+want 0 "the model was made for" run -m "$MODEL" -p x -n 1 -c 100000
+
+# mpirun's own binding leaves cores idle: said, unless -t or a binding is chosen
+if command -v mpirun >/dev/null && mpirun --version 2>/dev/null | grep -q "Open MPI"; then
+    for words in "-t 0" "-t 1"; do
+        said=0
+        [ "$words" = "-t 0" ] && [ "$(lscpu -p=core | grep -v '#' | sort -u | wc -l)" -gt 1 ] && said=1
+        # shellcheck disable=SC2086
+        mpirun -n 1 "$T" run -m "$MODEL" -p x -n 1 $words >"$tmp/out" 2>"$tmp/err" </dev/null
+        same "mpirun -n 1, $words" "$said" "$(grep -c 'bound each rank to one core' "$tmp/err")"
+    done
+fi
 finish
