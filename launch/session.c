@@ -56,7 +56,7 @@ base_status_t session_engine(comm_world_t *world, const session_t *s, base_err_t
         /* Those that look for the world themselves measure speed: any context will do. */
         if (s->prepare != NULL && engine_n_ctx(engine) > trained)
             base_log(BASE_LOG_WARN,
-                     "a context of %u, but the model was made for %u positions: expect worse beyond",
+                     "a context of %u, but the model was made for %u positions: worse beyond",
                      engine_n_ctx(engine), trained);
         st = s->work(s->context, engine, err);
         if (st == BASE_ERR_PEER || st == BASE_ERR_DEADLINE) comm_world_abort(world, err);
