@@ -66,27 +66,6 @@ static base_status_t shape_describe(const launch_plan_args_t *args, model_desc_t
     return BASE_OK;
 }
 
-/* `run` takes ternary layers alone, so a plan of others would promise what it cannot keep. */
-static base_status_t layers_ternary(const model_desc_t *desc, base_err_t *err)
-{
-    static const model_layer_tensor_t matrices[] = {MODEL_ATTN_Q,   MODEL_ATTN_K,   MODEL_ATTN_V,
-                                                    MODEL_ATTN_OUT, MODEL_FFN_GATE, MODEL_FFN_UP,
-                                                    MODEL_FFN_DOWN};
-    for (uint32_t i = 0; i < desc->n_layers; i++) {
-        for (size_t m = 0; m < sizeof(matrices) / sizeof(matrices[0]); m++) {
-            const model_type_info_t *info = model_type_info(desc->layers[i].t[matrices[m]].type);
-            char                     name[64];
-            if (info->ternary) continue;
-            return base_fail(
-                err, BASE_ERR_UNSUPPORTED,
-                "%s: %s is stored as %s: this version runs ternary layers (TQ1_0, TQ2_0)",
-                desc->name, model_layer_tensor_name(i, matrices[m], name, sizeof(name)),
-                info->name);
-        }
-    }
-    return BASE_OK;
-}
-
 static base_status_t model_read(const launch_plan_args_t *args, plan_run_t *r, base_err_t *err)
 {
     base_status_t st = BASE_OK;
@@ -100,8 +79,7 @@ static base_status_t model_read(const launch_plan_args_t *args, plan_run_t *r, b
         st = model_open(args->model_path, false, &r->model, err);
         if (st == BASE_OK) r->desc = r->model->desc;
     }
-    if (st != BASE_OK) return st;
-    return layers_ternary(&r->desc, err);
+    return st;
 }
 
 static base_status_t cluster_read(const launch_plan_args_t *args, part_cluster_t *cluster,

@@ -66,16 +66,16 @@ static base_status_t bind_float(reader_t *r, model_st_tensor_t *t, model_tensor_
         return base_fail(r->err, BASE_ERR_UNSUPPORTED,
                          "%s: tensor %s has dtype %s; supported here are F32, F16, BF16",
                          file_of(r, t), t->name, t->dtype_name);
-    if (t->n_dims != 1 && t->n_dims != 2)
+    if (t->n_dims > 2)
         return base_fail(r->err, BASE_ERR_INPUT,
-                         "%s: tensor %s has %" PRIu32 " dimensions, want 1 or 2", file_of(r, t),
+                         "%s: tensor %s has %" PRIu32 " dimensions, want at most 2", file_of(r, t),
                          t->name, t->n_dims);
     const model_tensor_t tensor = {.type   = types[t->dtype],
                                    .file   = t->file,
                                    .offset = t->offset,
                                    .bytes  = t->bytes,
-                                   .n_rows = t->n_dims == 1 ? 1 : t->dims[0],
-                                   .n_cols = t->dims[t->n_dims - 1]};
+                                   .n_rows = t->n_dims == 2 ? t->dims[0] : 1,
+                                   .n_cols = t->n_dims == 2 ? t->dims[1] : t->dims[0]};
     base_status_t        st     = model_source_check(r->source, &tensor, t->name, r->err);
     if (st == BASE_OK) *out = tensor;
     return st;

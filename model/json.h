@@ -13,7 +13,7 @@
 enum {
     MODEL_JSON_BYTES  = 64 << 20, /* of one file or header */
     MODEL_JSON_DEPTH  = 32,
-    MODEL_JSON_VALUES = 8 << 20
+    MODEL_JSON_VALUES = 4 << 20
 };
 
 /* Parse n bytes; `where` (a file's path) begins the texts. *out is the caller's to json_decref().

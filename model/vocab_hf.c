@@ -339,6 +339,20 @@ static base_status_t read_spaces(reader_t *r)
     return BASE_OK;
 }
 
+/* None, or NFC, which llama.cpp leaves out too: nearly all texts are in that form. */
+static bool is_harmless(const json_t *normalizer)
+{
+    const json_t *step = NULL;
+    size_t        i    = 0;
+    if (normalizer == NULL || has_type(normalizer, "NFC")) return true;
+    if (!has_type(normalizer, "Sequence")) return false;
+    json_array_foreach(json_object_get(normalizer, "normalizers"), i, step)
+    {
+        if (!has_type(step, "NFC")) return false;
+    }
+    return true;
+}
+
 /* Byte-level BPE or SentencePiece's. */
 static base_status_t read_kind(reader_t *r)
 {
@@ -361,10 +375,7 @@ static base_status_t read_kind(reader_t *r)
         return read_spaces(r);
     }
     r->v->kind = MODEL_VOCAB_BPE;
-    if (normal != NULL && !has_type(normal, "NFC") && /* as llama.cpp: texts mostly are NFC */
-        !(has_type(normal, "Sequence") &&
-          json_array_size(json_object_get(normal, "normalizers")) == 0))
-        return refuse(r, "this 'normalizer'", normal);
+    if (!is_harmless(normal)) return refuse(r, "this 'normalizer'", normal);
     base_status_t st = model_hf_pre(r->root, r->path, &pre, r->err);
     if (st == BASE_OK) r->v->pre = (model_str_t){pre, (uint32_t)strlen(pre)};
     return st;

@@ -308,6 +308,17 @@ static void small(void **state)
     assert_true(v->bos == 4 && v->add_bos && v->eos == 4 && v->eot == 5);
     model_close(&m);
 
+    write_directory((change_t){'h', "[1], \"data_offsets\": [320", "[], \"data_offsets\": [320"},
+                    0.5f, 0);
+    m = open_sound(); /* a scalar */
+    assert_true(m->desc.layers[0].t[MODEL_ATTN_Q].scale == 0.5f);
+    model_close(&m);
+
+    write_directory((change_t){'t', "\"normalizer\": null", "\"normalizer\": {\"type\": \"NFC\"}"},
+                    0.25f, 0);
+    m = open_sound();
+    model_close(&m);
+
     write_directory((change_t){'c', "autobitlinear", "bitlinear"}, 4, 0); /* divides */
     m = open_sound();
     assert_true(m->desc.layers[0].t[MODEL_FFN_UP].scale == 0.25f);
