@@ -22,4 +22,6 @@ fi
 # Containers forbid what vader's single copy needs; root must say that it means it.
 export OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none}
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+# Under mpirun a rank cannot see the terminal: we can.
+[ ! -t 2 ] || export TRIREME_PROGRESS="${TRIREME_PROGRESS:-on}"
 exec mpirun -np "$ranks" "${place[@]}" --report-bindings "$trireme" "$@"

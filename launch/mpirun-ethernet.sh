@@ -13,6 +13,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 trireme=${TRIREME:-$here/../build/release/bin/trireme}
 [ -x "$trireme" ] || trireme=$(command -v trireme) || { echo "mpirun-ethernet.sh: no trireme found; set TRIREME" >&2; exit 1; }
 
+# Under mpirun a rank cannot see the terminal: we can.
+[ ! -t 2 ] || export TRIREME_PROGRESS="${TRIREME_PROGRESS:-on}"
 pass=() # the options' twins in the environment go along
 for name in "${!TRIREME_@}"; do pass+=(-x "$name"); done
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
