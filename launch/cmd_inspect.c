@@ -8,6 +8,7 @@
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/output.h"
+#include "launch/session.h"
 #include "model/model.h"
 
 /* One number where all layers agree, else the range. */
@@ -183,10 +184,12 @@ int cmd_inspect(const options_t *o)
     base_err_t    err;
     base_status_t st = BASE_OK;
 
+    model_open_options_t open = {.i2s_layout = session_i2s_layout(o)};
     if (cli_launcher_rank() != 0) return 0;
     if (opt_string(o, OPT_MODEL) == NULL)
-        st = base_fail(&err, BASE_ERR_USAGE, "no model: give -m FILE.gguf");
-    if (st == BASE_OK) st = model_open(opt_string(o, OPT_MODEL), false, &model, &err);
+        st = base_fail(&err, BASE_ERR_USAGE,
+                       "no model: give -m FILE.gguf or a Hugging Face directory");
+    if (st == BASE_OK) st = model_open_with(opt_string(o, OPT_MODEL), &open, &model, &err);
     if (st == BASE_OK) {
         if (json && opt_flag(o, OPT_TENSORS)) census.list = json_array();
         census.print = !json && opt_flag(o, OPT_TENSORS);

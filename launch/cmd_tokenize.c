@@ -130,7 +130,8 @@ int cmd_tokenize(const options_t *o)
 
     if (cli_launcher_rank() != 0) return 0;
     if (opt_string(o, OPT_MODEL) == NULL)
-        st = base_fail(&err, BASE_ERR_USAGE, "no model: give -m FILE.gguf");
+        st = base_fail(&err, BASE_ERR_USAGE,
+                       "no model: give -m FILE.gguf or a Hugging Face directory");
     if (st == BASE_OK) st = model_open(opt_string(o, OPT_MODEL), true, &model, &err);
     if (st == BASE_OK) st = coord_tokenizer_create(&model->vocab, &tokenizer, &err);
     if (st == BASE_OK) st = out_read_all("-", &input, &bytes, &err);

@@ -108,10 +108,11 @@ static base_status_t fill_numbers(const engine_config_t *config, const model_des
 static base_status_t open_model(engine_t *e, const engine_config_t *config, part_assignment_t *a,
                                 base_err_t *err)
 {
-    const quant_shape_t *shape = NULL;
-    model_type_t         type  = MODEL_NONE;
-    model_type_t         embed = MODEL_NONE;
-    if (config->shape == NULL) return model_open(config->model_path, false, &e->model, err);
+    const quant_shape_t *shape   = NULL;
+    model_type_t         type    = MODEL_NONE;
+    model_type_t         embed   = MODEL_NONE;
+    model_open_options_t options = {.i2s_layout = config->i2s_layout};
+    if (config->shape == NULL) return model_open_with(config->model_path, &options, &e->model, err);
     shape = quant_shape_find(config->shape);
     type  = quant_type_find(config->type);
     embed = quant_type_find(config->embed_type);

@@ -14,23 +14,24 @@
 typedef struct {
     const char
         *shape; /* a synthetic model made in memory (quantize/synth.h) instead of a file: its */
-    const char *type;       /* shape, the type of its ternary layers ("tq2_0"), */
-    const char *embed_type; /* that of its embedding ("f16"), */
-    uint64_t    seed;       /* and its seed, not 0 */
-    const char *model_path; /* file of the model, or NULL with `shape` */
-    uint32_t    n_ctx;      /* positions of the KV cache; 0: the model's context */
-    uint32_t    n_batch;    /* tokens of one step, at most; 0: 512 */
-    uint32_t    n_out_max;  /* rows of logits one step may ask for; 0: 1 */
-    uint32_t    n_threads;  /* per rank; 0: automatic (SLURM_CPUS_PER_TASK, else the binding's
+    const char        *type;       /* shape, the type of its ternary layers ("tq2_0"), */
+    const char        *embed_type; /* that of its embedding ("f16"), */
+    uint64_t           seed;       /* and its seed, not 0 */
+    model_i2s_layout_t i2s_layout; /* of a file's I2_S tensors */
+    const char        *model_path; /* file of the model, or NULL with `shape` */
+    uint32_t           n_ctx;      /* positions of the KV cache; 0: the model's context */
+    uint32_t           n_batch;    /* tokens of one step, at most; 0: 512 */
+    uint32_t           n_out_max;  /* rows of logits one step may ask for; 0: 1 */
+    uint32_t           n_threads; /* per rank; 0: automatic (SLURM_CPUS_PER_TASK, else the binding's
                                * cores shared out) */
-    const char *layout;     /* NULL: automatic */
-    uint32_t    pipeline_parallel, tensor_parallel; /* 0: not given */
-    const char *split;                              /* NULL: "auto" */
-    const char *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (follows the
+    const char        *layout;    /* NULL: automatic */
+    uint32_t           pipeline_parallel, tensor_parallel; /* 0: not given */
+    const char        *split;                              /* NULL: "auto" */
+    const char        *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (follows the
                                * file) */
-    const char *cpu;  /* "ref", "avx2", "avx512vnni" at most; NULL: the best there is */
-    bool        no_pin;
-    bool        quiet; /* no progress */
+    const char        *cpu;  /* "ref", "avx2", "avx512vnni" at most; NULL: the best there is */
+    bool               no_pin;
+    bool               quiet; /* no progress */
 } engine_config_t;
 
 typedef struct engine engine_t;

@@ -10,12 +10,21 @@
 #include "launch/cli.h"
 #include "launch/output.h"
 
+model_i2s_layout_t session_i2s_layout(const options_t *o)
+{
+    const char *name = opt_string(o, OPT_I2S_LAYOUT);
+
+    if (strcmp(name, "arm") == 0) return MODEL_I2S_ARM;
+    return strcmp(name, "x86-old") == 0 ? MODEL_I2S_X86_OLD : MODEL_I2S_X86;
+}
+
 engine_config_t session_config(const options_t *o)
 {
     engine_config_t c;
 
     memset(&c, 0, sizeof(c));
     c.model_path        = opt_string(o, OPT_MODEL);
+    c.i2s_layout        = session_i2s_layout(o);
     c.layout            = opt_string(o, OPT_LAYOUT);
     c.pipeline_parallel = opt_u32(o, OPT_PIPELINE_PARALLEL);
     c.tensor_parallel   = opt_u32(o, OPT_TENSOR_PARALLEL);

@@ -20,6 +20,9 @@ typedef struct {
     void *context;
 } session_t;
 
+/* --i2s-layout. */
+model_i2s_layout_t session_i2s_layout(const options_t *o);
+
 /* The engine's configuration from the options that run, eval and bench share. */
 engine_config_t session_config(const options_t *options);
 
