@@ -120,8 +120,11 @@ static base_status_t text_work(run_t *run, base_err_t *err)
         goto out;
     }
     run_log_seed(run);
-    if (!opt_flag(run->o, OPT_NO_DISPLAY_PROMPT) && !run_show(run, text, bytes)) goto out;
     st = run_parameters(run, tokenizer, ids, n_ids, &p, err);
+    if (st != BASE_OK) goto out;
+    /* A prompt that does not fit is refused below, and not shown before. */
+    if (!opt_flag(run->o, OPT_NO_DISPLAY_PROMPT) && n_ids <= p.n_ctx && !run_show(run, text, bytes))
+        goto out;
     if (st == BASE_OK) st = coord_generate(&p, &result, err);
     if (st == BASE_OK) st = report(run, tokenizer, ids, n_ids, &result, err);
 out:

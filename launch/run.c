@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/log.h"
@@ -331,6 +332,11 @@ void run_summary(const run_t *run, const engine_rank_stats_t *stats,
     char          memory[256] = "";
 
     if (opt_flag(run->o, OPT_QUIET)) return;
+    /* mpirun passes the two streams on by themselves: the text first. */
+    if (info.n_ranks > 1) (void)usleep(50000);
+    if (r->stop == COORD_STOP_CONTEXT)
+        base_log(BASE_LOG_INFO, "stopped: the context of %u positions is full; give a larger -c",
+                 engine_n_ctx(run->engine));
     if (stats != NULL) (void)session_memory_text(stats, info.n_ranks, memory, sizeof(memory));
     (void)fprintf(stderr, "layout %s, %u rank%s, %.1f tokens/s (prompt %.1f tokens/s)%s%s\n",
                   info.layout, info.n_ranks, info.n_ranks == 1 ? "" : "s",
