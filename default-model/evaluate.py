@@ -28,7 +28,7 @@ LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-GOLDEN_PROMPTS = ("Once upon a time", "One day, a little girl named Mia went to the", "Tom and his dog")
+GOLDEN_PROMPTS = ("Once upon a time", "Anna had a cat.", "Tom and his dog")
 OPENINGS = (
     "Once upon a time, there was a little fox who",
     "One day, a boy named Tom went to the park with his mom.",
@@ -190,9 +190,12 @@ def golden(model, text):
     continuations = []
     for prompt in GOLDEN_PROMPTS:
         head, tail = generate(model, prompt, 64, greedy)
-        continuations.append({"prompt": prompt, "prompt_ids": head, "ids": tail, "text": model.tokenizer.decode(tail)})
+        best = np.sort(model.logits(head + tail[:-1])[len(head) - 1:], -1)
+        continuations.append({"prompt": prompt, "prompt_ids": head, "ids": tail, "text": model.tokenizer.decode(tail),
+                              "smallest_lead": float((best[:, -1] - best[:, -2]).min())})
     return {
-        "made_by": "evaluate.py: float32 numpy, read from the GGUF file; prompt_ids begin with BOS",
+        "made_by": "evaluate.py: float32 numpy, read from the GGUF file; prompt_ids begin with BOS; smallest_lead is the least "
+                   "distance in logits between the first and the second choice",
         "greedy": continuations,
         "sample_text_ids": model.encode(text),
         "sample_text_stream": stream_bits(model, text, 256),

@@ -38,7 +38,7 @@ def is_validation(index):
 
 
 def repair(text):
-    """Undo the common mis-decoded quotation marks of the slice, for training only."""
+    """Undo the common mis-decoded quotation marks of the slice."""
     for bad, good in (("â€™", "'"), ("â€œ", '"'), ("â€\x9d", '"'), ("â€", '"'), ("“", '"'), ("”", '"'), ("’", "'")):
         text = text.replace(bad, good)
     return text
@@ -121,6 +121,21 @@ def train_tokenizer(texts, vocab_size):
     return tokenizer
 
 
+def real_stories(stories):
+    """Stories with odd characters count twice: as they are, since others like them will be read, and repaired."""
+    return [repair(s) for s in stories] + [s for s in stories if not s.isascii()]
+
+
+def plain_text_windows(tokenizer, stories, rng, orders=6, size=513):
+    """Windows of a plain text file: stories parted by newlines, cut anywhere, END before each window."""
+    end, windows = tokenizer.token_to_id(END), []
+    for _ in range(orders):
+        ids = tokenizer.encode("\n".join(rng.sample(stories, len(stories)))).ids
+        windows += [[end] + ids[i:i + size - 1] for i in range(0, len(ids) - size, size - 1)]
+    starts = np.arange(len(windows) + 1, dtype=np.int64) * size
+    return np.array(windows, dtype=np.uint16).reshape(-1), starts
+
+
 def new_tokenizer(sources, args, rng):
     """Learnt mostly from real stories, so that their words get the tokens."""
     some = rng.sample(sources["sampled"], min(1000, len(sources["sampled"])))
@@ -153,8 +168,9 @@ def main():
     stories = list(enumerate(split_stories((args.data / "tinystories-slice.txt").read_text(encoding="utf8"))))
     seen = [(i, s) for i, s in stories if not is_held_back(i)]
     valid = [s for i, s in seen if is_validation(i)]
+    real = [s for i, s in seen if not is_validation(i) and s]
     sources = {
-        "real": [repair(s) for i, s in seen if not is_validation(i)],
+        "real": real_stories(real),
         "sampled": sampled_stories(args.data / "sampled-3m.txt", rng, vary=True),
         "prompted": [s for p in args.teacher_samples for s in sampled_stories(p, rng, vary=False)],
         "books": [p for b in BOOKS for p in book_pieces(args.data / b)],
@@ -171,6 +187,7 @@ def main():
         size = sum(len(t.encode()) for t in texts)
         print(f"{name:9} {len(texts):6} stories {size:9} bytes {len(arrays[name]):8} tokens "
               f"{size / len(arrays[name]):.3f} bytes/token crc {zlib.crc32(arrays[name].tobytes()):08x}")
+    arrays["plain"], arrays["plain_starts"] = plain_text_windows(tokenizer, real, rng)
     np.savez(args.out / "corpus.npz", **arrays)
 
 

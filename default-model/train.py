@@ -26,18 +26,22 @@ from model import Config, Model
 
 TOKENS_PER_STEP = 8192
 TOKENS_PER_PASS = 1024
-LONG_ROWS_FROM = 0.72  # rows are 256 tokens long before this part of the run, 512 after it
+LONG_ROWS_FROM = 0.70  # rows are 256 tokens long before this part of the run, 512 after it
 DECAY_FROM = 0.60
 WARM_UP = 0.015
 
 
 def shares(progress):
-    """The share of rows that each source gives; real stories grow towards the end."""
+    """The share of rows that each source gives; real stories grow until they begin to be learnt by heart."""
     late = max(0.0, (progress - 0.35) / 0.65)
-    real = 0.12 + 0.38 * late
-    books = 0.04 if progress < 0.55 else 0.0
+    real = 0.12 + 0.26 * late
+    plain = 0.10 * late
     prompted = 0.22
-    return {"real": real, "prompted": prompted, "books": books, "sampled": 1 - real - prompted - books}
+    if progress > 0.89:
+        real, plain, prompted = 0.14, 0.05, 0.38
+    books = 0.04 if progress < 0.55 else 0.0
+    rest = 1 - real - plain - prompted - books
+    return {"real": real, "plain": plain, "prompted": prompted, "books": books, "sampled": rest}
 
 
 class Source:
