@@ -137,6 +137,41 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "trireme plan -m model.gguf --nodes 2 --mem 8G --json",
         cmd_plan,
     },
+    {
+        "convert",
+        CMD_CONVERT,
+        "MODEL OUT.gguf [--type TYPE] [--embed-type TYPE]",
+        "any model that opens as one GGUF file",
+        "Reads a Hugging Face directory or a GGUF file and writes one GGUF file that llama.cpp "
+        "loads too. Trits stay as they are; master weights become ternary by their absolute "
+        "mean, as when they are run; dense weights are copied. The one thing that changes is the "
+        "scale of ternary weights, which these types store in half precision: the last line says "
+        "by how much. Runs without MPI, with a few MiB of memory.\n\n"
+        "The architecture becomes llama without sub-norms, bitnet with them. Models with squared "
+        "ReLU (BitNet 2B-4T) become bitnet-b1.58, which bitnet.cpp knows and llama.cpp does not. "
+        "Rows of ternary weights must be multiples of 256 long. trireme itself needs no "
+        "conversion of any model.",
+        "# a directory as it was downloaded\n"
+        "trireme convert Falcon3-1B-Instruct-1.58bit falcon3.gguf\n"
+        "# the smaller type, an embedding of half the size\n"
+        "trireme convert -m DIR -o out.gguf --type tq1_0 --embed-type q8_0",
+        cmd_convert,
+    },
+    {
+        "verify",
+        CMD_VERIFY,
+        "MODEL [--tensors]",
+        "hash and check a model",
+        "Reads every byte: the shapes agree, ternary codes exist, scales, norms and weights are "
+        "finite. Prints an XXH3 hash of 128 bits over all tensors, by which two copies can be "
+        "compared; with --tensors one for each. Exit status 3 when something is damaged; the "
+        "message names tensor and row. Runs without MPI.",
+        "# one line\n"
+        "trireme verify model.gguf\n"
+        "# every tensor, as JSON\n"
+        "trireme verify -m model.gguf --tensors --json",
+        cmd_verify,
+    },
 };
 
 const command_t *cli_command_find(const char *name)

@@ -14,5 +14,7 @@ int cmd_inspect(const options_t *options);
 int cmd_bench(const options_t *options);
 int cmd_synth(const options_t *options);
 int cmd_plan(const options_t *options);
+int cmd_convert(const options_t *options);
+int cmd_verify(const options_t *options);
 
 #endif

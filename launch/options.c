@@ -374,6 +374,17 @@ static base_status_t unknown_option(uint32_t command, const char *word, size_t n
                      near != NULL ? "'?" : "");
 }
 
+/* Values that may stand on the line without their option, in this order. */
+static opt_id_t bare_value(uint32_t command, const options_t *options)
+{
+    static const opt_id_t ids[] = {OPT_MODEL, OPT_OUTPUT};
+    if ((command & (CMD_CONVERT | CMD_VERIFY)) == 0) return OPT_ID_COUNT;
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+        if ((rows[ids[i]].commands & command) != 0 && options->v[ids[i]].origin != OPT_FROM_LINE)
+            return ids[i];
+    return OPT_ID_COUNT;
+}
+
 static base_status_t parse_word(uint32_t command, int argc, const char *const *argv, int *at,
                                 options_t *options, base_err_t *err)
 {
@@ -383,6 +394,12 @@ static base_status_t parse_word(uint32_t command, int argc, const char *const *a
     opt_id_t    id   = find(command, word, n);
     char        label[NAME_BYTES];
 
+    const opt_id_t bare = word[0] != '-' ? bare_value(command, options) : OPT_ID_COUNT;
+    if (bare != OPT_ID_COUNT) {
+        const target_t to = {&rows[bare], opt_name(bare, label, sizeof(label)), &options->v[bare],
+                             err};
+        return set_value(&to, word, OPT_FROM_LINE);
+    }
     if (word[0] != '-' || word[1] == '\0')
         return base_fail(err, BASE_ERR_USAGE,
                          "unexpected argument '%s': a value needs its option before it", word);

@@ -17,7 +17,9 @@ enum { /* commands, as bits */
        CMD_BENCH    = 1u << 4,
        CMD_SYNTH    = 1u << 5,
        CMD_PLAN     = 1u << 6,
-       CMD_ALL      = (1u << 7) - 1
+       CMD_CONVERT  = 1u << 7,
+       CMD_VERIFY   = 1u << 8,
+       CMD_ALL      = (1u << 9) - 1
 };
 
 #define OPT_SHAPES                                                                                 \

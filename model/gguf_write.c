@@ -184,6 +184,12 @@ void model_gguf_write_str(model_gguf_writer_t *writer, const char *key, const ch
     put_str(writer, &writer->keys, value, strlen(value));
 }
 
+void model_gguf_write_text(model_gguf_writer_t *writer, const char *key, model_str_t value)
+{
+    put_key(writer, key, MODEL_GGUF_STRING);
+    put_str(writer, &writer->keys, value.text, value.bytes);
+}
+
 void model_gguf_write_u32s(model_gguf_writer_t *writer, const char *key, const uint32_t *values,
                            uint32_t n)
 {
@@ -220,9 +226,12 @@ static uint32_t type_number(model_type_t type)
 {
     static const uint8_t numbers[MODEL_TYPE_COUNT] = {
         [MODEL_F32] = 0,   [MODEL_F16] = 1,    [MODEL_BF16] = 30,  [MODEL_Q8_0] = 8,
-        [MODEL_Q6_K] = 14, [MODEL_TQ1_0] = 34, [MODEL_TQ2_0] = 35,
+        [MODEL_Q6_K] = 14, [MODEL_TQ1_0] = 34, [MODEL_TQ2_0] = 35, [MODEL_Q4_0] = 2,
+        [MODEL_Q4_1] = 3,  [MODEL_Q5_0] = 6,   [MODEL_Q5_1] = 7,   [MODEL_Q2_K] = 10,
+        [MODEL_Q3_K] = 11, [MODEL_Q4_K] = 12,  [MODEL_Q5_K] = 13,
     };
     base_assert(type > MODEL_NONE && type < MODEL_TYPE_COUNT);
+    base_assert(numbers[type] != 0 || type == MODEL_F32); /* I2_S, ROWS4: not written */
     return numbers[type];
 }
 

@@ -26,6 +26,7 @@ void model_gguf_write_u32(model_gguf_writer_t *writer, const char *key, uint32_t
 void model_gguf_write_f32(model_gguf_writer_t *writer, const char *key, float value);
 void model_gguf_write_bool(model_gguf_writer_t *writer, const char *key, bool value);
 void model_gguf_write_str(model_gguf_writer_t *writer, const char *key, const char *value);
+void model_gguf_write_text(model_gguf_writer_t *writer, const char *key, model_str_t value);
 void model_gguf_write_u32s(model_gguf_writer_t *writer, const char *key, const uint32_t *values,
                            uint32_t n);
 void model_gguf_write_i32s(model_gguf_writer_t *writer, const char *key, const int32_t *values,

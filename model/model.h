@@ -211,6 +211,17 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
 bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      uint64_t col, uint64_t n, int8_t *out, float *scale_min, float *scale_max);
 
+/* XXH3, 128 bits: a fingerprint against accidents, not against forgers. */
+typedef struct {
+    uint64_t high, low;
+} model_hash_t;
+
+/* Of a checked tensor's bytes in its mapped file, as `xxhsum -H2` would print it. Local. */
+model_hash_t model_tensor_hash(const model_source_t *source, const model_tensor_t *tensor);
+
+/* Of n hashes, one after the other in canonical (big-endian) form. */
+model_hash_t model_hash_join(const model_hash_t *hashes, size_t n);
+
 /* ---- absolute means of `online` weights: g = max(mean |w|, 1e-5), methods.md 1.1 */
 
 /* An exact sum of absolute values: for each exponent of a float the sum of the significands. Any

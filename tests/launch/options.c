@@ -151,6 +151,11 @@ static void lists(void **state)
     assert_string_equal(o.v[OPT_STOP].strings[2], "c");
     options_free(&o);
 
+    parse_good(CMD_CONVERT, "dir --type tq1_0 out.gguf", NULL, &o); /* values without options */
+    assert_string_equal(opt_string(&o, OPT_MODEL), "dir");
+    assert_string_equal(opt_string(&o, OPT_OUTPUT), "out.gguf");
+    options_free(&o);
+
     expect_error(CMD_BENCH, "-p 4-2", "-p: '4-2'");
     expect_error(CMD_BENCH, "-p 1,,2", "-p: ''");
     expect_error(CMD_BENCH, "-p 1-", "-p: '1-'");
@@ -205,6 +210,8 @@ static void errors(void **state)
     expect_error(CMD_RUN, "-m --top-k 3", "-m needs a value");
     expect_error(CMD_RUN, "word", "unexpected argument 'word'");
     expect_error(CMD_RUN, "-", "unexpected argument");
+    expect_error(CMD_VERIFY, "a b", "unexpected argument 'b'");
+    expect_error(CMD_CONVERT, "-o x a -m b c", "unexpected argument 'c'");
     expect_error(CMD_RUN, "--top-p 1.5", "from 0 to 1");
     expect_error(CMD_RUN, "--top-p nan", "--top-p: 'nan'");
     expect_error(CMD_RUN, "--temp -1", "--temp: '-1'");

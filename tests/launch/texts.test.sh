@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # --help, --man, --completion-bash and --version: complete, and sound to the programs that read them.
 . "$TRIREME_SOURCE/tests/launch/common.sh"
-commands="run eval tokenize inspect bench synth plan"
+commands="run eval tokenize inspect bench synth plan convert verify"
 complete_script=$tmp/complete
 
 "$T" --completion-bash >"$complete_script" || fail "--completion-bash: exit $?"

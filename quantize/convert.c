@@ -1,0 +1,369 @@
+/* quantize/convert.c: tensors of any model, row by row, into a GGUF file. */
+#include "quantize/convert.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "model/bytes.h"
+#include "quantize/blocks.h"
+#include "quantize/verify.h"
+
+enum { BLOCK = 256 };
+
+typedef struct {
+    model_t                       *model;
+    const quant_convert_options_t *options;
+    model_gguf_writer_t           *writer;
+    quant_item_t                  *items;
+    uint32_t                       n;
+    uint32_t                      *numbers;    /* of the items in the file */
+    bool                           interleave; /* q and k: halves to pairs */
+    pthread_mutex_t                lock;
+    model_abs_sum_t               *sums; /* of the items; NULL when nothing is `online` */
+    quant_convert_report_t        *report;
+} convert_t;
+
+/* ---- what becomes what */
+
+static const char *arch_of(const model_desc_t *d)
+{
+    const bool sub_norms = d->layers[0].t[MODEL_ATTN_SUB_NORM].type != MODEL_NONE;
+    if (sub_norms && d->rope == MODEL_ROPE_HALF)
+        return d->act == MODEL_ACT_SILU ? "bitnet" : "bitnet-b1.58";
+    return sub_norms || d->act != MODEL_ACT_SILU ? NULL : "llama";
+}
+
+static bool to_trits(const quant_item_t *item)
+{
+    return item->kind == QUANT_LINEAR &&
+           (model_type_info(item->tensor->type)->ternary || item->tensor->online);
+}
+
+/* The type in the file. */
+static model_type_t type_of(const convert_t *c, const quant_item_t *item)
+{
+    if (item->kind == QUANT_VECTOR) return MODEL_F32;
+    if (to_trits(item)) return c->options->ternary;
+    if (item->kind == QUANT_TABLE && c->options->embed != MODEL_NONE) return c->options->embed;
+    return item->tensor->type;
+}
+
+/* llama.cpp's number for "mostly this type"; UINT32_MAX: none that we know. */
+static uint32_t file_type(model_type_t type)
+{
+    switch (type) {
+    case MODEL_F32: return 0;
+    case MODEL_F16: return 1;
+    case MODEL_BF16: return 32;
+    case MODEL_Q8_0: return 7;
+    case MODEL_TQ1_0: return 36;
+    case MODEL_TQ2_0: return 37;
+    default: return UINT32_MAX;
+    }
+}
+
+static base_status_t check_items(const convert_t *c, base_err_t *err)
+{
+    const model_source_t *source = c->model->source;
+    for (uint32_t i = 0; i < c->n; i++) {
+        const quant_item_t      *item = &c->items[i];
+        const model_tensor_t    *t    = item->tensor;
+        const model_type_info_t *to   = model_type_info(type_of(c, item));
+        const char              *path = model_source_path(source, t->file);
+        if (to->scaled)
+            return base_fail(err, BASE_ERR_UNSUPPORTED,
+                             "%s: tensor %s, an embedding of type %s, is not converted: give "
+                             "--embed-type f16",
+                             path, item->name, to->name);
+        if (t->n_cols % to->block_elems == 0) continue;
+        if (to_trits(item))
+            return base_fail(err, BASE_ERR_UNSUPPORTED,
+                             "%s: tensor %s has rows of %" PRIu64
+                             " weights, but %s stores blocks of %" PRIu32
+                             ", so that llama.cpp has no ternary form for it; trireme runs the "
+                             "model as it is, without a conversion (-m with the original)",
+                             path, item->name, t->n_cols, to->name, to->block_elems);
+        return base_fail(err, BASE_ERR_UNSUPPORTED,
+                         "%s: tensor %s has rows of %" PRIu64 " weights, but %s stores blocks of "
+                         "%" PRIu32 ": give --embed-type f16, bf16 or f32",
+                         path, item->name, t->n_cols, to->name, to->block_elems);
+    }
+    return BASE_OK;
+}
+
+/* ---- the directory */
+
+/* llama.cpp keeps a factor of the product beside the weights. */
+static void factor_name(const quant_item_t *item, char *out, size_t out_bytes)
+{
+    const size_t stem = strlen(item->name) - strlen("weight");
+    (void)snprintf(out, out_bytes, "%.*sscale", (int)stem, item->name);
+}
+
+/* Numbers behind those of the items: rope_freqs.weight, then the factors in the items' order. */
+static void declare(convert_t *c, uint32_t n_divisors, uint32_t *rope)
+{
+    for (uint32_t i = 0; i < c->n; i++) {
+        const quant_item_t *item = &c->items[i];
+        c->numbers[i]            = model_gguf_write_tensor(
+                       c->writer, item->name, type_of(c, item),
+            item->kind == QUANT_VECTOR ? 0 : item->tensor->n_rows, item->tensor->n_cols);
+    }
+    if (n_divisors > 0)
+        *rope = model_gguf_write_tensor(c->writer, "rope_freqs.weight", MODEL_F32, 0, n_divisors);
+    for (uint32_t i = 0; i < c->n; i++) {
+        char name[80];
+        if (c->items[i].kind != QUANT_LINEAR || c->items[i].tensor->out_scale == 0) continue;
+        factor_name(&c->items[i], name, sizeof(name));
+        (void)model_gguf_write_tensor(c->writer, name, MODEL_F32, 0, 1);
+    }
+}
+
+static base_status_t write_floats(convert_t *c, uint32_t number, const float *x, uint32_t n,
+                                  base_err_t *err)
+{
+    uint8_t bytes[4 * MODEL_ROPE_MAX];
+    base_assert(n <= MODEL_ROPE_MAX);
+    for (uint32_t i = 0; i < n; i++) model_store_u32(bytes + 4 * i, model_bits_of_float(x[i]));
+    return model_gguf_write_rows(c->writer, number, 0, 1, bytes, err);
+}
+
+static base_status_t write_small(convert_t *c, const float *divisors, uint32_t n_divisors,
+                                 uint32_t rope, base_err_t *err)
+{
+    uint32_t      number = c->n;
+    base_status_t st     = BASE_OK;
+    if (n_divisors > 0) {
+        base_assert(number == rope);
+        st = write_floats(c, number++, divisors, n_divisors, err);
+    }
+    for (uint32_t i = 0; st == BASE_OK && i < c->n; i++) {
+        const float factor = c->items[i].tensor->out_scale;
+        if (c->items[i].kind != QUANT_LINEAR || factor == 0) continue;
+        st = write_floats(c, number++, &factor, 1, err);
+    }
+    return st;
+}
+
+/* ---- absolute means */
+
+static base_status_t add_means(void *context, uint32_t item, uint64_t row, uint64_t n_rows,
+                               quant_scratch_t *scratch, base_err_t *err)
+{
+    convert_t            *c   = context;
+    const model_tensor_t *t   = c->items[item].tensor;
+    model_abs_sum_t       sum = {{0}};
+    (void)scratch;
+    if (!t->online) return BASE_OK;
+    for (uint64_t r = row; r < row + n_rows; r++) {
+        model_absmean_accumulate(c->model->source, t, r, 0, t->n_cols, &sum);
+        if (sum.significands[255] != 0) /* infinities and NaN */
+            return quant_fail_row(c->model->source, &c->items[item], r, err);
+    }
+    (void)pthread_mutex_lock(&c->lock);
+    model_abs_sum_merge(&c->sums[item], &sum);
+    (void)pthread_mutex_unlock(&c->lock);
+    return BASE_OK;
+}
+
+static base_status_t find_means(convert_t *c, base_err_t *err)
+{
+    bool  any = false;
+    void *p   = NULL;
+    for (uint32_t i = 0; i < c->n; i++) any = any || c->items[i].tensor->online;
+    if (!any) return BASE_OK;
+    base_status_t st = base_alloc(&p, c->n, sizeof(*c->sums), "absolute means", err);
+    if (st != BASE_OK) return st;
+    c->sums = p;
+    st = quant_rows_each(c->items, c->n, false, add_means, c, c->options->stop, "measuring", err);
+    for (uint32_t i = 0; st == BASE_OK && i < c->n; i++) {
+        model_tensor_t *t = c->items[i].tensor;
+        if (!t->online) continue;
+        t->scale = model_abs_sum_scale(&c->sums[i], t->n_rows * t->n_cols);
+    }
+    return st;
+}
+
+/* ---- rows */
+
+/* Row r of q or k in pairs was row source_row() in halves: rotated dimension 2j + b of a head was
+ * dimension j + b * dims / 2 (llama.cpp, conversion of Llama). */
+static uint64_t source_row(const convert_t *c, const quant_item_t *item, uint64_t row)
+{
+    const model_desc_t        *d     = &c->model->desc;
+    const model_layer_tensor_t which = item->which;
+    if (!c->interleave || (which != MODEL_ATTN_Q && which != MODEL_ATTN_K &&
+                           which != MODEL_ATTN_Q_BIAS && which != MODEL_ATTN_K_BIAS))
+        return row;
+    const uint64_t in_head = row % d->head_dim;
+    if (in_head >= d->rope_dims) return row;
+    return row - in_head + in_head / 2 + in_head % 2 * (d->rope_dims / 2);
+}
+
+static void note_rounding(convert_t *c, const quant_item_t *item, double error)
+{
+    (void)pthread_mutex_lock(&c->lock);
+    if (error > c->report->rounding) {
+        c->report->rounding = error;
+        (void)snprintf(c->report->rounded, sizeof(c->report->rounded), "%s", item->name);
+    }
+    (void)pthread_mutex_unlock(&c->lock);
+}
+
+/* A row of trits in blocks, each with the scale that it had. */
+static base_status_t ternary_row(convert_t *c, const quant_item_t *item, uint64_t row,
+                                 quant_scratch_t *scratch, uint8_t *out, base_err_t *err)
+{
+    const model_source_t *source = c->model->source;
+    const model_tensor_t *t      = item->tensor;
+    const bool            one    = t->online || model_type_info(t->type)->scaled;
+    const uint32_t        bytes  = model_type_info(c->options->ternary)->block_bytes;
+    double                worst  = 0;
+
+    for (uint64_t col = 0; col < t->n_cols; col += BLOCK, out += bytes) {
+        float min = INFINITY;
+        float max = 0;
+        if (!model_row_trits(source, t, row, col, BLOCK, scratch->trits, &min, &max))
+            return quant_fail_row(source, item, row, err);
+        const float g       = one ? t->scale : max; /* a block of zeros has no scale of its own */
+        const float rounded = model_f32_of_f16(model_f16_of_f32(g));
+        if (!isfinite(g)) return quant_fail_row(source, item, row, err);
+        if (!isfinite(rounded))
+            return base_fail(err, BASE_ERR_UNSUPPORTED,
+                             "%s: tensor %s has the scale %g, too large for half precision",
+                             model_source_path(source, t->file), item->name, (double)g);
+        if (g > 0) worst = fmax(worst, fabs((double)rounded - (double)g) / (double)g);
+        if (c->options->ternary == MODEL_TQ1_0)
+            quant_block_tq1(scratch->trits, g, out);
+        else
+            quant_block_tq2(scratch->trits, g, out);
+    }
+    if (worst > 0) note_rounding(c, item, worst);
+    return BASE_OK;
+}
+
+static base_status_t vector_row(convert_t *c, const quant_item_t *item, quant_scratch_t *scratch,
+                                uint8_t *out)
+{
+    const uint64_t n = item->tensor->n_cols;
+    for (uint64_t i = 0; i < n; i++)
+        model_store_u32(out + 4 * i, model_bits_of_float(scratch->row[source_row(c, item, i)]));
+    return BASE_OK;
+}
+
+static base_status_t one_row(convert_t *c, const quant_item_t *item, uint64_t row,
+                             quant_scratch_t *scratch, uint8_t *out, base_err_t *err)
+{
+    const model_source_t *source = c->model->source;
+    const model_tensor_t *t      = item->tensor;
+    const model_type_t    to     = type_of(c, item);
+    const bool            vector = item->kind == QUANT_VECTOR;
+    const uint64_t        from   = vector ? row : source_row(c, item, row);
+
+    if (to_trits(item)) return ternary_row(c, item, from, scratch, out, err);
+    if (!quant_row_sound(source, t, from, scratch)) return quant_fail_row(source, item, from, err);
+    if (to == t->type && !vector) {
+        model_row_copy(source, t, from, out);
+        return BASE_OK;
+    }
+    model_row_f32(source, t, from, 0, t->n_cols, scratch->row);
+    if (vector) return vector_row(c, item, scratch, out);
+    quant_row_dense(to, scratch->row, t->n_cols, out);
+    return BASE_OK;
+}
+
+static base_status_t convert_rows(void *context, uint32_t item, uint64_t row, uint64_t n_rows,
+                                  quant_scratch_t *scratch, base_err_t *err)
+{
+    convert_t          *c     = context;
+    const quant_item_t *it    = &c->items[item];
+    const uint64_t      bytes = model_row_bytes(type_of(c, it), it->tensor->n_cols);
+    base_status_t       st    = BASE_OK;
+    for (uint64_t r = 0; st == BASE_OK && r < n_rows; r++)
+        st = one_row(c, it, row + r, scratch, scratch->bytes + r * bytes, err);
+    if (st != BASE_OK) return st;
+    return model_gguf_write_rows(c->writer, c->numbers[item], row, n_rows, scratch->bytes, err);
+}
+
+/* ---- the whole */
+
+static base_status_t check_path(const char *path, base_err_t *err)
+{
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        return base_fail(err, BASE_ERR_IO, "%s: is a directory; give the name of a file", path);
+    return BASE_OK;
+}
+
+static base_status_t write_file(convert_t *c, const char *arch, base_err_t *err)
+{
+    float         divisors[MODEL_ROPE_MAX];
+    uint32_t      n_divisors = 0;
+    uint32_t      rope       = 0;
+    uint32_t      kind       = UINT32_MAX;
+    base_status_t st = quant_convert_keys(c->writer, c->model, arch, divisors, &n_divisors, err);
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->items[i].kind == QUANT_LINEAR) kind = file_type(type_of(c, &c->items[i]));
+    if (kind != UINT32_MAX) model_gguf_write_u32(c->writer, "general.file_type", kind);
+    if (n_divisors > 0 && strcmp(arch, "llama") != 0)
+        base_log(BASE_LOG_WARN,
+                 "llama.cpp knows no RoPE factors in architecture %s and will not "
+                 "load the file",
+                 arch);
+    declare(c, n_divisors, &rope);
+    st = model_gguf_writer_begin(c->writer, err);
+    if (st == BASE_OK) st = write_small(c, divisors, n_divisors, rope, err);
+    if (st == BASE_OK) st = find_means(c, err); /* long: a full disk is known by now */
+    if (st == BASE_OK)
+        st = quant_rows_each(c->items, c->n, false, convert_rows, c, c->options->stop, "converting",
+                             err);
+    if (st == BASE_OK) st = model_gguf_writer_finish(c->writer, err);
+    return st;
+}
+
+base_status_t quant_convert(model_t *model, const char *path,
+                            const quant_convert_options_t *options, quant_convert_report_t *report,
+                            base_err_t *err)
+{
+    convert_t     c    = {.model = model, .options = options, .report = report};
+    const char   *arch = arch_of(&model->desc);
+    void         *p    = NULL;
+    base_status_t st   = check_path(path, err);
+
+    base_assert(options->ternary == MODEL_TQ1_0 || options->ternary == MODEL_TQ2_0);
+    memset(report, 0, sizeof(*report));
+    if (st != BASE_OK) return st;
+    if (arch == NULL)
+        return base_fail(err, BASE_ERR_UNSUPPORTED,
+                         "%s: no architecture of GGUF has this activation with these norms: "
+                         "trireme runs the model as it is, without a conversion",
+                         model_source_path(model->source, 0));
+    (void)snprintf(report->arch, sizeof(report->arch), "%s", arch);
+    c.interleave = model->desc.rope == MODEL_ROPE_HALF && strcmp(arch, "llama") == 0;
+    (void)pthread_mutex_init(&c.lock, NULL);
+    st = quant_items(&model->desc, &c.items, &c.n, err);
+    if (st != BASE_OK) goto out;
+    st = base_alloc(&p, c.n, sizeof(*c.numbers), "list of tensors", err);
+    if (st != BASE_OK) goto out;
+    c.numbers = p;
+    st        = check_items(&c, err);
+    if (st != BASE_OK) goto out;
+    st = model_gguf_writer_open(path, &c.writer, err);
+    if (st != BASE_OK) goto out;
+    st = write_file(&c, arch, err);
+out:
+    model_gguf_writer_close(&c.writer);
+    (void)pthread_mutex_destroy(&c.lock);
+    free(c.sums);
+    free(c.numbers);
+    free(c.items);
+    return st;
+}
