@@ -176,22 +176,25 @@ static base_status_t look(findings_t *f, base_err_t *err)
 {
     void         *p      = NULL;
     model_hash_t *hashes = NULL;
+    uint32_t      n      = 0;
     base_status_t st     = quant_items(&f->model->desc, &f->items, &f->n, err);
     if (st != BASE_OK) goto out;
     st = base_alloc(&p, f->n, sizeof(*f->verdicts), "verdicts", err);
     if (st != BASE_OK) goto out;
     f->verdicts = p;
-    st          = base_alloc(&p, f->n, sizeof(*hashes), "hashes", err);
+    st          = base_alloc(&p, f->n, 2 * sizeof(*hashes), "hashes", err);
     if (st != BASE_OK) goto out;
     hashes = p;
     st     = quant_verify(f->model->source, f->items, f->n, &stop, f->verdicts, err);
     if (st != BASE_OK) goto out;
     for (uint32_t i = 0; i < f->n; i++) {
-        hashes[i] = f->verdicts[i].hash;
-        f->bytes += f->items[i].tensor->bytes;
+        const model_tensor_t *t = f->items[i].tensor;
+        hashes[n++]             = f->verdicts[i].hash;
+        if (t->scale != 0 || t->out_scale != 0) hashes[n++] = quant_hash_scales(t);
+        f->bytes += t->bytes;
         f->n_damaged += f->verdicts[i].damaged;
     }
-    (void)hash_text(model_hash_join(hashes, f->n), f->hash);
+    (void)hash_text(model_hash_join(hashes, n), f->hash);
 out:
     free(hashes);
     return st;

@@ -146,7 +146,8 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "loads too. Trits stay as they are; master weights become ternary by their absolute "
         "mean, as when they are run; dense weights are copied. The one thing that changes is the "
         "scale of ternary weights, which these types store in half precision: the last line says "
-        "by how much. Runs without MPI, with a few MiB of memory.\n\n"
+        "by how much. Runs without MPI; files are mapped, and a few rows at a time are worked "
+        "on.\n\n"
         "The architecture becomes llama without sub-norms, bitnet with them. Models with squared "
         "ReLU (BitNet 2B-4T) become bitnet-b1.58, which bitnet.cpp knows and llama.cpp does not. "
         "Rows of ternary weights must be multiples of 256 long. trireme itself needs no "
@@ -163,8 +164,9 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "MODEL [--tensors]",
         "hash and check a model",
         "Reads every byte: the shapes agree, ternary codes exist, scales, norms and weights are "
-        "finite. Prints an XXH3 hash of 128 bits over all tensors, by which two copies can be "
-        "compared; with --tensors one for each. Exit status 3 when something is damaged; the "
+        "finite. Prints an XXH3 hash of 128 bits over all tensors and scales, by which two copies "
+        "can "
+        "be compared; with --tensors one for each. Exit status 3 when something is damaged; the "
         "message names tensor and row. Runs without MPI.",
         "# one line\n"
         "trireme verify model.gguf\n"

@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "model/bytes.h"
+
 bool quant_row_sound(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      quant_scratch_t *scratch)
 {
@@ -19,6 +21,12 @@ bool quant_row_sound(const model_source_t *source, const model_tensor_t *tensor,
     for (uint64_t i = 0; i < tensor->n_cols; i++)
         if (!isfinite(scratch->row[i])) return false;
     return true;
+}
+
+model_hash_t quant_hash_scales(const model_tensor_t *tensor)
+{
+    return (model_hash_t){model_bits_of_float(tensor->scale),
+                          model_bits_of_float(tensor->out_scale)};
 }
 
 base_status_t quant_fail_row(const model_source_t *source, const quant_item_t *item, uint64_t row,

@@ -15,6 +15,10 @@ typedef struct {
 bool quant_row_sound(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      quant_scratch_t *scratch);
 
+/* The scales that lie outside the tensor's bytes (I2_S, packed directories), bit for bit: to be
+ * joined with the hashes. */
+model_hash_t quant_hash_scales(const model_tensor_t *tensor);
+
 /* A finding in words. Always BASE_ERR_INPUT. */
 base_status_t quant_fail_row(const model_source_t *source, const quant_item_t *item, uint64_t row,
                              base_err_t *err);

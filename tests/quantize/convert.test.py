@@ -218,6 +218,16 @@ def check_verify(tmp):
     assert sum(a != b for a, b in zip(plain["list"], other["list"])) == 1
 
 
+def check_scales(tmp):
+    """A scale that lies beside the weights counts too."""
+    source = trireme.shared("golden/falcon3-158-packed")
+    tensors = read_safetensors(f"{source}/model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight_scale"
+    tensors[name] = (tensors[name][0], tensors[name][1], bf16([from_bf16(tensors[name][2]) * 1.25]))
+    other = directory(source, f"{tmp}/scale", None, tensors)
+    assert trireme.run_json(["verify", other])["xxh3_128"] != trireme.run_json(["verify", source])["xxh3_128"]
+
+
 def check_interrupt(tmp):
     """Ctrl-C leaves neither the file nor its beginning. The file must be large enough to be caught."""
     os.makedirs(f"{tmp}/cut")
@@ -241,4 +251,5 @@ with tempfile.TemporaryDirectory() as tmp:
     check_models(tmp)
     check_damage(tmp)
     check_verify(tmp)
+    check_scales(tmp)
     check_interrupt(tmp)
