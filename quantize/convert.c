@@ -302,6 +302,21 @@ static base_status_t check_path(const char *path, base_err_t *err)
     return BASE_OK;
 }
 
+/* llama.cpp's "bitnet" refuses files with tensors that it does not know. */
+static void warn_bitnet(const convert_t *c, uint32_t n_divisors)
+{
+    const char *what = c->model->desc.tied ? NULL : "a head of its own";
+    if (n_divisors > 0) what = "RoPE factors";
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->items[i].kind == QUANT_VECTOR && model_layer_tensor_is_bias(c->items[i].which))
+            what = "biases";
+    if (what != NULL)
+        base_log(BASE_LOG_WARN,
+                 "llama.cpp will not load the file: its architecture bitnet "
+                 "does not take %s",
+                 what);
+}
+
 static base_status_t write_file(convert_t *c, const char *arch, base_err_t *err)
 {
     float         divisors[MODEL_ROPE_MAX];
@@ -313,11 +328,7 @@ static base_status_t write_file(convert_t *c, const char *arch, base_err_t *err)
     for (uint32_t i = 0; i < c->n; i++)
         if (c->items[i].kind == QUANT_LINEAR) kind = file_type(type_of(c, &c->items[i]));
     if (kind != UINT32_MAX) model_gguf_write_u32(c->writer, "general.file_type", kind);
-    if (n_divisors > 0 && strcmp(arch, "llama") != 0)
-        base_log(BASE_LOG_WARN,
-                 "llama.cpp knows no RoPE factors in architecture %s and will not "
-                 "load the file",
-                 arch);
+    if (strcmp(arch, "bitnet") == 0) warn_bitnet(c, n_divisors);
     declare(c, n_divisors, &rope);
     st = model_gguf_writer_begin(c->writer, err);
     if (st == BASE_OK) st = write_small(c, divisors, n_divisors, rope, err);

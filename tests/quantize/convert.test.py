@@ -51,13 +51,28 @@ def from_bf16(data):
 def directory(source, to, config=None, tensors=None):
     """A copy of a reference directory with some keys of config.json and the weights replaced."""
     os.makedirs(to)
-    keys = json.loads(pathlib.Path(source, "config.json").read_text())
+    settings = json.loads(pathlib.Path(source, "config.json").read_text())
     for key, value in (config or {}).items():
-        keys[key] = value
-    pathlib.Path(to, "config.json").write_text(json.dumps(keys))
+        settings[key] = value
+    pathlib.Path(to, "config.json").write_text(json.dumps(settings))
     shutil.copyfile(f"{source}/tokenizer.json", f"{to}/tokenizer.json")
     write_safetensors(f"{to}/model.safetensors", tensors or read_safetensors(f"{source}/model.safetensors"))
     return to
+
+
+def keys(source):
+    return json.loads(pathlib.Path(source, "config.json").read_text())
+
+
+def biased(source, to):
+    """With biases of q, k, v and o: those of q and k move with their rows."""
+    rng = random.Random(20261122)
+    tensors = read_safetensors(f"{source}/model.safetensors")
+    for name, (_, shape, _) in list(tensors.items()):
+        if ".self_attn." in name and name.endswith("_proj.weight"):
+            tensors[name[:-len("weight")] + "bias"] = (
+                "BF16", [shape[0]], bf16([rng.gauss(0, 0.3) for _ in range(shape[0])]))
+    return directory(source, to, {"attention_bias": True}, tensors)
 
 
 def exact_scales(source, to):
@@ -139,6 +154,8 @@ def check_models(tmp):
     report = convert(dense, f"{tmp}/dense.gguf", "--embed-type", "f32")
     assert report["arch"] == "llama" and report["scale_rounding"] == 0, report
     compare(dense, f"{tmp}/dense.gguf", ids, tmp, 1e-5, "dense")
+    convert(biased(dense, f"{tmp}/biased"), f"{tmp}/biased.gguf")
+    compare(f"{tmp}/biased", f"{tmp}/biased.gguf", ids, tmp, 1e-5, "dense, biases")
     for name, rope in (
             ("linear", {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}),
             ("yarn", {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0,
@@ -152,6 +169,12 @@ def check_models(tmp):
     master = master_weights(bitnet, f"{tmp}/master", {})
     assert convert(master, f"{tmp}/master.gguf")["arch"] == "bitnet-b1.58"
     compare(master, f"{tmp}/master.gguf", ids, tmp, 0.1, "master weights, squared ReLU")
+    silu = directory(bitnet, f"{tmp}/silu", {**keys(master), "hidden_act": "silu", "tie_word_embeddings": False},
+                     {**read_safetensors(f"{master}/model.safetensors"), "lm_head.weight":
+                      read_safetensors(f"{master}/model.safetensors")["model.embed_tokens.weight"]})
+    done = trireme.run(["convert", silu, f"{tmp}/silu.gguf"])
+    assert b"architecture bitnet does not take a head of its own" in done.stderr, done.stderr
+    compare(silu, f"{tmp}/silu.gguf", ids, tmp, 0.1, "master weights, SiLU, own head")
     done = trireme.run(["convert", bitnet, f"{tmp}/no.gguf"], check=False)
     assert done.returncode == 3 and b"blk.0.attn_q.weight has rows of 192" in done.stderr, done.stderr
     assert not [f for f in os.listdir(tmp) if f.startswith("no.gguf")]
@@ -199,8 +222,7 @@ def check_damage(tmp):
     broken[2 * (9 * shape[1] + 1):][:2] = b"\0\0"
     struct.pack_into("<H", broken, 2 * (9 * shape[1] + 1), 0x7F80)
     master["model.layers.0.mlp.down_proj.weight"] = (dtype, shape, bytes(broken))
-    config = json.loads(pathlib.Path(f"{tmp}/master/config.json").read_text())
-    source = directory(bitnet, f"{tmp}/infinite", config, master)
+    source = directory(bitnet, f"{tmp}/infinite", keys(f"{tmp}/master"), master)
     words = ("blk.0.ffn_down.weight", "row 9 of", "not a finite number")
     refused(["verify", source], *words)
     refused(["convert", source, out], *words)
