@@ -381,20 +381,23 @@ static base_status_t read_kind(reader_t *r)
     return st;
 }
 
-/* The special tokens that a TemplateProcessing puts around one text. */
-static void read_template(reader_t *r, const json_t *post, bool *found)
+/* The special tokens that a TemplateProcessing puts around one text: at most one on each side, as
+ * there is a place for. (That also bounds how often find_id() looks through all tokens.) */
+static base_status_t read_template(reader_t *r, const json_t *post, bool *found)
 {
     const json_t *step   = NULL;
     size_t        i      = 0;
     bool          behind = false;
     if (has_type(post, "Sequence")) {
+        base_status_t st = BASE_OK;
         json_array_foreach(json_object_get(post, "processors"), i, step)
         {
-            if (has_type(step, "TemplateProcessing")) read_template(r, step, found);
+            if (has_type(step, "TemplateProcessing")) st = read_template(r, step, found);
+            if (st != BASE_OK) return st;
         }
-        return;
+        return BASE_OK;
     }
-    if (!has_type(post, "TemplateProcessing")) return;
+    if (!has_type(post, "TemplateProcessing")) return BASE_OK;
     *found = true;
     json_array_foreach(json_object_get(post, "single"), i, step)
     {
@@ -403,6 +406,8 @@ static void read_template(reader_t *r, const json_t *post, bool *found)
             behind = true;
             continue;
         }
+        if (behind ? r->v->add_eos : r->v->add_bos)
+            return refuse(r, "a second special token before or behind a text", step);
         const int32_t id = find_id(r, json_object_get(special, "id"));
         if (behind) {
             r->v->add_eos = true;
@@ -412,6 +417,7 @@ static void read_template(reader_t *r, const json_t *post, bool *found)
             r->v->bos     = id;
         }
     }
+    return BASE_OK;
 }
 
 /* A token id of config.json or generation_config.json: a number, or the first of a list. */
@@ -455,13 +461,14 @@ static base_status_t read_specials(reader_t *r)
         take_number(r, json_object_get(r->generation, ids[i].number), ids[i].id);
         take_number(r, json_object_get(r->config, ids[i].number), ids[i].id);
     }
-    read_template(r, model_json_get(r->root, "post_processor"), &template);
+    base_status_t st = read_template(r, model_json_get(r->root, "post_processor"), &template);
+    if (st != BASE_OK) return st;
     read_eot(r);
     const json_t *class = model_json_get(r->more, "tokenizer_class");
     const bool llama =
         model_json_is(class, "LlamaTokenizer") || model_json_is(class, "LlamaTokenizerFast");
     if (!template || llama) { /* those classes make their template from the flags */
-        base_status_t st = model_json_bool(r->more, "add_bos_token", r->path, &v->add_bos, r->err);
+        st = model_json_bool(r->more, "add_bos_token", r->path, &v->add_bos, r->err);
         if (st == BASE_OK)
             st = model_json_bool(r->more, "add_eos_token", r->path, &v->add_eos, r->err);
         if (st != BASE_OK) return st;

@@ -696,6 +696,11 @@ static const struct {
      0,
      BASE_ERR_UNSUPPORTED,
      "Lowercase"},
+    {{'t', "{\"Sequence\"", "{\"SpecialToken\": {\"id\": \"word\"}}, {\"Sequence\""},
+     0,
+     0,
+     BASE_ERR_UNSUPPORTED,
+     "a second special token"},
 };
 
 static void each_damage(void **state)
