@@ -20,7 +20,7 @@ typedef struct {
     model_i2s_layout_t i2s_layout; /* of a file's I2_S tensors */
     const char        *model_path; /* file of the model, or NULL with `shape` */
     uint32_t           n_ctx;      /* positions of the KV cache; 0: the model's context */
-    uint32_t           n_batch;    /* tokens of one step, at most; 0: 512 */
+    uint32_t           n_batch;    /* tokens of one step, at most; 0: 256 */
     uint32_t           n_out_max;  /* rows of logits one step may ask for; 0: 1 */
     uint32_t           n_threads; /* per rank; 0: automatic (SLURM_CPUS_PER_TASK, else the binding's
                                * cores shared out) */

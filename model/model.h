@@ -2,8 +2,8 @@
  * What a model file holds, whatever its format: shape, tensor directory, tokenizer tables.
  *
  * A model is opened once on rank 0 (model_open): files are memory-mapped and checked, nothing is
- * copied. The shape and the directory (model_desc_t) have no pointers, so they can be sent to other
- * ranks, which map the same files (model_source_open) and read only their own slices.
+ * copied. The shape and the directory (model_desc_t) have no pointers, so they can be sent to
+ * other ranks, which map the same files (model_source_open) and read only their own slices.
  *
  * Every tensor_ref_t is hostile until model_source_check has compared it with the mapped files. */
 #ifndef TRIREME_MODEL_MODEL_H
@@ -145,9 +145,10 @@ typedef struct {
     const float         *divisors; /* one a pair: GGUF's rope_freqs.weight; NULL: none */
 } model_rope_scaling_t;
 
-/* Fill desc->rope_freq, rope_magnitude and rope_scale from rope_dims, rope_base and the scaling, as
- * transformers 5.23 (modeling_rope_utils.py) and llama.cpp do, but in double and with
- * base/detmath.h, so that the bits do not depend on the machine. `where` names the file in texts.
+/* Fill desc->rope_freq, rope_magnitude and rope_scale from rope_dims, rope_base and the scaling,
+ * as transformers 5.23 (modeling_rope_utils.py) and llama.cpp do, but in double and with
+ * base/detmath.h, so that the bits do not depend on the machine. `where` names the file in
+ * texts.
  * Status: OK | INPUT (a number that makes no sense). Local. */
 base_status_t model_rope_resolve(model_desc_t *desc, const model_rope_scaling_t *scaling,
                                  const char *where, base_err_t *err);
@@ -161,10 +162,9 @@ base_status_t model_source_open(const char *const *paths, uint32_t n_paths, mode
 void          model_source_close(model_source_t **source); /* accepts NULL */
 
 /* A source without files: the bytes of rows are made when they are read (synthetic models in
- * memory).
- * The function writes blocks [block, block + n_blocks) of a row in stored form; it is called from
- * any
- * thread. `label` (copied) stands for the path. All of model_row_* work on it but model_row().
+ * memory). The function writes blocks [block, block + n_blocks) of a row in stored form; it is
+ * called from any thread. `label` (copied) stands for the path. All of model_row_* work on it
+ * but model_row().
  * Status: OK | MEMORY. Local. */
 typedef void  model_generate_t(void *context, const model_tensor_t *tensor, uint64_t row,
                                uint64_t block, uint64_t n_blocks, uint8_t *out);
@@ -176,14 +176,14 @@ uint32_t    model_source_count(const model_source_t *source);
 const char *model_source_path(const model_source_t *source, uint32_t file);
 uint64_t    model_source_bytes(const model_source_t *source, uint32_t file);
 
-/* Does the tensor lie inside its file, with consistent type, shape and bytes (checked arithmetic)?
- * An absent one (MODEL_NONE) passes: model_desc_check() knows which may be absent. `name` is for
- * the text. Status: OK | INPUT | LIMIT. */
+/* Does the tensor lie inside its file, with consistent type, shape and bytes (checked
+ * arithmetic)? An absent one (MODEL_NONE) passes: model_desc_check() knows which may be absent.
+ * `name` is for the text. Status: OK | INPUT | LIMIT. */
 base_status_t model_source_check(const model_source_t *source, const model_tensor_t *tensor,
                                  const char *name, base_err_t *err);
 
-/* First byte of a row of a checked tensor of mapped files; row < n_rows. Any alignment.
- * These two and model_row_copy() assert that the type is not `shared`. */
+/* First byte of a row of a checked tensor of mapped files; row < n_rows. Any alignment. These
+ * two and model_row_copy() assert that the type is not `shared`. */
 const uint8_t *model_row(const model_source_t *source, const model_tensor_t *tensor, uint64_t row);
 uint64_t       model_row_bytes(model_type_t type, uint64_t n_cols);
 
@@ -202,12 +202,11 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
 
 /* Columns [col, col + n) of a row of a ternary or `online` tensor as trits -1, 0, +1. The latter
  * needs tensor->scale (asserted): trit = nearest integer, halves to even, of w / scale in float,
- * limited to -1..1.
- * *scale_min, *scale_max are widened by the scales of the blocks touched that hold a nonzero trit
- * (an all-zero block says nothing about the scale): start them at +INFINITY and 0. Scales are
- * compared by absolute value; a negative scale flips the trits, a scale of 0 makes them 0.
- * Returns false if the bytes hold an invalid code (3, but in TQ1_0, which has none) or a scale or
- * an `online` weight is not finite. */
+ * limited to -1..1. *scale_min, *scale_max are widened by the scales of the blocks touched that
+ * hold a nonzero trit (an all-zero block says nothing about the scale): start them at +INFINITY
+ * and 0. Scales are compared by absolute value; a negative scale flips the trits, a scale of 0
+ * makes them 0. Returns false if the bytes hold an invalid code (3, but in TQ1_0, which has
+ * none) or a scale or an `online` weight is not finite. */
 bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      uint64_t col, uint64_t n, int8_t *out, float *scale_min, float *scale_max);
 
@@ -225,8 +224,8 @@ model_hash_t model_hash_join(const model_hash_t *hashes, size_t n);
 /* ---- absolute means of `online` weights: g = max(mean |w|, 1e-5), methods.md 1.1 */
 
 /* An exact sum of absolute values: for each exponent of a float the sum of the significands. Any
- * order of additions, any division among ranks gives the same. All zero: nothing yet. No pointers,
- * no padding: it can be sent as it is. 256 sums, as floats have 8 bits of exponent. */
+ * order of additions, any division among ranks gives the same. All zero: nothing yet. No
+ * pointers, no padding: it can be sent as it is. 256 sums, as floats have 8 bits of exponent. */
 typedef struct {
     uint64_t significands[256]; /* up to 2^40 weights */
 } model_abs_sum_t;
@@ -299,9 +298,8 @@ typedef struct {
 
 /* Open a model: a GGUF file (v2 or v3), the first of a set of them, or a Hugging Face directory
  * (config.json, safetensors, tokenizer.json). Everything is checked: counts, lengths, offsets,
- * types, limits,
- * shapes against each other. A vocabulary-only file (no tensors) opens only with `vocab_only`; desc
- * then holds what the keys say and n_layers may be 0.
+ * types, limits, shapes against each other. A vocabulary-only file (no tensors) opens only with
+ * `vocab_only`; desc then holds what the keys say and n_layers may be 0.
  * Status: OK | IO | INPUT | UNSUPPORTED | LIMIT | MEMORY; the text names file and field. Local. */
 base_status_t model_open(const char *path, bool vocab_only, model_t **out, base_err_t *err);
 base_status_t model_open_with(const char *path, const model_open_options_t *options, model_t **out,
@@ -310,14 +308,13 @@ void          model_close(model_t **model); /* accepts NULL */
 
 /* Check shapes of a desc against each other and against limits; used by model_open and by ranks
  * that got it over the wire. `where` names the origin in the text. Tensors that are MODEL_NONE
- * are an
- * error but for the sub-norms and biases, which some models lack. Status: OK | INPUT | UNSUPPORTED
- * | LIMIT. */
+ * are an error but for the sub-norms and biases, which some models lack. Status: OK | INPUT |
+ * UNSUPPORTED | LIMIT. */
 base_status_t model_desc_check(const model_desc_t *desc, const char *where, base_err_t *err);
 void          model_desc_free(model_desc_t *desc); /* frees layers; accepts zeroed */
 
-/* Rows and columns that a tensor of a layer must have; is it a norm, is it a bias (vectors both)?;
- * the number of parameters of all tensors that are there. */
+/* Rows and columns that a tensor of a layer must have; is it a norm, is it a bias (vectors
+ * both)?; the number of parameters of all tensors that are there. */
 void     model_layer_tensor_shape(const model_desc_t *desc, const model_layer_t *layer,
                                   model_layer_tensor_t which, uint64_t *n_rows, uint64_t *n_cols);
 bool     model_layer_tensor_is_norm(model_layer_tensor_t which);
