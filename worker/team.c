@@ -28,10 +28,17 @@ typedef struct {
     pthread_t      thread;
 } member_t;
 
+/* Threads that came to a barrier, ever; every n_threads of them end one. One line holds all that
+ * the last to come looks at, so that a barrier costs two transfers of it. */
+typedef struct {
+    _Alignas(CACHE_LINE) _Atomic uint64_t arrivals; /* 64 bits do not wrap */
+    _Atomic uint32_t sleepers;
+    _Atomic uint32_t wakes; /* what sleepers wait on: bumped when a barrier ends with some */
+} barrier_t;
+
 struct worker_team {
-    event_t start;   /* counts jobs; also bumped to stop */
-    event_t barrier; /* counts completed barriers */
-    _Alignas(CACHE_LINE) _Atomic uint32_t arrived;
+    event_t                  start; /* counts jobs; also bumped to stop */
+    barrier_t                barrier;
     int                      n_threads;
     int                      n_started; /* threads beside the creator */
     int                      spin;
@@ -71,17 +78,38 @@ static void event_signal(event_t *e)
         (void)syscall(SYS_futex, &e->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+/* A sleeper counts itself before it looks at the arrivals, the last to come adds its arrival before
+ * it looks at the sleepers: one of the two sees the other. */
+static void barrier_sleep(barrier_t *b, uint64_t end)
+{
+    atomic_fetch_add(&b->sleepers, 1);
+    for (;;) {
+        uint32_t seen = atomic_load(&b->wakes);
+        if (atomic_load(&b->arrivals) >= end) break;
+        (void)syscall(SYS_futex, &b->wakes, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    }
+    atomic_fetch_sub(&b->sleepers, 1);
+}
+
 void worker_team_barrier(worker_team_t *team)
 {
-    uint32_t seen = 0;
-    if (team->n_threads == 1) return;
-    seen = atomic_load_explicit(&team->barrier.value, memory_order_acquire);
-    if (atomic_fetch_add(&team->arrived, 1) + 1 == (uint32_t)team->n_threads) {
-        atomic_store(&team->arrived, 0);
-        event_signal(&team->barrier);
-    } else {
-        event_wait(&team->barrier, seen, team->spin);
+    barrier_t *b   = &team->barrier;
+    uint64_t   n   = (uint64_t)team->n_threads;
+    uint64_t   end = 0;
+    if (n == 1) return;
+    end = atomic_fetch_add(&b->arrivals, 1) + 1;
+    if (end % n == 0) {
+        if (atomic_load(&b->sleepers) == 0) return;
+        atomic_fetch_add(&b->wakes, 1);
+        (void)syscall(SYS_futex, &b->wakes, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+        return;
     }
+    end += n - end % n;
+    for (int i = 0; i < team->spin; i++) {
+        if (atomic_load_explicit(&b->arrivals, memory_order_acquire) >= end) return;
+        cpu_relax();
+    }
+    barrier_sleep(b, end);
 }
 
 static void *member_main(void *arg)

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "worker/team.h"
 
@@ -78,6 +79,61 @@ static void idle_team_ends(void **state)
     worker_team_destroy(NULL);
 }
 
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+    (void)clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void wait_once(void *ctx, int thread, int n)
+{
+    (void)thread;
+    (void)n;
+    worker_team_barrier(ctx);
+}
+
+/* Between steps, and at a barrier whose last thread is late, threads sleep. */
+static void idle_team_sleeps(void **state)
+{
+    (void)state;
+    struct timespec rest = {.tv_nsec = 300000000};
+    worker_team_t  *team = NULL;
+    assert_int_equal(worker_team_create(4, NULL, false, true, &team, NULL), BASE_OK);
+    worker_team_run(team, wait_once, team);
+    (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); /* what spins stops by now */
+    double busy = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    double from = seconds(CLOCK_MONOTONIC);
+    (void)nanosleep(&rest, NULL);
+    busy = seconds(CLOCK_PROCESS_CPUTIME_ID) - busy;
+    assert_true(busy < 0.01 * (seconds(CLOCK_MONOTONIC) - from));
+    worker_team_destroy(&team);
+}
+
+/* Thread 0 comes 20 ms late to each of some barriers: the others sleep by then, and none is lost. */
+static void late(void *ctx, int thread, int n)
+{
+    (void)n;
+    for (int i = 0; i < 5; i++) {
+        if (thread == 0) (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        worker_team_barrier(ctx);
+    }
+}
+
+static void sleepers_wake(void **state)
+{
+    (void)state;
+    for (int spin = 0; spin < 2; spin++) {
+        worker_team_t *team = NULL;
+        assert_int_equal(worker_team_create(3, NULL, false, spin == 1, &team, NULL), BASE_OK);
+        double busy = seconds(CLOCK_PROCESS_CPUTIME_ID);
+        worker_team_run(team, late, team);
+        busy = seconds(CLOCK_PROCESS_CPUTIME_ID) - busy;
+        assert_true(busy < 0.1); /* two spinning threads would take 0.2 s */
+        worker_team_destroy(&team);
+    }
+}
+
 static void shares_cover(void **state)
 {
     (void)state;
@@ -116,7 +172,11 @@ static void pins_end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(idle_team_ends),
-                                       cmocka_unit_test(shares_cover), cmocka_unit_test(pins_end)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes),
+                                       cmocka_unit_test(idle_team_ends),
+                                       cmocka_unit_test(idle_team_sleeps),
+                                       cmocka_unit_test(sleepers_wake),
+                                       cmocka_unit_test(shares_cover),
+                                       cmocka_unit_test(pins_end)};
     return cmocka_run_group_tests_name("worker.team", tests, NULL, NULL);
 }
