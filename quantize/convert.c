@@ -55,20 +55,6 @@ static model_type_t type_of(const convert_t *c, const quant_item_t *item)
     return item->tensor->type;
 }
 
-/* llama.cpp's number for "mostly this type"; UINT32_MAX: none that we know. */
-static uint32_t file_type(model_type_t type)
-{
-    switch (type) {
-    case MODEL_F32: return 0;
-    case MODEL_F16: return 1;
-    case MODEL_BF16: return 32;
-    case MODEL_Q8_0: return 7;
-    case MODEL_TQ1_0: return 36;
-    case MODEL_TQ2_0: return 37;
-    default: return UINT32_MAX;
-    }
-}
-
 static base_status_t check_items(const convert_t *c, base_err_t *err)
 {
     const model_source_t *source = c->model->source;
@@ -326,7 +312,7 @@ static base_status_t write_file(convert_t *c, const char *arch, base_err_t *err)
     base_status_t st = quant_convert_keys(c->writer, c->model, arch, divisors, &n_divisors, err);
     if (st != BASE_OK) return st;
     for (uint32_t i = 0; i < c->n; i++)
-        if (c->items[i].kind == QUANT_LINEAR) kind = file_type(type_of(c, &c->items[i]));
+        if (c->items[i].kind == QUANT_LINEAR) kind = quant_file_type(type_of(c, &c->items[i]));
     if (kind != UINT32_MAX) model_gguf_write_u32(c->writer, "general.file_type", kind);
     if (strcmp(arch, "bitnet") == 0) warn_bitnet(c, n_divisors);
     declare(c, n_divisors, &rope);

@@ -38,4 +38,7 @@ base_status_t quant_convert_keys(model_gguf_writer_t *writer, const model_t *mod
                                  const char *arch, float divisors[MODEL_ROPE_MAX],
                                  uint32_t *n_divisors, base_err_t *err);
 
+/* llama.cpp's number for "mostly this type", general.file_type; UINT32_MAX: none that we know. */
+uint32_t quant_file_type(model_type_t type);
+
 #endif

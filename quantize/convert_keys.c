@@ -22,6 +22,19 @@ static const char *arch_key(keys_t *k, const char *suffix)
     return k->key;
 }
 
+uint32_t quant_file_type(model_type_t type)
+{
+    switch (type) {
+    case MODEL_F32: return 0;
+    case MODEL_F16: return 1;
+    case MODEL_BF16: return 32;
+    case MODEL_Q8_0: return 7;
+    case MODEL_TQ1_0: return 36;
+    case MODEL_TQ2_0: return 37;
+    default: return UINT32_MAX;
+    }
+}
+
 /* One number where all layers agree, else one for each. */
 static void write_each(keys_t *k, const char *suffix, const uint32_t *each)
 {

@@ -10,7 +10,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
-#include "model/gguf_write.h"
+#include "quantize/convert.h"
 #include "quantize/synth.h"
 
 enum { JOB_BYTES = 4 << 20, WORD_BYTES = 16, BYTE_TOKENS = 256, FIRST_BYTE = 3, FIRST_WORD = 259 };
@@ -18,93 +18,75 @@ enum { JOB_BYTES = 4 << 20, WORD_BYTES = 16, BYTE_TOKENS = 256, FIRST_BYTE = 3, 
 /* ---- keys
  * ---------------------------------------------------------------------------------------- */
 
-/* A SentencePiece vocabulary that every engine takes: <unk>, <s>, </s>, the bytes, filler words. */
-static base_status_t write_vocab(model_gguf_writer_t *w, uint32_t n, base_err_t *err)
+typedef char word_t[WORD_BYTES];
+
+/* A SentencePiece vocabulary that every engine takes: <unk>, <s>, </s>, the bytes, filler words.
+ * *texts: the words, which v->tokens point at. The caller frees both, whatever the status. */
+static base_status_t make_vocab(uint32_t n, model_vocab_t *v, word_t **texts, base_err_t *err)
 {
-    char(*texts)[WORD_BYTES] = NULL;
-    model_str_t  *tokens     = NULL;
-    float        *scores     = NULL;
-    int32_t      *types      = NULL;
-    void         *p          = NULL;
-    base_status_t st         = BASE_OK;
+    void         *p  = NULL;
+    base_status_t st = BASE_OK;
 
     base_assert(n > FIRST_WORD);
-    st = base_alloc(&p, n, sizeof(*texts), "vocabulary", err);
-    if (st != BASE_OK) goto out;
-    texts = p;
-    st    = base_alloc(&p, n, sizeof(*tokens), "vocabulary", err);
-    if (st != BASE_OK) goto out;
-    tokens = p;
-    st     = base_alloc(&p, n, sizeof(*scores), "vocabulary", err);
-    if (st != BASE_OK) goto out;
-    scores = p;
-    st     = base_alloc(&p, n, sizeof(*types), "vocabulary", err);
-    if (st != BASE_OK) goto out;
-    types = p;
+    *v = (model_vocab_t){.kind             = MODEL_VOCAB_SPM,
+                         .n_tokens         = n,
+                         .bos              = 1,
+                         .eos              = 2,
+                         .eot              = -1,
+                         .unk              = 0,
+                         .pad              = -1,
+                         .add_bos          = true,
+                         .add_space_prefix = true};
+    st = base_alloc(&p, n, sizeof(**texts), "vocabulary", err);
+    if (st != BASE_OK) return st;
+    *texts = p;
+    st     = base_alloc(&p, n, sizeof(*v->tokens), "vocabulary", err);
+    if (st != BASE_OK) return st;
+    v->tokens = p;
+    st        = base_alloc(&p, n, sizeof(*v->scores), "vocabulary", err);
+    if (st != BASE_OK) return st;
+    v->scores = p;
+    st        = base_alloc(&p, n, sizeof(*v->types), "vocabulary", err);
+    if (st != BASE_OK) return st;
+    v->types = p;
     for (uint32_t i = 0; i < n; i++) {
         static const char *const special[] = {"<unk>", "<s>", "</s>"};
+        char                    *text      = (*texts)[i];
         if (i < FIRST_BYTE)
-            (void)snprintf(texts[i], WORD_BYTES, "%s", special[i]);
+            (void)snprintf(text, WORD_BYTES, "%s", special[i]);
         else if (i < FIRST_WORD)
-            (void)snprintf(texts[i], WORD_BYTES, "<0x%02X>", (unsigned)(i - FIRST_BYTE));
+            (void)snprintf(text, WORD_BYTES, "<0x%02X>", (unsigned)(i - FIRST_BYTE));
         else /* U+2581, the sign for a space */
-            (void)snprintf(texts[i], WORD_BYTES, "\xe2\x96\x81w%04" PRIu32, i - FIRST_WORD);
-        tokens[i] = (model_str_t){texts[i], (uint32_t)strlen(texts[i])};
-        scores[i] = i < FIRST_WORD ? 0 : -(float)(i - FIRST_WORD);
-        types[i]  = i == 0           ? MODEL_TOKEN_UNKNOWN
-                    : i < FIRST_BYTE ? MODEL_TOKEN_CONTROL
-                    : i < FIRST_WORD ? MODEL_TOKEN_BYTE
-                                     : MODEL_TOKEN_NORMAL;
+            (void)snprintf(text, WORD_BYTES, "\xe2\x96\x81w%04" PRIu32, i - FIRST_WORD);
+        v->tokens[i] = (model_str_t){text, (uint32_t)strlen(text)};
+        v->scores[i] = i < FIRST_WORD ? 0 : -(float)(i - FIRST_WORD);
+        v->types[i]  = i == 0           ? MODEL_TOKEN_UNKNOWN
+                       : i < FIRST_BYTE ? MODEL_TOKEN_CONTROL
+                       : i < FIRST_WORD ? MODEL_TOKEN_BYTE
+                                        : MODEL_TOKEN_NORMAL;
     }
-    model_gguf_write_str(w, "tokenizer.ggml.model", "llama");
-    model_gguf_write_str(w, "tokenizer.ggml.pre", "default");
-    model_gguf_write_strs(w, "tokenizer.ggml.tokens", tokens, n);
-    model_gguf_write_f32s(w, "tokenizer.ggml.scores", scores, n);
-    model_gguf_write_i32s(w, "tokenizer.ggml.token_type", types, n);
-    model_gguf_write_u32(w, "tokenizer.ggml.bos_token_id", 1);
-    model_gguf_write_u32(w, "tokenizer.ggml.eos_token_id", 2);
-    model_gguf_write_u32(w, "tokenizer.ggml.unknown_token_id", 0);
-    model_gguf_write_bool(w, "tokenizer.ggml.add_bos_token", true);
-    model_gguf_write_bool(w, "tokenizer.ggml.add_space_prefix", true);
+    return BASE_OK;
+}
+
+static base_status_t write_keys(model_gguf_writer_t *w, const model_desc_t *d, model_type_t type,
+                                base_err_t *err)
+{
+    model_t       model      = {.desc = *d}; /* borrows the layers */
+    word_t       *texts      = NULL;
+    uint32_t      n_divisors = 0;
+    float         divisors[MODEL_ROPE_MAX];
+    base_status_t st = make_vocab(d->n_vocab, &model.vocab, &texts, err);
+    if (st != BASE_OK) goto out;
+    st = quant_convert_keys(w, &model, d->arch, divisors, &n_divisors, err);
+    if (st != BASE_OK) goto out;
+    base_assert(n_divisors == 0); /* its RoPE is not scaled */
+    model_gguf_write_u32(w, "general.file_type", quant_file_type(type));
 out:
+    free(model.vocab.tokens);
+    free(model.vocab.scores);
+    free(model.vocab.types);
     free(texts);
-    free(tokens);
-    free(scores);
-    free(types);
     return st;
-}
-
-/* llama.cpp's number for "mostly this type". */
-static uint32_t file_type(model_type_t type)
-{
-    switch (type) {
-    case MODEL_F16: return 1;
-    case MODEL_BF16: return 32;
-    case MODEL_TQ1_0: return 36;
-    case MODEL_TQ2_0: return 37;
-    default: return 0;
-    }
-}
-
-static void write_keys(model_gguf_writer_t *w, const model_desc_t *d, model_type_t type)
-{
-    const model_layer_t *l = &d->layers[0];
-    model_gguf_write_str(w, "general.architecture", d->arch);
-    model_gguf_write_str(w, "general.name", d->name);
-    model_gguf_write_u32(w, "general.file_type", file_type(type));
-    model_gguf_write_u32(w, "general.quantization_version", 2);
-    model_gguf_write_u32(w, "bitnet.vocab_size", d->n_vocab);
-    model_gguf_write_u32(w, "bitnet.context_length", d->context);
-    model_gguf_write_u32(w, "bitnet.embedding_length", d->width);
-    model_gguf_write_u32(w, "bitnet.block_count", d->n_layers);
-    model_gguf_write_u32(w, "bitnet.feed_forward_length", l->ffn);
-    model_gguf_write_u32(w, "bitnet.attention.head_count", l->n_heads);
-    model_gguf_write_u32(w, "bitnet.attention.head_count_kv", l->n_kv_heads);
-    model_gguf_write_u32(w, "bitnet.attention.key_length", d->head_dim);
-    model_gguf_write_u32(w, "bitnet.attention.value_length", d->head_dim);
-    model_gguf_write_f32(w, "bitnet.attention.layer_norm_rms_epsilon", d->norm_eps);
-    model_gguf_write_u32(w, "bitnet.rope.dimension_count", d->rope_dims);
-    model_gguf_write_f32(w, "bitnet.rope.freq_base", (float)d->rope_base);
 }
 
 static void declare_tensors(model_gguf_writer_t *w, const model_desc_t *d)
@@ -243,8 +225,7 @@ base_status_t quant_synth_write(const char *path, const quant_shape_t *shape, mo
     if (st != BASE_OK) goto out;
     st = model_gguf_writer_open(path, &writer, err);
     if (st != BASE_OK) goto out;
-    write_keys(writer, &desc, type);
-    st = write_vocab(writer, desc.n_vocab, err);
+    st = write_keys(writer, &desc, type, err);
     if (st != BASE_OK) goto out;
     declare_tensors(writer, &desc);
     st = model_gguf_writer_begin(writer, err);
