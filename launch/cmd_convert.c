@@ -59,21 +59,36 @@ static base_status_t report_convert(const options_t *o, const quant_convert_repo
     struct stat info = {.st_size = 0};
     char        size[32];
     char        change[160] = "scales unchanged";
+    char        f16[64]     = "";
 
     (void)stat(path, &info);
     if (opt_flag(o, OPT_JSON)) {
-        json_t *value =
-            json_pack("{s:o, s:s, s:s, s:I, s:o}", "file", out_json_text(path, strlen(path)),
-                      "arch", r->arch, "type", opt_string(o, OPT_CONVERT_TYPE), "file_bytes",
-                      (json_int_t)info.st_size, "scale_rounding", out_json_real(r->rounding));
+        json_t *value = json_pack(
+            "{s:o, s:s, s:s, s:I, s:o, s:I, s:I}", "file", out_json_text(path, strlen(path)),
+            "arch", r->arch, "type", opt_string(o, OPT_CONVERT_TYPE), "file_bytes",
+            (json_int_t)info.st_size, "scale_rounding", out_json_real(r->rounding),
+            "ternary_tensors", (json_int_t)r->n_ternary, "f16_tensors", (json_int_t)r->n_f16);
         return out_json_write(&value, err);
     }
     if (r->rounding > 0)
         (void)snprintf(change, sizeof(change), "scales changed by up to %.2g of their value (%s)",
                        r->rounding, r->rounded);
-    base_log(r->rounding > 0x1p-11 ? BASE_LOG_WARN : BASE_LOG_INFO, "wrote %s: %s, %s, %s", path,
-             r->arch, out_bytes((uint64_t)info.st_size, size, sizeof(size)), change);
+    if (r->n_f16 > 0)
+        (void)snprintf(f16, sizeof(f16), ", %" PRIu32 " of %" PRIu32 " ternary tensors as F16",
+                       r->n_f16, r->n_ternary);
+    base_log(r->rounding > 0x1p-11 ? BASE_LOG_WARN : BASE_LOG_INFO, "wrote %s: %s, %s, %s%s", path,
+             r->arch, out_bytes((uint64_t)info.st_size, size, sizeof(size)), change, f16);
     return BASE_OK;
+}
+
+/* I2_S in the layout of --i2s-layout. */
+static model_type_t ternary_type(const options_t *o)
+{
+    static const model_type_t layouts[] = {[MODEL_I2S_X86]     = MODEL_I2_S,
+                                           [MODEL_I2S_ARM]     = MODEL_I2_S_64,
+                                           [MODEL_I2S_X86_OLD] = MODEL_I2_S_R4};
+    const model_type_t        type      = quant_type_find(opt_string(o, OPT_CONVERT_TYPE));
+    return type == MODEL_I2_S ? layouts[session_i2s_layout(o)] : type;
 }
 
 int cmd_convert(const options_t *o)
@@ -93,7 +108,7 @@ int cmd_convert(const options_t *o)
     if (cli_launcher_rank() != 0) return 0;
 
     options = (quant_convert_options_t){
-        .ternary = quant_type_find(opt_string(o, OPT_CONVERT_TYPE)),
+        .ternary = ternary_type(o),
         .embed   = embed == NULL ? MODEL_NONE : quant_type_find(embed),
         .stop    = &stop,
     };

@@ -145,17 +145,21 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "Reads a Hugging Face directory or a GGUF file and writes one GGUF file that llama.cpp "
         "loads too. Trits stay as they are; master weights become ternary by their absolute "
         "mean, as when they are run; dense weights are copied. The one thing that changes is the "
-        "scale of ternary weights, which these types store in half precision: the last line says "
-        "by how much. Runs without MPI; files are mapped, and a few rows at a time are worked "
-        "on.\n\n"
+        "scale of ternary weights, which the types tq2_0 and tq1_0 store in half precision: the "
+        "last line says by how much. Type i2_s keeps the scale; bitnet.cpp reads it, llama.cpp "
+        "does not. Runs without MPI; files are mapped, and a few rows at a time are worked on.\n\n"
         "The architecture becomes llama without sub-norms, bitnet with them. Models with squared "
         "ReLU (BitNet 2B-4T) become bitnet-b1.58, which bitnet.cpp knows and llama.cpp does not. "
-        "Rows of ternary weights must be multiples of 256 long. trireme itself needs no "
-        "conversion of any model.",
+        "Rows that are no multiple of the type's block (256 weights; i2_s: 128, or 64 with "
+        "--i2s-layout arm) have no ternary form in GGUF: such tensors are written as F16, 16 bits "
+        "a weight, and named in the key trireme.ternary_tensors, so that trireme still runs them "
+        "as ternary and other programs as dense. trireme itself needs no conversion of any model.",
         "# a directory as it was downloaded\n"
         "trireme convert Falcon3-1B-Instruct-1.58bit falcon3.gguf\n"
         "# the smaller type, an embedding of half the size\n"
-        "trireme convert -m DIR -o out.gguf --type tq1_0 --embed-type q8_0",
+        "trireme convert -m DIR -o out.gguf --type tq1_0 --embed-type q8_0\n"
+        "# for bitnet.cpp\n"
+        "trireme convert DIR out.gguf --type i2_s",
         cmd_convert,
     },
     {

@@ -49,6 +49,7 @@ typedef struct {
     uint64_t     bytes; /* I2_S: with its trailer of 32 bytes, which begins with the scale */
     uint32_t     file;  /* which file of a set */
     bool         used;  /* for those who bind tensors and want to know what is left */
+    bool         trits; /* named by the key trireme.ternary_tensors */
 } model_gguf_tensor_t;
 
 typedef struct {

@@ -325,6 +325,62 @@ static base_status_t bind_full(reader_t *r, const char *full, model_tensor_t *ou
     return BASE_OK;
 }
 
+/* The key trireme.ternary_tensors: F16 tensors whose weights are -s, 0, +s, one s each. Half
+ * precision stands in for a ternary type where rows are no multiple of its block; nothing but this
+ * key makes a dense tensor ternary. */
+static base_status_t mark_ternary(reader_t *r)
+{
+    static const char       key[] = "trireme.ternary_tensors";
+    const model_gguf_key_t *k     = model_gguf_key(r->gguf, key);
+    if (k == NULL) return BASE_OK;
+    if (!k->is_array || k->type != MODEL_GGUF_STRING || k->n > LIMIT_TENSORS)
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: key %s is no array of names, at most %d: damaged file?",
+                         r->gguf->path, key, LIMIT_TENSORS);
+    const uint8_t *at = k->data;
+    for (uint64_t i = 0; i < k->n; i++) {
+        const model_str_t    s = model_gguf_next_str(&at);
+        model_gguf_tensor_t *t = NULL;
+        char                 name[NAME_BYTES];
+        if (s.bytes < sizeof(name)) {
+            memcpy(name, s.text, s.bytes);
+            name[s.bytes] = '\0';
+            t             = model_gguf_tensor(r->gguf, name);
+        }
+        copy_name(name, sizeof(name), s.text, s.bytes);
+        if (t == NULL)
+            return base_fail(r->err, BASE_ERR_INPUT,
+                             "%s: key %s names the tensor %s, which is not there", r->gguf->path,
+                             key, name);
+        t->trits = true;
+    }
+    return BASE_OK;
+}
+
+/* F16 becomes F16_TERN; the first weight that is not 0 tells the scale, and the others must go with
+ * it when they are packed. Another program may have stored the tensor anew: then its type
+ * counts. */
+static base_status_t bind_trits(reader_t *r, const char *name, model_tensor_t *t)
+{
+    enum { CHUNK = 1024 };
+    float w[CHUNK];
+    float scale = 0;
+    if (t->type != MODEL_F16) return BASE_OK;
+    for (uint64_t row = 0; scale == 0 && row < t->n_rows; row++)
+        for (uint64_t col = 0; scale == 0 && col < t->n_cols; col += CHUNK) {
+            const uint64_t n = t->n_cols - col < CHUNK ? t->n_cols - col : CHUNK;
+            model_row_f32(r->source, t, row, col, n, w);
+            for (uint64_t i = 0; scale == 0 && i < n; i++) scale = fabsf(w[i]);
+        }
+    if (!isfinite(scale))
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: tensor %s, ternary by the file's key, holds %g: damaged file?",
+                         r->gguf->path, name, (double)scale);
+    t->type  = MODEL_F16_TERN;
+    t->scale = scale;
+    return BASE_OK;
+}
+
 /* "<name>.weight", and the factor that llama.cpp may keep beside it as "<name>.scale". */
 static base_status_t bind(reader_t *r, const char *name, model_tensor_t *out)
 {
@@ -333,6 +389,8 @@ static base_status_t bind(reader_t *r, const char *name, model_tensor_t *out)
     (void)snprintf(full, sizeof(full), "%s.weight", name);
     base_status_t st = bind_full(r, full, out);
     if (st != BASE_OK || out->n_rows <= 1) return st;
+    if (model_gguf_tensor(r->gguf, full)->trits) st = bind_trits(r, full, out);
+    if (st != BASE_OK) return st;
     (void)snprintf(full, sizeof(full), "%s.scale", name);
     st = bind_full(r, full, &factor);
     if (st != BASE_OK || factor.type == MODEL_NONE) return st;
@@ -382,7 +440,9 @@ static base_status_t bind_layer(reader_t *r, uint32_t i)
 static base_status_t bind_all(reader_t *r)
 {
     model_desc_t *d  = r->desc;
-    base_status_t st = bind_required(r, "token_embd", false, &d->embed);
+    base_status_t st = mark_ternary(r);
+    if (st != BASE_OK) return st;
+    st = bind_required(r, "token_embd", false, &d->embed);
     if (st != BASE_OK) return st;
     st = bind_required(r, "output_norm", false, &d->out_norm);
     if (st != BASE_OK) return st;

@@ -15,7 +15,7 @@
 #include "model/bytes.h"
 #include "model/gguf.h"
 
-enum { ALIGNMENT = 32, SUFFIX_BYTES = 32, FIRST_BYTES = 1 << 16 };
+enum { ALIGNMENT = 32, I2_S_TRAILER = 32, SUFFIX_BYTES = 32, FIRST_BYTES = 1 << 16 };
 
 /* Bytes that grow. */
 typedef struct {
@@ -26,8 +26,9 @@ typedef struct {
 typedef struct {
     model_type_t type;
     uint64_t     offset; /* from the start of the data; of the file after begin */
-    uint64_t     n_rows; /* of a vector: 1 */
+    uint64_t     n_rows; /* of a vector: 1; where 4 rows share their bytes a fourth */
     uint64_t     row_bytes;
+    uint64_t     trailer; /* bytes behind the rows */
 } tensor_t;
 
 struct model_gguf_writer {
@@ -225,13 +226,14 @@ void model_gguf_write_strs(model_gguf_writer_t *writer, const char *key, const m
 static uint32_t type_number(model_type_t type)
 {
     static const uint8_t numbers[MODEL_TYPE_COUNT] = {
-        [MODEL_F32] = 0,   [MODEL_F16] = 1,    [MODEL_BF16] = 30,  [MODEL_Q8_0] = 8,
-        [MODEL_Q6_K] = 14, [MODEL_TQ1_0] = 34, [MODEL_TQ2_0] = 35, [MODEL_Q4_0] = 2,
-        [MODEL_Q4_1] = 3,  [MODEL_Q5_0] = 6,   [MODEL_Q5_1] = 7,   [MODEL_Q2_K] = 10,
-        [MODEL_Q3_K] = 11, [MODEL_Q4_K] = 12,  [MODEL_Q5_K] = 13,
+        [MODEL_F32] = 0,      [MODEL_F16] = 1,      [MODEL_BF16] = 30,    [MODEL_Q8_0] = 8,
+        [MODEL_Q6_K] = 14,    [MODEL_TQ1_0] = 34,   [MODEL_TQ2_0] = 35,   [MODEL_Q4_0] = 2,
+        [MODEL_Q4_1] = 3,     [MODEL_Q5_0] = 6,     [MODEL_Q5_1] = 7,     [MODEL_Q2_K] = 10,
+        [MODEL_Q3_K] = 11,    [MODEL_Q4_K] = 12,    [MODEL_Q5_K] = 13,    [MODEL_I2_S] = 36,
+        [MODEL_I2_S_64] = 36, [MODEL_I2_S_R4] = 36, [MODEL_F16_TERN] = 1,
     };
     base_assert(type > MODEL_NONE && type < MODEL_TYPE_COUNT);
-    base_assert(numbers[type] != 0 || type == MODEL_F32); /* I2_S, ROWS4: not written */
+    base_assert(numbers[type] != 0 || type == MODEL_F32); /* ROWS4: not written */
     return numbers[type];
 }
 
@@ -258,14 +260,18 @@ uint32_t model_gguf_write_tensor(model_gguf_writer_t *writer, const char *name, 
     put_u64(w, b, w->data_bytes);
     w->n_tensors++;
     if (w->no_memory) return number; /* begin will say so */
-    tensor_t *t  = &w->tensors[number];
-    t->type      = type;
-    t->offset    = w->data_bytes;
-    t->n_rows    = n_rows == 0 ? 1 : n_rows;
-    t->row_bytes = model_row_bytes(type, n_cols);
+    tensor_t *t                   = &w->tensors[number];
+    t->type                       = type;
+    t->offset                     = w->data_bytes;
+    const model_type_info_t *info = model_type_info(type);
+    base_assert(!info->shared || n_rows % 4 == 0);
+    t->n_rows    = n_rows == 0 ? 1 : info->shared ? n_rows / 4 : n_rows;
+    t->row_bytes = info->shared ? n_cols : model_row_bytes(type, n_cols);
+    t->trailer   = type_number(type) == type_number(MODEL_I2_S) ? I2_S_TRAILER : 0;
     bool fits    = base_mul_u64(t->row_bytes, t->n_rows, &bytes) && bytes <= INT64_MAX / 2 &&
                 w->data_bytes <= INT64_MAX / 2;
     base_assert(fits);
+    bytes += t->trailer;
     w->want += bytes;
     w->data_bytes += base_round_up(bytes, ALIGNMENT);
     return number;
@@ -336,10 +342,29 @@ base_status_t model_gguf_write_rows(model_gguf_writer_t *writer, uint32_t tensor
 {
     base_assert(writer->begun && tensor < writer->n_tensors);
     const tensor_t *t = &writer->tensors[tensor];
+    if (model_type_info(t->type)->shared) {
+        base_assert(row % 4 == 0 && n_rows % 4 == 0);
+        row /= 4;
+        n_rows /= 4;
+    }
     base_assert(row <= t->n_rows && n_rows <= t->n_rows - row);
     base_status_t st =
         write_at(writer, t->offset + row * t->row_bytes, data, n_rows * t->row_bytes, err);
     if (st == BASE_OK) (void)atomic_fetch_add(&writer->done, n_rows * t->row_bytes);
+    return st;
+}
+
+base_status_t model_gguf_write_scale(model_gguf_writer_t *writer, uint32_t tensor, float scale,
+                                     base_err_t *err)
+{
+    uint8_t bytes[I2_S_TRAILER] = {0};
+    base_assert(writer->begun && tensor < writer->n_tensors);
+    const tensor_t *t = &writer->tensors[tensor];
+    base_assert(t->trailer == sizeof(bytes));
+    model_store_u32(bytes, model_bits_of_float(scale));
+    base_status_t st =
+        write_at(writer, t->offset + t->n_rows * t->row_bytes, bytes, sizeof(bytes), err);
+    if (st == BASE_OK) (void)atomic_fetch_add(&writer->done, sizeof(bytes));
     return st;
 }
 

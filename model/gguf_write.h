@@ -46,10 +46,15 @@ uint32_t model_gguf_write_tensor(model_gguf_writer_t *writer, const char *name, 
  * MEMORY. Local. */
 base_status_t model_gguf_writer_begin(model_gguf_writer_t *writer, base_err_t *err);
 
-/* Rows [row, row + n_rows) of a tensor in stored form. Each row is to be written exactly once. Any
- * thread, several at a time. Status: OK | IO. */
+/* Rows [row, row + n_rows) of a tensor in stored form; of I2_S_R4 whole groups of 4 rows. Each row
+ * is to be written exactly once. Any thread, several at a time. Status: OK | IO. */
 base_status_t model_gguf_write_rows(model_gguf_writer_t *writer, uint32_t tensor, uint64_t row,
                                     uint64_t n_rows, const void *data, base_err_t *err);
+
+/* The scale of an I2_S tensor, which lies behind its rows; exactly once each. Any thread. Status as
+ * above. */
+base_status_t model_gguf_write_scale(model_gguf_writer_t *writer, uint32_t tensor, float scale,
+                                     base_err_t *err);
 
 /* Bytes of tensor data: all that is to come, and what was written so far. After begin; any
  * thread. */

@@ -36,6 +36,8 @@ typedef enum {
     MODEL_I2_S_R4, /* ternary, 4 rows share a byte (x86 without ACT_PARALLEL) */
     MODEL_ROWS4,   /* ternary, Hugging Face: row r is bits 2 * (r / R) of byte row r % R, where R is
                     * a fourth of the rows, rounded up */
+    MODEL_F16_TERN, /* ternary, each weight as half precision: -scale, 0 or +scale. For rows that
+                     * no ternary type of GGUF can hold; the file says F16 and names the tensor. */
     MODEL_TYPE_COUNT
 } model_type_t;
 
@@ -206,7 +208,7 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
  * hold a nonzero trit (an all-zero block says nothing about the scale): start them at +INFINITY
  * and 0. Scales are compared by absolute value; a negative scale flips the trits, a scale of 0
  * makes them 0. Returns false if the bytes hold an invalid code (3, but in TQ1_0, which has
- * none) or a scale or an `online` weight is not finite. */
+ * none; F16_TERN: a value other than the three) or a scale or an `online` weight is not finite. */
 bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      uint64_t col, uint64_t n, int8_t *out, float *scale_min, float *scale_max);
 

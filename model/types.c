@@ -18,6 +18,7 @@ static const model_type_info_t type_table[] = {
     {"Q4_K", 256, 144, false, false, false}, {"Q5_K", 256, 176, false, false, false},
     {"I2_S", 128, 32, true, false, true},    {"I2_S_64", 64, 16, true, false, true},
     {"I2_S_R4", 1, 1, true, true, true},     {"ROWS4", 1, 1, true, true, true},
+    {"F16_TERN", 1, 2, true, false, true},
 };
 _Static_assert(sizeof(type_table) / sizeof(type_table[0]) == MODEL_TYPE_COUNT, "one row a type");
 
@@ -216,6 +217,32 @@ static bool online_trits(const model_source_t *source, const model_tensor_t *t, 
     return true;
 }
 
+/* Values that must be -scale, 0 or +scale. */
+static bool f16_trits(const model_source_t *source, const model_tensor_t *t, uint64_t row,
+                      uint64_t col, uint64_t n, int8_t *out)
+{
+    float w[CHUNK];
+    bool  good = true;
+    for (uint64_t done = 0; done < n; done += CHUNK) {
+        const uint64_t take = n - done < CHUNK ? n - done : CHUNK;
+        model_row_f32(source, t, row, col + done, take, w);
+        for (uint64_t i = 0; i < take; i++) {
+            good          = good && (w[i] == 0 || fabsf(w[i]) == t->scale); /* no NaN passes */
+            out[done + i] = (int8_t)((w[i] > 0) - (w[i] < 0));
+        }
+    }
+    return good;
+}
+
+/* Of the types that are no blocks with scales of their own. */
+static bool plain_trits(const model_source_t *source, const model_tensor_t *t, uint64_t row,
+                        uint64_t col, uint64_t n, int8_t *out)
+{
+    if (t->online) return online_trits(source, t, row, col, n, out);
+    if (t->type == MODEL_F16_TERN) return f16_trits(source, t, row, col, n, out);
+    return shared_trits(source, t, row, col, n, out);
+}
+
 /* How many blocks of a row the next turn takes: those that hold columns [col, end), at most what
  * fits the scratch. */
 static uint64_t next_blocks(const model_type_info_t *info, uint64_t col, uint64_t end)
@@ -243,10 +270,10 @@ bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor,
     const uint64_t end   = col + n;
     const uint64_t elems = info->block_elems;
 
-    if (tensor->online || info->shared) {
-        const bool ok = tensor->online ? online_trits(source, tensor, row, col, n, out)
-                                       : shared_trits(source, tensor, row, col, n, out);
-        if (!ok || !apply_scale(tensor->scale, n, out, &scale)) return false;
+    if (elems == 1) {
+        if (!plain_trits(source, tensor, row, col, n, out) ||
+            !apply_scale(tensor->scale, n, out, &scale))
+            return false;
         widen_span(scale, scale_min, scale_max);
         return true;
     }
@@ -309,7 +336,7 @@ static void widen_floats(model_type_t type, const uint8_t *bytes, uint64_t n, fl
 {
     if (type == MODEL_F32)
         for (uint64_t i = 0; i < n; i++) out[i] = model_load_f32(bytes + 4 * i);
-    else if (type == MODEL_F16)
+    else if (type == MODEL_F16 || type == MODEL_F16_TERN)
         for (uint64_t i = 0; i < n; i++) out[i] = model_f32_of_f16(model_load_u16(bytes + 2 * i));
     else
         for (uint64_t i = 0; i < n; i++) out[i] = model_f32_of_bf16(model_load_u16(bytes + 2 * i));

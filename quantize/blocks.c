@@ -43,6 +43,24 @@ void quant_block_tq1(const int8_t trits[256], float scale, uint8_t *out)
     model_store_u16(out + 52, model_f16_of_f32(scale));
 }
 
+/* Weight k * (elems / 4) + m in the k-th pair of bits of byte m, the first in the highest. */
+void quant_block_i2s(const int8_t *trits, uint32_t elems, uint8_t *out)
+{
+    const uint32_t n = elems / 4;
+    for (uint32_t m = 0; m < n; m++)
+        out[m] = (uint8_t)((trits[m] + 1) << 6 | (trits[n + m] + 1) << 4 |
+                           (trits[2 * n + m] + 1) << 2 | (trits[3 * n + m] + 1));
+}
+
+void quant_row_i2s_r4(const int8_t *trits, uint64_t row, uint64_t n, uint8_t *out)
+{
+    const int shift = 6 - 2 * (int)(row % 4);
+    for (uint64_t i = 0; i < n; i++) {
+        const unsigned code = (unsigned)(trits[i] + 1) << shift;
+        out[i]              = (uint8_t)(row % 4 == 0 ? code : out[i] | code);
+    }
+}
+
 /* nearest, halves away from zero, limited */
 static int round_to(float x, int low, int high)
 {

@@ -11,6 +11,13 @@
 void quant_block_tq2(const int8_t trits[256], float scale, uint8_t *out);
 void quant_block_tq1(const int8_t trits[256], float scale, uint8_t *out);
 
+/* elems = 128 or 64 trits as one block of I2_S; the scale is the tensor's. */
+void quant_block_i2s(const int8_t *trits, uint32_t elems, uint8_t *out);
+
+/* Row `row` of I2_S_R4, n trits: into the n bytes that it shares with 3 others, of which the first
+ * (row % 4 == 0) must come first. */
+void quant_row_i2s_r4(const int8_t *trits, uint64_t row, uint64_t n, uint8_t *out);
+
 /* Floats as one block: Q8_0 (32 of them, 34 bytes), Q6_K (256 of them, 210 bytes: each 16 get the
  * scale that
  * their largest magnitude asks for). Values must be finite. */

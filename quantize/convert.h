@@ -8,7 +8,7 @@
 #include "model/gguf_write.h"
 
 typedef struct {
-    model_type_t      ternary; /* of ternary layers: MODEL_TQ2_0 or MODEL_TQ1_0 */
+    model_type_t      ternary; /* of ternary layers: TQ2_0, TQ1_0, I2_S, I2_S_64, I2_S_R4 */
     model_type_t      embed;   /* of embedding and head; MODEL_NONE: as they are stored */
     const atomic_int *stop;    /* nonzero: give up; NULL: never */
 } quant_convert_options_t;
@@ -17,14 +17,20 @@ typedef struct {
     char   arch[32];
     double rounding;    /* largest relative change of a scale by half precision; 0: none */
     char   rounded[80]; /* the tensor that it befell */
+
+    uint32_t n_ternary; /* ternary tensors */
+    uint32_t n_f16;     /* of them those in half precision: no ternary type has rows so long */
 } quant_convert_report_t;
 
 /* Write the file, by all CPUs, rows at a time: never more than a few MiB in memory. Ternary layers
- * are stored as options->ternary with the trits unchanged and the scale rounded to half precision;
- * `online` ones get their absolute mean first. Dense weights are copied as they are, vectors become
- * F32. Without sub-norms it becomes a "llama", and halves of q and k are interleaved as llama.cpp
- * has them; with sub-norms "bitnet" (SiLU) or "bitnet-b1.58" (squared ReLU). The file appears when
- * it is whole. *model gets the scales of `online` tensors and is otherwise unchanged.
+ * are stored as options->ternary with the trits unchanged and the scale rounded to half precision
+ * (TQ) or as it is (I2_S, which takes tensors of one scale only); `online` ones get their absolute
+ * mean first. Where rows are no multiple of the type's block, the tensor becomes F16 (F16_TERN,
+ * scale rounded) and the key trireme.ternary_tensors names it. Dense weights are copied as they
+ * are, vectors become F32. Without sub-norms it becomes a "llama", and halves of q and k are
+ * interleaved as llama.cpp has them; with sub-norms "bitnet" (SiLU) or "bitnet-b1.58" (squared
+ * ReLU). The file appears when it is whole. *model gets the scales of `online` tensors and is
+ * otherwise unchanged.
  * Status: OK | INPUT (damaged weights) | UNSUPPORTED (no form in GGUF; the text says what works) |
  * IO | LIMIT | MEMORY | INTERRUPTED. Local. */
 base_status_t quant_convert(model_t *model, const char *path,

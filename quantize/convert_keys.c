@@ -31,6 +31,9 @@ uint32_t quant_file_type(model_type_t type)
     case MODEL_Q8_0: return 7;
     case MODEL_TQ1_0: return 36;
     case MODEL_TQ2_0: return 37;
+    case MODEL_I2_S:
+    case MODEL_I2_S_64:
+    case MODEL_I2_S_R4: return 40; /* bitnet.cpp's */
     default: return UINT32_MAX;
     }
 }

@@ -81,7 +81,7 @@ static bool take(team_t *team, uint32_t *item, uint64_t *row, uint64_t *n_rows)
         const model_tensor_t *t = team->items[team->item].tensor;
         uint64_t              n = JOB_BYTES / sizeof(float) / t->n_cols;
         if (n > QUANT_JOB_ROWS) n = QUANT_JOB_ROWS;
-        if (n == 0) n = 1;
+        n = n < 4 ? 4 : n / 4 * 4; /* some types keep 4 rows together */
         if (team->whole || n > t->n_rows - team->row) n = t->n_rows - team->row;
         *item   = team->item;
         *row    = team->row;
@@ -117,7 +117,7 @@ static void *run(void *argument)
     if (st == BASE_OK) st = base_alloc(&p, cols, 1, "a row", &err);
     if (st == BASE_OK) scratch.trits = p;
     if (st == BASE_OK)
-        st = base_alloc(&p, 1, JOB_BYTES + cols * sizeof(float), "rows of a tensor", &err);
+        st = base_alloc(&p, 1, JOB_BYTES + 4 * cols * sizeof(float), "rows of a tensor", &err);
     if (st == BASE_OK) scratch.bytes = p;
     while (st == BASE_OK && take(team, &item, &row, &n))
         st = team->work(team->context, item, row, n, &scratch, &err);

@@ -28,7 +28,10 @@ typedef struct {
     uint8_t *bytes;
 } quant_scratch_t;
 
-enum { QUANT_JOB_ROWS = 64 }; /* at most, and at most 4 MiB as floats unless it is one row */
+enum {
+    QUANT_JOB_ROWS = 64
+}; /* at most, a multiple of 4 but for the last rows of a tensor, and at
+                               * most 4 MiB as floats unless it is 4 rows */
 
 /* Rows [row, row + n_rows) of an item. Any thread, several at a time. */
 typedef base_status_t quant_rows_t(void *context, uint32_t item, uint64_t row, uint64_t n_rows,

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,44 @@ static void there_and_back(void **state)
     }
 }
 
+static size_t load(const char *name, void *data, size_t bytes)
+{
+    const char *root = getenv("TRIREME_SOURCE");
+    char        path[512];
+    (void)snprintf(path, sizeof(path), "%s/tests/golden/blocks/%s", root == NULL ? "." : root,
+                   name);
+    FILE *f = fopen(path, "rb");
+    if (f == NULL) fail_msg("%s: cannot open", path);
+    const size_t n = fread(data, 1, bytes, f);
+    (void)fclose(f);
+    return n;
+}
+
+/* The blocks that tests/golden/make_blocks.py made with numpy, and the layout of 4 rows a byte. */
+static void i2s(void **state)
+{
+    (void)state;
+    enum { N = 768 };
+    float   values[N];
+    int8_t  trits[N];
+    uint8_t want[N / 4], got[N / 4];
+    for (int wide = 0; wide < 2; wide++) {
+        const uint32_t elems = wide == 0 ? 64 : 128;
+        assert_int_equal(load(wide == 0 ? "I2_S_64.f32" : "I2_S.f32", values, sizeof(values)),
+                         sizeof(values));
+        assert_int_equal(load(wide == 0 ? "I2_S_64.bin" : "I2_S.bin", want, sizeof(want)),
+                         sizeof(want));
+        for (int i = 0; i < N; i++) trits[i] = (int8_t)((values[i] > 0) - (values[i] < 0));
+        for (uint32_t i = 0; i < N; i += elems) quant_block_i2s(trits + i, elems, got + i / 4);
+        assert_memory_equal(got, want, sizeof(want));
+    }
+    static const int8_t rows[4][2] = {{1, -1}, {0, 1}, {-1, 0}, {1, 1}};
+    uint8_t             shared[2]  = {0xff, 0xff};
+    for (uint64_t r = 0; r < 4; r++) quant_row_i2s_r4(rows[r], 4 + r, 2, shared);
+    assert_int_equal(shared[0], 2 << 6 | 1 << 4 | 0 << 2 | 2);
+    assert_int_equal(shared[1], 0 << 6 | 2 << 4 | 1 << 2 | 2);
+}
+
 /* Largest error of a type over n values, as a part of the largest magnitude among them. */
 static float worst(model_type_t type, const float *x, uint64_t n)
 {
@@ -133,6 +172,6 @@ static void dense(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(golden), cmocka_unit_test(there_and_back),
-                                       cmocka_unit_test(dense)};
+                                       cmocka_unit_test(i2s), cmocka_unit_test(dense)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

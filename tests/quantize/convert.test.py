@@ -175,9 +175,96 @@ def check_models(tmp):
     done = trireme.run(["convert", silu, f"{tmp}/silu.gguf"])
     assert b"architecture bitnet does not take a head of its own" in done.stderr, done.stderr
     compare(silu, f"{tmp}/silu.gguf", ids, tmp, 0.1, "master weights, SiLU, own head")
-    done = trireme.run(["convert", bitnet, f"{tmp}/no.gguf"], check=False)
-    assert done.returncode == 3 and b"blk.0.attn_q.weight has rows of 192" in done.stderr, done.stderr
+
+
+def same_bytes(source, converted, ids, tmp, *options):
+    """Every bit of the logits, on one rank and on 1x3."""
+    want = trireme.logits(source, ids, f"{tmp}/a.npy", 1, "-t", "1")[2]
+    assert want == trireme.logits(converted, ids, f"{tmp}/b.npy", 1, "-t", "1", *options)[2], converted
+    assert want == trireme.logits(converted, ids, f"{tmp}/c.npy", 3, "--layout", "1x3", "-t", "1", *options)[2]
+
+
+def types_of(model, *options):
+    return {k: v["tensors"] for k, v in trireme.run_json(["inspect", "-m", model, *options])["types"].items()}
+
+
+def ids_of(directory):
+    return ",".join(str(i) for i in json.loads(pathlib.Path(directory, "expected.json").read_text())["ids"])
+
+
+def check_i2s(tmp):
+    """I2_S keeps scales whole: the same bits from any source whose rows are not permuted, in each layout."""
+    ids = ids_of(trireme.shared("golden/bitnet-2b-online"))
+    names = {"x86": "I2_S", "arm": "I2_S_64", "x86-old": "I2_S_R4"}
+    master = f"{tmp}/master"
+    for layout in ("x86", "arm", "x86-old"):
+        out, option = f"{tmp}/{layout}.gguf", ("--i2s-layout", layout)
+        report = trireme.run_json(["convert", master, out, "--type", "i2_s", *option])
+        assert (report["arch"], report["scale_rounding"], report["f16_tensors"]) == ("bitnet-b1.58", 0, 0), report
+        assert types_of(out, *option)[names[layout]] == 14
+        assert trireme.run_json(["verify", out, *option])["damaged"] == 0
+        same_bytes(master, out, ids, tmp, *option)
+        data = pathlib.Path(out).read_bytes()  # general.file_type, a u32: 40
+        assert b"general.file_type" + struct.pack("<II", 4, 40) in data
+    source = trireme.GOLDEN / "transformers/silu-tq2.gguf"
+    convert(source, f"{tmp}/silu-i2s.gguf", "--type", "i2_s")
+    same_bytes(source, f"{tmp}/silu-i2s.gguf", source.with_suffix(".ids").read_text().strip(), tmp)
+    # Rows of q and k change places when halves become pairs: the bytes that 4 of them share too.
+    falcon = trireme.shared("golden/falcon3-158-packed")
+    bodies = []
+    for layout in ("x86", "x86-old"):
+        option = ("--i2s-layout", layout)
+        trireme.run(["convert", falcon, f"{tmp}/f.gguf", "--type", "i2_s", *option])
+        compare(falcon, f"{tmp}/f.gguf", ids_of(falcon), tmp, 1e-5, "packed to I2_S") if layout == "x86" else None
+        bodies.append(trireme.logits(f"{tmp}/f.gguf", ids_of(falcon), f"{tmp}/a.npy", 1, "-t", "1", *option)[2])
+    assert bodies[0] == bodies[1]
+    refused(["convert", trireme.GOLDEN / "transformers/llama-tq2-blocks.gguf", f"{tmp}/no.gguf", "--type", "i2_s"],
+            "scales from", "--type tq2_0")
     assert not [f for f in os.listdir(tmp) if f.startswith("no.gguf")]
+
+
+def check_short_rows(tmp):
+    """Rows that no ternary type can hold: F16 and a key that says which; only the key makes them ternary."""
+    packed = trireme.shared("golden/bitnet-2b-packed")  # its scales fit half precision
+    for kind, f16 in (("tq2_0", 3), ("tq1_0", 3), ("i2_s", 3)):
+        report = convert(packed, f"{tmp}/short.gguf", "--type", kind)
+        assert (report["f16_tensors"], report["ternary_tensors"], report["scale_rounding"]) == (f16, 21, 0), report
+        assert types_of(f"{tmp}/short.gguf")["F16_TERN"] == f16
+        same_bytes(packed, f"{tmp}/short.gguf", ids_of(packed), tmp)
+    convert(f"{tmp}/short.gguf", f"{tmp}/again.gguf")
+    same_bytes(packed, f"{tmp}/again.gguf", ids_of(packed), tmp)
+    online = trireme.shared("golden/bitnet-2b-online")
+    report = convert(online, f"{tmp}/online.gguf")
+    assert report["f16_tensors"] == 12 and 0 < report["scale_rounding"] <= 2**-11, report
+    compare(online, f"{tmp}/online.gguf", ids_of(online), tmp, 0.1, "master weights, rows of 192")
+
+    data = pathlib.Path(f"{tmp}/again.gguf").read_bytes()
+    key = b"trireme.ternary_tensors"
+    assert data.count(key) == 1
+    pathlib.Path(f"{tmp}/plain.gguf").write_bytes(data.replace(key, b"another.ternary_tensors"))
+    types = types_of(f"{tmp}/plain.gguf")
+    assert types["F16"] == 3 and "F16_TERN" not in types, types
+    assert trireme.logits(f"{tmp}/plain.gguf", ids_of(packed), f"{tmp}/a.npy")[2] != \
+        trireme.logits(packed, ids_of(packed), f"{tmp}/b.npy")[2]
+
+    at = data.index(key)
+    name = b"blk.0.ffn_down.weight"
+    assert data.index(name, at) - at < 100
+    lost = data[:at] + data[at:].replace(name, b"blk.9.ffn_down.weight", 1)
+    pathlib.Path(f"{tmp}/lost.gguf").write_bytes(lost)
+    refused(["inspect", "-m", f"{tmp}/lost.gguf"], "trireme.ternary_tensors", "blk.9.ffn_down.weight")
+    listed = trireme.run_json(["inspect", "-m", f"{tmp}/again.gguf", "--tensors"])["tensors"]
+    (tensor,) = [t for t in listed if t["name"] == "blk.1.ffn_down"]
+    broken = bytearray(data)
+    columns = tensor["shape"][1]
+    for column in range(7, columns):  # not the tensor's first weight, which gives the scale
+        where = tensor["offset"] + 2 * (3 * columns + column)
+        if broken[where:where + 2] != b"\0\0":
+            break
+    broken[where] ^= 1
+    pathlib.Path(f"{tmp}/broken.gguf").write_bytes(broken)
+    refused(["verify", f"{tmp}/broken.gguf"], "blk.1.ffn_down.weight", "row 3 of")
+    refused(["eval", "-m", f"{tmp}/broken.gguf", "--ids", "1,2", "--logits", f"{tmp}/a.npy"], "blk.1.ffn_down row 3")
 
 
 def check_files(tmp):
@@ -271,6 +358,8 @@ def check_interrupt(tmp):
 with tempfile.TemporaryDirectory() as tmp:
     check_files(tmp)
     check_models(tmp)
+    check_i2s(tmp)
+    check_short_rows(tmp)
     check_damage(tmp)
     check_verify(tmp)
     check_scales(tmp)
