@@ -11,9 +11,11 @@ enum {
     LIMIT_WIDTH         = 1 << 17, /* hidden width */
     LIMIT_FFN           = 1 << 19, /* feed-forward width */
     LIMIT_VOCAB         = 1 << 21,
-    LIMIT_CONTEXT       = 1 << 24, /* positions */
+    LIMIT_CONTEXT       = 1 << 24, /* positions of one sequence */
+    LIMIT_POSITIONS     = 1 << 28, /* of all sequences of a KV cache together */
     LIMIT_THREADS       = 1024,    /* threads of one rank */
     LIMIT_BATCH         = 4096,    /* tokens of one step */
+    LIMIT_SEQUENCES     = 256,     /* slots of the KV cache; runs of one step */
     LIMIT_TENSORS       = 1 << 17,
     LIMIT_TENSOR_DIMS   = 4,
     LIMIT_TENSOR_NAME   = 256, /* bytes, with the NUL */

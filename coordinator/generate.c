@@ -154,6 +154,18 @@ static bool interrupted(const generation_t *g)
     return g->p->interrupt != NULL && *g->p->interrupt != 0;
 }
 
+/* n ids on top of what is held; n_out (0 or 1) rows of logits. */
+static base_status_t run(generation_t *g, const int32_t *ids, uint32_t n, uint32_t n_out,
+                         base_err_t *err)
+{
+    const part_run_t   one   = {.pos = (uint32_t)g->r.n_held, .n = n, .n_out = n_out};
+    const part_batch_t batch = part_batch_one(&one, ids);
+    base_status_t      st    = g->p->step(g->p->step_ctx, &batch, &g->logits, err);
+
+    if (st == BASE_OK) g->r.n_held += n;
+    return st;
+}
+
 /* Run the rest of the prompt. *ended: interrupted. */
 static base_status_t run_prompt(generation_t *g, bool *ended, base_err_t *err)
 {
@@ -170,10 +182,8 @@ static base_status_t run_prompt(generation_t *g, bool *ended, base_err_t *err)
             *ended = true;
             break;
         }
-        st = p->step(p->step_ctx, p->prompt + g->r.n_held, n, (uint32_t)g->r.n_held,
-                     n == left ? 1 : 0, &g->logits, err);
+        st = run(g, p->prompt + g->r.n_held, n, n == left ? 1 : 0, err);
         if (st != BASE_OK) return st;
-        g->r.n_held += n;
         g->r.n_prompt_steps += n;
         if (p->on_prompt != NULL) p->on_prompt(p->callback_ctx, g->r.n_held, p->n_prompt);
     }
@@ -222,10 +232,8 @@ static base_status_t run_chosen(generation_t *g, bool *ended, base_err_t *err)
         *ended    = true;
         return BASE_OK;
     }
-    st = p->step(p->step_ctx, &g->r.ids[g->r.n_ids - 1], 1, (uint32_t)g->r.n_held, 1, &g->logits,
-                 err);
+    st = run(g, &g->r.ids[g->r.n_ids - 1], 1, 1, err);
     if (st != BASE_OK) return st;
-    g->r.n_held++;
     g->r.n_decode_steps++;
     return BASE_OK;
 }

@@ -58,10 +58,11 @@ static base_status_t score_window(score_t *s, uint32_t n, uint32_t first, base_e
 
         if (count > p->n_batch) count = p->n_batch;
         if (count > unscored && count - unscored > p->n_out_max) count = unscored + p->n_out_max;
-        n_out = count > unscored ? count - unscored : 0;
-        st    = interrupted(p, err);
-        if (st == BASE_OK)
-            st = p->step(p->step_ctx, s->window + pos, count, pos, n_out, &logits, err);
+        n_out              = count > unscored ? count - unscored : 0;
+        part_run_t   run   = {.pos = pos, .n = count, .n_out = n_out};
+        part_batch_t batch = part_batch_one(&run, s->window + pos);
+        st                 = interrupted(p, err);
+        if (st == BASE_OK) st = p->step(p->step_ctx, &batch, &logits, err);
         for (uint32_t i = 0; i < n_out && st == BASE_OK; i++) {
             uint32_t at = pos + count - n_out + i;
 

@@ -1,4 +1,5 @@
 /* launch/bench_report.c: results of bench. Keys and columns are llama-bench's; then ours:
+ *   n_parallel           sequences together: rates count the tokens of all
  *   ranks, layout        of the run
  *   peak_rss_bytes       of the rank with most (anonymous memory; mapped file pages not counted)
  *   compute_ms, comm_ms  of one token: kernels, waiting in communication; mean over the ranks
@@ -93,6 +94,12 @@ static void model_type(const model_t *model, const census_t *c, char *buf, size_
                    unit, model_type_info((model_type_t)type)->name);
 }
 
+/* Tokens of one sample. */
+static double bench_tokens(const bench_result_t *r)
+{
+    return (double)(r->n_prompt + r->n_gen) * r->n_seq;
+}
+
 static void test_name(const bench_result_t *r, char *buf, size_t buf_bytes)
 {
     int n = 0;
@@ -101,6 +108,7 @@ static void test_name(const bench_result_t *r, char *buf, size_t buf_bytes)
     if (r->n_gen > 0)
         n += snprintf(buf + n, buf_bytes - (size_t)n, "%stg%" PRIu32, r->n_prompt > 0 ? "+" : "",
                       r->n_gen);
+    if (r->n_seq > 1) n += snprintf(buf + n, buf_bytes - (size_t)n, " x%" PRIu32, r->n_seq);
     if (r->n_depth > 0) (void)snprintf(buf + n, buf_bytes - (size_t)n, " @ d%" PRIu32, r->n_depth);
 }
 
@@ -134,7 +142,7 @@ static json_t *samples_ns_json(const bench_result_t *r)
 static void add_rank_figures(json_t *value, const engine_info_t *info, const bench_result_t *r,
                              const engine_rank_stats_t *stats)
 {
-    double   tokens  = (double)(r->n_prompt + r->n_gen) * r->n_samples;
+    double   tokens  = bench_tokens(r) * r->n_samples;
     double   compute = 0;
     double   waiting = 0;
     double   bytes   = 0;
@@ -147,11 +155,11 @@ static void add_rank_figures(json_t *value, const engine_info_t *info, const ben
         if (stats[i].rss_bytes > peak) peak = stats[i].rss_bytes;
     }
     json_t *ours =
-        json_pack("{s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:s, s:s, s:o}", "ranks",
-                  (json_int_t)info->n_ranks, "hosts", (json_int_t)info->n_hosts, "layout",
-                  info->layout, "peak_rss_bytes", (json_int_t)peak, "memory_per_rank",
-                  session_memory_json(stats, info->n_ranks), "compute_ms",
-                  out_json_real(compute / info->n_ranks / tokens), "comm_ms",
+        json_pack("{s:I, s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:I, s:s, s:s, s:o}", "n_parallel",
+                  (json_int_t)r->n_seq, "ranks", (json_int_t)info->n_ranks, "hosts",
+                  (json_int_t)info->n_hosts, "layout", info->layout, "peak_rss_bytes",
+                  (json_int_t)peak, "memory_per_rank", session_memory_json(stats, info->n_ranks),
+                  "compute_ms", out_json_real(compute / info->n_ranks / tokens), "comm_ms",
                   out_json_real(waiting / info->n_ranks / tokens), "bytes_per_token",
                   out_json_real(bytes / tokens), "weight_bytes", (json_int_t)info->weight_bytes,
                   "pack", info->pack, "cpu", info->cpu, "load_s", out_json_real(info->load_s));
@@ -285,7 +293,7 @@ base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
     ns = ts + r->n_samples;
     for (uint32_t i = 0; i < r->n_samples; i++) {
         ns[i] = (double)r->samples_ns[i];
-        ts[i] = ns[i] > 0 ? (double)(r->n_prompt + r->n_gen) * 1e9 / ns[i] : 0;
+        ts[i] = ns[i] > 0 ? bench_tokens(r) * 1e9 / ns[i] : 0;
     }
     census_take(&census, engine_model(engine));
     value = result_json(report, engine, r, stats, &census, ts, spread(ns, r->n_samples),

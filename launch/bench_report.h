@@ -10,6 +10,7 @@
 
 typedef struct {
     uint32_t  n_prompt, n_gen, n_depth, n_batch, n_threads;
+    uint32_t  n_seq; /* sequences together: each has n_prompt, n_gen, n_depth */
     uint32_t  n_samples;
     uint64_t *samples_ns;
     time_t    test_time;

@@ -26,10 +26,13 @@ typedef struct {
     uint32_t         n_tests;
     uint32_t         n_ctx; /* the longest test needs it */
     uint32_t         max_batch;
+    uint32_t         max_seq;
     uint32_t         longest; /* tokens of one phase */
     session_t        session;
-    bench_report_t  *report; /* rank 0 */
-    int32_t         *ids;    /* rank 0: `longest` random tokens; owned */
+    bench_report_t  *report;   /* rank 0 */
+    int32_t         *ids;      /* rank 0: random tokens, of sequence s from s on; owned */
+    int32_t         *step_ids; /* rank 0: those of a step */
+    part_run_t       runs[LIMIT_SEQUENCES];
 } bench_t;
 
 /* ---- one measurement ---- */
@@ -48,51 +51,82 @@ static base_status_t random_tokens(bench_t *b, uint32_t n_vocab, base_err_t *err
     base_status_t st     = BASE_OK;
 
     if (b->ids != NULL) return BASE_OK;
-    st = base_alloc(&memory, b->longest, sizeof(*b->ids), "random tokens", err);
+    uint32_t n = b->longest + b->max_seq;
+    st = base_alloc(&memory, (size_t)n + LIMIT_BATCH, sizeof(*b->ids), "random tokens", err);
     if (st != BASE_OK) return st;
-    b->ids = memory;
-    for (uint32_t i = 0; i < b->longest; i++) {
+    b->ids      = memory;
+    b->step_ids = b->ids + n;
+    for (uint32_t i = 0; i < n; i++) {
         state     = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX */
         b->ids[i] = (int32_t)((state >> 33) % n_vocab);
     }
     return st;
 }
 
-/* n tokens from position pos on, `batch` at a time; logits of the last one when wanted. */
-static base_status_t run_tokens(const bench_t *b, engine_t *engine, uint32_t pos, uint32_t n,
-                                uint32_t batch, bool each, base_err_t *err)
-{
-    const float  *logits = NULL;
-    base_status_t st     = BASE_OK;
+/* One phase of a test: every sequence goes on from position pos by n tokens. */
+typedef struct {
+    uint32_t pos, n, n_seq;
+} phase_t;
 
-    for (uint32_t at = 0; at < n && st == BASE_OK;) {
-        uint32_t k = n - at < batch ? n - at : batch;
-        if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
-        st = engine_step(engine, b->ids + at, k, pos + at, each || at + k == n ? 1 : 0, &logits,
-                         err);
-        at += k;
+/* Tokens [at, at + count) of the phase in one step. They are counted sequence after sequence, or,
+ * when the sequences go together, token after token. */
+static base_status_t run_step(bench_t *b, engine_t *engine, const phase_t *p, bool together,
+                              uint64_t at, uint32_t count, base_err_t *err)
+{
+    part_batch_t batch  = {.runs = b->runs, .ids = b->step_ids, .n_ids = count};
+    const float *logits = NULL;
+
+    if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
+    for (uint32_t done = 0; done < count;) {
+        uint32_t    seq = (uint32_t)(together ? (at + done) % p->n_seq : (at + done) / p->n);
+        uint32_t    of  = (uint32_t)(together ? (at + done) / p->n_seq : (at + done) % p->n);
+        part_run_t *run = &b->runs[batch.n_runs++];
+        uint32_t    n   = together ? 1 : p->n - of;
+        if (n > count - done) n = count - done;
+        *run = (part_run_t){
+            .seq = seq, .pos = p->pos + of, .n = n, .n_out = of + n == p->n || together};
+        memcpy(b->step_ids + done, b->ids + seq + of, n * sizeof(*b->ids));
+        done += n;
+    }
+    return engine_step(engine, &batch, &logits, err);
+}
+
+/* Prompts, `batch` tokens at a time; logits of the last token of each. */
+static base_status_t run_prompts(bench_t *b, engine_t *engine, phase_t p, uint32_t batch,
+                                 base_err_t *err)
+{
+    uint64_t      total = (uint64_t)p.n * p.n_seq;
+    base_status_t st    = BASE_OK;
+
+    for (uint64_t at = 0; at < total && st == BASE_OK;) {
+        uint32_t count = total - at < batch ? (uint32_t)(total - at) : batch;
+        st             = run_step(b, engine, &p, false, at, count, err);
+        at += count;
     }
     return st;
 }
 
-/* The context before the test; nothing of it is timed. */
-static base_status_t run_depth(const bench_t *b, engine_t *engine, uint32_t depth, uint32_t batch,
-                               base_err_t *err)
+/* One token of every sequence a step. */
+static base_status_t run_decode(bench_t *b, engine_t *engine, phase_t p, base_err_t *err)
 {
-    return depth == 0 ? BASE_OK : run_tokens(b, engine, 0, depth, batch, false, err);
-}
+    base_status_t st = BASE_OK;
 
-static base_status_t run_test(const bench_t *b, engine_t *engine, const bench_result_t *r,
-                              base_err_t *err)
-{
-    base_status_t st = run_tokens(b, engine, r->n_depth, r->n_prompt, r->n_batch, false, err);
-
-    if (st == BASE_OK) st = run_tokens(b, engine, r->n_depth + r->n_prompt, r->n_gen, 1, true, err);
+    for (uint64_t i = 0; i < p.n && st == BASE_OK; i++)
+        st = run_step(b, engine, &p, true, i * p.n_seq, p.n_seq, err);
     return st;
 }
 
-static base_status_t warm_up(const bench_t *b, engine_t *engine, const bench_result_t *r,
-                             base_err_t *err)
+static base_status_t run_test(bench_t *b, engine_t *engine, const bench_result_t *r,
+                              base_err_t *err)
+{
+    phase_t       prompt = {r->n_depth, r->n_prompt, r->n_seq};
+    phase_t       gen    = {r->n_depth + r->n_prompt, r->n_gen, r->n_seq};
+    base_status_t st     = run_prompts(b, engine, prompt, r->n_batch, err);
+
+    return st == BASE_OK ? run_decode(b, engine, gen, err) : st;
+}
+
+static base_status_t warm_up(bench_t *b, engine_t *engine, const bench_result_t *r, base_err_t *err)
 {
     bench_result_t little = *r;
 
@@ -102,7 +136,7 @@ static base_status_t warm_up(const bench_t *b, engine_t *engine, const bench_res
 }
 
 static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *test, uint32_t batch,
-                             uint32_t depth, base_err_t *err)
+                             uint32_t depth, uint32_t n_seq, base_err_t *err)
 {
     bench_result_t       r;
     engine_rank_stats_t *stats = NULL;
@@ -117,11 +151,12 @@ static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *t
     r.n_samples  = opt_u32(b->o, OPT_REPETITIONS);
     r.test_time  = time(NULL);
     void *memory = NULL;
+    r.n_seq      = n_seq;
     st           = base_alloc(&memory, r.n_samples, sizeof(*r.samples_ns), "samples", err);
     if (st != BASE_OK) return st;
     r.samples_ns = memory;
 
-    st = run_depth(b, engine, depth, batch, err);
+    st = run_prompts(b, engine, (phase_t){0, depth, n_seq}, batch, err); /* not timed */
     if (st == BASE_OK) st = warm_up(b, engine, &r, err);
     if (st == BASE_OK) st = session_stats(engine, true, &stats, err);
     free(stats);
@@ -145,19 +180,21 @@ static base_status_t work(void *context, engine_t *engine, base_err_t *err)
     bench_t           *b       = context;
     const opt_value_t *batches = &b->o->v[OPT_BENCH_BATCH_SIZE];
     const opt_value_t *depths  = &b->o->v[OPT_N_DEPTH];
+    const opt_value_t *seqs    = &b->o->v[OPT_BENCH_PARALLEL];
     const model_t     *model   = engine_model(engine);
-    uint64_t           total   = (uint64_t)batches->n * depths->n * b->n_tests;
-    uint64_t           done    = 0;
+    uint32_t           total   = batches->n * depths->n * seqs->n * b->n_tests;
     base_status_t      st      = random_tokens(b, model->desc.n_vocab, err);
 
-    for (uint32_t i = 0; i < batches->n && st == BASE_OK; i++)
-        for (uint32_t j = 0; j < depths->n && st == BASE_OK; j++)
-            for (uint32_t k = 0; k < b->n_tests && st == BASE_OK; k++) {
-                uint32_t batch = (uint32_t)batches->ints[i];
-                if (batch > engine_n_batch(engine)) batch = engine_n_batch(engine);
-                st = measure(b, engine, &b->tests[k], batch, (uint32_t)depths->ints[j], err);
-                base_progress("bench", ++done, total);
-            }
+    /* The last of the lists changes fastest: batches, depths, sequences, tests. */
+    for (uint32_t i = 0; i < total && st == BASE_OK; i++) {
+        uint32_t left  = i / b->n_tests;
+        uint32_t n_seq = (uint32_t)seqs->ints[left % seqs->n];
+        uint32_t depth = (uint32_t)depths->ints[left / seqs->n % depths->n];
+        uint32_t batch = (uint32_t)batches->ints[left / seqs->n / depths->n];
+        if (batch > engine_n_batch(engine)) batch = engine_n_batch(engine);
+        st = measure(b, engine, &b->tests[i % b->n_tests], batch, depth, n_seq, err);
+        base_progress("bench", i + 1, total);
+    }
     return st;
 }
 
@@ -234,9 +271,11 @@ static base_status_t list_tests(bench_t *b, base_err_t *err)
     if (st != BASE_OK) return st;
     b->n_ctx = (uint32_t)depth + b->longest;
     if (depth > b->longest) b->longest = (uint32_t)depth;
+    b->max_seq   = (uint32_t)largest(&b->o->v[OPT_BENCH_PARALLEL]);
     b->max_batch = (uint32_t)largest(&b->o->v[OPT_BENCH_BATCH_SIZE]);
     if (opt_given(b->o, OPT_UBATCH_SIZE) && opt_u32(b->o, OPT_UBATCH_SIZE) < b->max_batch)
         b->max_batch = opt_u32(b->o, OPT_UBATCH_SIZE);
+    if (b->max_batch < b->max_seq) b->max_batch = b->max_seq;
     return BASE_OK;
 }
 
@@ -259,6 +298,7 @@ int cmd_bench(const options_t *o)
         b.session.options        = o;
         b.session.config         = session_config(o);
         b.session.config.n_ctx   = b.n_ctx;
+        b.session.config.n_seq   = b.max_seq;
         b.session.config.n_batch = b.max_batch;
         b.session.work           = work;
         b.session.context        = &b;

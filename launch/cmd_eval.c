@@ -71,8 +71,10 @@ static base_status_t write_rows(const eval_t *e, engine_t *engine, const int32_t
     for (size_t at = 0; at < n && st == BASE_OK;) {
         uint32_t     k      = n - at < chunk ? (uint32_t)(n - at) : chunk;
         const float *logits = NULL;
+        part_run_t   run    = {.pos = (uint32_t)at, .n = k, .n_out = k};
+        part_batch_t batch  = part_batch_one(&run, ids + at);
         if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
-        st = engine_step(engine, ids + at, k, (uint32_t)at, k, &logits, err);
+        st = engine_step(engine, &batch, &logits, err);
         if (st == BASE_OK) st = npy_append(e->npy, logits, (size_t)k * n_vocab, err);
         at += k;
         base_progress("eval", at, n);

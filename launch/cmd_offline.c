@@ -69,6 +69,7 @@ int cmd_plan(const options_t *o)
     a.net_gbit          = opt_float(o, OPT_NETBW);
     a.ranks_per_node    = opt_u32(o, OPT_RANKS_PER_NODE);
     a.n_ctx             = opt_u32(o, OPT_CTX_SIZE);
+    a.n_seq             = opt_u32(o, OPT_PARALLEL);
     a.n_batch           = opt_u32(o, OPT_BATCH_SIZE);
     a.layout            = opt_string(o, OPT_LAYOUT);
     a.pipeline_parallel = opt_u32(o, OPT_PIPELINE_PARALLEL);

@@ -129,13 +129,17 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
                          LIMIT_BATCH);
     r->ask = (part_ask_t){.ternary_bits      = strcmp(r->pack, "t3") == 0 ? 1.6 : 2,
                           .n_ctx             = ctx,
+                          .n_seq             = args->n_seq != 0 ? args->n_seq : 1,
                           .n_batch           = args->n_batch != 0 ? args->n_batch : BATCH_DEFAULT,
-                          .n_out             = 1,
+                          .n_out             = args->n_seq != 0 ? args->n_seq : 1,
                           .layout            = args->layout,
                           .pipeline_parallel = args->pipeline_parallel,
                           .tensor_parallel   = args->tensor_parallel,
                           .split             = args->split};
-    if (r->ask.n_batch > ctx) r->ask.n_batch = ctx;
+    if ((uint64_t)ctx * r->ask.n_seq > LIMIT_POSITIONS)
+        return base_fail(err, BASE_ERR_USAGE, "-np %u of -c %u positions: %d together at most",
+                         r->ask.n_seq, ctx, LIMIT_POSITIONS);
+    if (r->ask.n_batch > ctx * r->ask.n_seq) r->ask.n_batch = ctx * r->ask.n_seq;
     return BASE_OK;
 }
 
@@ -279,9 +283,10 @@ static base_status_t print_table(const plan_run_t *r, base_err_t *err)
     char                 layout[32];
 
     (void)printf(
-        "%s: %u layers, %.2f billion weights; packed as %s, context %u, steps of %u tokens\n",
-        r->desc.name, r->desc.n_layers, (double)r->desc.n_params / 1e9, r->pack, r->ask.n_ctx,
-        r->ask.n_batch);
+        "%s: %u layers, %.2f billion weights; packed as %s, %u sequence%s of context %u, steps of "
+        "%u tokens\n",
+        r->desc.name, r->desc.n_layers, (double)r->desc.n_params / 1e9, r->pack, r->ask.n_seq,
+        r->ask.n_seq == 1 ? "" : "s", r->ask.n_ctx, r->ask.n_batch);
     (void)printf("layout %s (stages x shards), split %s: %u rank%s on %u node%s\n\n",
                  part_layout_name(&c->plan, layout, sizeof(layout)), c->split, c->n_ranks,
                  c->n_ranks == 1 ? "" : "s", c->n_nodes, c->n_nodes == 1 ? "" : "s");
@@ -433,7 +438,7 @@ static base_status_t print_json(const plan_run_t *r, base_err_t *err)
 
     /* clang-format off */
     json_t *value = json_pack("{s:o, s:s, s:i, s:i, s:s, s:o, s:b, s:o,"
-                              " s:s, s:i, s:i, s:o, s:o, s:o, s:{s:o, s:o}}",
+                              " s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:{s:o, s:o}}",
                               "model", out_json_text(r->desc.name, strlen(r->desc.name)),
                               "layout", part_layout_name(&c->plan, layout, sizeof(layout)),
                               "stages", (int)c->plan.stages,
@@ -444,6 +449,7 @@ static base_status_t print_json(const plan_run_t *r, base_err_t *err)
                               "predicted", json_predicted(&c->bound),
                               "pack", r->pack,
                               "n_ctx", (int)r->ask.n_ctx,
+                              "n_seq", (int)r->ask.n_seq,
                               "n_batch", (int)r->ask.n_batch,
                               "ranks", json_ranks(r),
                               "nodes", json_nodes(r),

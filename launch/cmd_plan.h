@@ -25,6 +25,7 @@ typedef struct {
     uint32_t ranks_per_node; /* --ranks-per-node; 0: 1. With a file: that of nodes that name none */
     /* The wishes, as for `run`. */
     uint32_t    n_ctx;                              /* -c; 0: the model's context */
+    uint32_t    n_seq;                              /* -np; 0: 1 */
     uint32_t    n_batch;                            /* -b; 0: 512 */
     const char *layout;                             /* --layout; NULL: the first that fits */
     uint32_t    pipeline_parallel, tensor_parallel; /* aliases */

@@ -29,7 +29,8 @@ struct engine {
     uint64_t             step_us; /* in steps since the last reset */
     uint64_t             rss_bytes;
     engine_rank_stats_t *records; /* rank 0: one per rank */
-    int32_t             *ids;     /* other ranks: of the step at hand */
+    part_batch_limits_t  limits;  /* of a step */
+    part_step_room_t    *room;    /* other ranks: of the step at hand */
     uint8_t              message[PART_STEP_MAX_BYTES];
 };
 
@@ -92,11 +93,18 @@ static base_status_t fill_numbers(const engine_config_t *config, const model_des
     if (ctx == 0 || ctx > LIMIT_CONTEXT)
         return base_fail(err, BASE_ERR_USAGE, "-c %llu: 1 to %d positions", (unsigned long long)ctx,
                          LIMIT_CONTEXT);
+    if (config->n_seq > LIMIT_SEQUENCES)
+        return base_fail(err, BASE_ERR_USAGE, "-np %u: 1 to %d sequences", config->n_seq,
+                         LIMIT_SEQUENCES);
+    if (ctx * config->n_seq > LIMIT_POSITIONS)
+        return base_fail(err, BASE_ERR_USAGE, "%u sequences of %llu positions: %d together at most",
+                         config->n_seq, (unsigned long long)ctx, LIMIT_POSITIONS);
     a->n_ctx     = (uint32_t)ctx;
     a->n_batch   = config->n_batch != 0 ? config->n_batch : BATCH_DEFAULT;
-    a->n_out_max = config->n_out_max != 0 ? config->n_out_max : 1;
+    a->n_seq     = config->n_seq != 0 ? config->n_seq : 1;
+    a->n_out_max = config->n_out_max != 0 ? config->n_out_max : a->n_seq;
     if (a->n_batch > LIMIT_BATCH) a->n_batch = LIMIT_BATCH;
-    if (a->n_batch > a->n_ctx) a->n_batch = a->n_ctx;
+    if (a->n_batch > a->n_ctx * (uint64_t)a->n_seq) a->n_batch = a->n_ctx * a->n_seq;
     if (a->n_out_max > a->n_batch) a->n_out_max = a->n_batch;
     a->n_threads = config->n_threads;
     (void)snprintf(a->pack, sizeof(a->pack), "%s", pack);
@@ -185,6 +193,12 @@ static base_status_t assign(engine_t *e, const engine_config_t *config, bool *ag
     if (st != BASE_OK) goto out;
     st = comm_control_scatter(e->world, (const void *const *)messages, lengths, &mine, &bytes, err);
     if (st == BASE_OK) st = part_assignment_unpack(mine, bytes, &e->part, err);
+    if (st == BASE_OK)
+        e->limits = (part_batch_limits_t){.n_seq   = e->part.n_seq,
+                                          .n_ctx   = e->part.n_ctx,
+                                          .n_batch = e->part.n_batch,
+                                          .n_out   = e->part.n_out_max,
+                                          .n_vocab = e->part.desc.n_vocab};
 out:
     part_plan_free(&a.plan);
     for (size_t r = 0; messages != NULL && r < n; r++) free(messages[r]);
@@ -253,18 +267,16 @@ static base_status_t start_team(engine_t *e, const engine_config_t *config, base
 
 static base_status_t start_worker(engine_t *e, const engine_config_t *config, base_err_t *err)
 {
-    worker_config_t w = {.desc      = &e->part.desc,
-                         .source    = e->model != NULL ? e->model->source : e->source,
-                         .plan      = &e->part.plan,
-                         .grid      = e->grid,
-                         .team      = e->team,
-                         .pack      = e->part.pack,
-                         .cpu       = e->part.cpu[0] != '\0' ? e->part.cpu : NULL,
-                         .n_ctx     = e->part.n_ctx,
-                         .n_batch   = e->part.n_batch,
-                         .n_out_max = e->part.n_out_max,
-                         .is_root   = e->part.rank == 0,
-                         .progress  = e->part.rank == 0 && !config->quiet};
+    worker_config_t w = {.desc     = &e->part.desc,
+                         .source   = e->model != NULL ? e->model->source : e->source,
+                         .plan     = &e->part.plan,
+                         .grid     = e->grid,
+                         .team     = e->team,
+                         .pack     = e->part.pack,
+                         .cpu      = e->part.cpu[0] != '\0' ? e->part.cpu : NULL,
+                         .limits   = e->limits,
+                         .is_root  = e->part.rank == 0,
+                         .progress = e->part.rank == 0 && !config->quiet};
     return worker_create(&w, &e->worker, err);
 }
 
@@ -337,7 +349,7 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     st = assign(e, config, &agreed, err);
     if (agreed) goto out;
     if (st == BASE_OK) st = open_source(e, err);
-    if (st == BASE_OK) st = base_alloc((void **)&e->ids, LIMIT_BATCH, sizeof(*e->ids), "step", err);
+    if (st == BASE_OK) st = base_alloc((void **)&e->room, 1, sizeof(*e->room), "step", err);
     if (st == BASE_OK) st = start_team(e, config, err);
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
@@ -368,7 +380,7 @@ void engine_destroy(engine_t **engine)
     model_source_close(&e->source);
     model_close(&e->model);
     free(e->records);
-    free(e->ids);
+    free(e->room);
     free(e);
     *engine = NULL;
 }
@@ -381,8 +393,7 @@ static base_status_t run_step(engine_t *e, const part_step_t *step, const float 
 {
     base_err_t    local = {0};
     uint64_t      start = base_clock_us();
-    base_status_t st =
-        worker_step(e->worker, step->ids, step->n_ids, step->pos, step->n_out, logits, &local);
+    base_status_t st    = worker_step(e->worker, &step->batch, logits, &local);
     e->step_us += base_clock_us() - start;
     if (st != BASE_OK && comm_size(e->world) > 1) comm_world_abort(e->world, &local);
     if (st != BASE_OK && err != NULL) *err = local;
@@ -399,25 +410,15 @@ static base_status_t send_step(engine_t *e, const part_step_t *step, base_err_t 
     return comm_control_send(e->world, e->message, n, err);
 }
 
-base_status_t engine_step(engine_t *e, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
-                          uint32_t n_out, const float **logits, base_err_t *err)
+base_status_t engine_step(engine_t *e, const part_batch_t *batch, const float **logits,
+                          base_err_t *err)
 {
-    part_step_t step = {
-        .kind = PART_STEP_TOKENS, .pos = pos, .n_out = n_out, .n_ids = n_tokens, .ids = ids};
-    base_status_t st = BASE_OK;
+    const part_step_t step = {.kind = PART_STEP_TOKENS, .batch = *batch};
+    base_status_t     st   = BASE_OK;
     if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
-    base_assert(n_tokens >= 1 && n_tokens <= e->part.n_batch);
-    if (pos > e->part.n_ctx || n_tokens > e->part.n_ctx - pos)
-        return base_fail(err, BASE_ERR_USAGE,
-                         "%u tokens at position %u do not fit a context of %u; give a larger -c",
-                         n_tokens, pos, e->part.n_ctx);
-    for (uint32_t i = 0; i < n_tokens; i++)
-        if (ids[i] < 0 || (uint32_t)ids[i] >= e->part.desc.n_vocab)
-            return base_fail(err, BASE_ERR_INPUT, "token id %d: the model has 0 to %u", ids[i],
-                             e->part.desc.n_vocab - 1);
-    st = send_step(e, &step, err);
-    if (st != BASE_OK) return st;
-    return run_step(e, &step, logits, err);
+    st = part_batch_check(batch, &e->limits, err);
+    if (st == BASE_OK) st = send_step(e, &step, err);
+    return st == BASE_OK ? run_step(e, &step, logits, err) : st;
 }
 
 /* --- figures --- */
@@ -451,17 +452,6 @@ base_status_t engine_stats(engine_t *e, engine_rank_stats_t *stats, bool reset, 
 
 /* --- the other ranks --- */
 
-static base_status_t check_step(const engine_t *e, const part_step_t *s, base_err_t *err)
-{
-    const part_assignment_t *p  = &e->part;
-    bool                     ok = s->n_ids >= 1 && s->n_ids <= p->n_batch && s->pos <= p->n_ctx &&
-              s->n_ids <= p->n_ctx - s->pos && s->n_out <= s->n_ids && s->n_out <= p->n_out_max;
-    for (uint32_t i = 0; ok && i < s->n_ids; i++)
-        ok = s->ids[i] >= 0 && (uint32_t)s->ids[i] < p->desc.n_vocab;
-    if (ok) return BASE_OK;
-    return base_fail(err, BASE_ERR_PEER, "rank 0 sent a step that does not fit the plan");
-}
-
 /* One message of rank 0. *stop: it was the last. */
 static base_status_t serve_one(engine_t *e, bool *stop, base_err_t *err)
 {
@@ -469,16 +459,14 @@ static base_status_t serve_one(engine_t *e, bool *stop, base_err_t *err)
     part_step_t         step = {0};
     engine_rank_stats_t mine = {0};
     base_status_t       st   = comm_control_recv(e->world, e->message, sizeof(e->message), &n, err);
-    if (st == BASE_OK) st = part_step_unpack(e->message, n, &step, e->ids, LIMIT_BATCH, err);
+    if (st == BASE_OK) st = part_step_unpack(e->message, n, &e->limits, &step, e->room, err);
     if (st != BASE_OK) return st;
     switch (step.kind) {
     case PART_STEP_STOP: *stop = true; return BASE_OK;
     case PART_STEP_STATS:
         mine = own_stats(e, step.reset);
         return comm_gather_records(e->world, &mine, sizeof(mine), NULL, err);
-    case PART_STEP_TOKENS:
-        st = check_step(e, &step, err);
-        return st == BASE_OK ? run_step(e, &step, NULL, err) : st;
+    case PART_STEP_TOKENS: return run_step(e, &step, NULL, err);
     }
     return base_fail(err, BASE_ERR_PEER, "rank 0 sent a step of an unknown kind");
 }
@@ -511,6 +499,11 @@ const model_t *engine_model(const engine_t *engine)
 uint32_t engine_n_ctx(const engine_t *engine)
 {
     return engine->part.n_ctx;
+}
+
+uint32_t engine_n_seq(const engine_t *engine)
+{
+    return engine->part.n_seq;
 }
 
 uint32_t engine_n_batch(const engine_t *engine)

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "model/model.h"
+#include "partition/batch.h"
 
 typedef struct {
     const char
@@ -19,9 +20,10 @@ typedef struct {
     uint64_t           seed;       /* and its seed, not 0 */
     model_i2s_layout_t i2s_layout; /* of a file's I2_S tensors */
     const char        *model_path; /* file of the model, or NULL with `shape` */
-    uint32_t           n_ctx;      /* positions of the KV cache; 0: the model's context */
+    uint32_t           n_ctx;      /* positions of each sequence; 0: the model's context */
+    uint32_t           n_seq;      /* sequences of the KV cache, up to LIMIT_SEQUENCES; 0: 1 */
     uint32_t           n_batch;    /* tokens of one step, at most; 0: 256 */
-    uint32_t           n_out_max;  /* rows of logits one step may ask for; 0: 1 */
+    uint32_t           n_out_max;  /* rows of logits one step may ask for; 0: n_seq */
     uint32_t           n_threads; /* per rank; 0: automatic (SLURM_CPUS_PER_TASK, else the binding's
                                * cores shared out) */
     const char        *layout;    /* NULL: automatic */
@@ -44,17 +46,17 @@ base_status_t engine_serve(engine_t *engine, base_err_t *err);
 base_status_t engine_stop(engine_t *engine, base_err_t *err);
 void          engine_destroy(engine_t **engine);
 
-/* One step on rank 0: n_tokens (1..n_batch) ids at positions pos .. pos + n_tokens - 1 of the one
- * sequence; the KV cache must hold positions 0..pos-1 (going back to a smaller pos forgets the
- * rest). n_out: logits are wanted for the last n_out tokens of the step (0..min(n_out_max,
- * n_tokens)).
- * *logits: n_out rows of n_vocab floats, the engine's, valid until the next step.
- * Status: OK | USAGE (pos + n_tokens over n_ctx) | PEER | INTERRUPTED. */
-base_status_t engine_step(engine_t *engine, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
-                          uint32_t n_out, const float **logits, base_err_t *err);
+/* One step on rank 0: the runs of a batch (partition/batch.h), up to n_batch tokens and n_out_max
+ * rows of logits together.
+ * *logits: the rows in the order of the runs, n_vocab floats each, the engine's, valid until the
+ * next step.
+ * Status: OK | USAGE (the batch does not fit the engine) | INPUT (an id) | PEER | INTERRUPTED. */
+base_status_t engine_step(engine_t *engine, const part_batch_t *batch, const float **logits,
+                          base_err_t *err);
 
 const model_t *engine_model(const engine_t *engine); /* rank 0 only: NULL elsewhere */
 uint32_t       engine_n_ctx(const engine_t *engine);
+uint32_t       engine_n_seq(const engine_t *engine);
 uint32_t       engine_n_batch(const engine_t *engine);
 uint32_t       engine_n_threads(const engine_t *engine);
 

@@ -123,10 +123,10 @@ int session_main(const session_t *session)
     return session_main_world(session->options, session_body, context.out);
 }
 
-base_status_t session_step(void *engine, const int32_t *ids, uint32_t n, uint32_t pos,
-                           uint32_t n_out, const float **logits, base_err_t *err)
+base_status_t session_step(void *engine, const part_batch_t *batch, const float **logits,
+                           base_err_t *err)
 {
-    return engine_step(engine, ids, n, pos, n_out, logits, err);
+    return engine_step(engine, batch, logits, err);
 }
 
 /* ---- the prompt ---- */

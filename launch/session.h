@@ -39,8 +39,8 @@ int session_main_world(const options_t *options,
 base_status_t session_engine(comm_world_t *world, const session_t *session, base_err_t *err);
 
 /* A coord_step_fn; ctx is the engine. */
-base_status_t session_step(void *engine, const int32_t *ids, uint32_t n, uint32_t pos,
-                           uint32_t n_out, const float **logits, base_err_t *err);
+base_status_t session_step(void *engine, const part_batch_t *batch, const float **logits,
+                           base_err_t *err);
 
 /* The prompt of -p or -f: is there exactly one? Local, any rank. Status: OK | USAGE. */
 base_status_t session_prompt_check(const options_t *options, base_err_t *err);

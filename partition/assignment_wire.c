@@ -120,6 +120,7 @@ base_status_t part_assignment_pack(const part_assignment_t *a, uint8_t **bytes_p
     m.n_path         = a->n_paths;
     m.path           = (char **)a->paths; /* only read */
     m.n_ctx          = a->n_ctx;
+    m.n_seq          = a->n_seq;
     m.n_batch        = a->n_batch;
     m.n_out_max      = a->n_out_max;
     m.n_threads      = a->n_threads;
@@ -359,13 +360,17 @@ static base_status_t numbers_take(const Trireme__Assignment *m, part_assignment_
                                   base_err_t *err)
 {
     base_status_t st = range_check("n_ctx", m->n_ctx, 1, LIMIT_CONTEXT, err);
+    if (st == BASE_OK) st = range_check("n_seq", m->n_seq, 1, LIMIT_SEQUENCES, err);
     if (st == BASE_OK) st = range_check("n_batch", m->n_batch, 1, LIMIT_BATCH, err);
     if (st == BASE_OK) st = range_check("n_out_max", m->n_out_max, 1, LIMIT_BATCH, err);
     if (st == BASE_OK) st = range_check("n_threads", m->n_threads, 0, LIMIT_THREADS, err);
     if (st == BASE_OK) st = name_take("pack", m->pack, a->pack, sizeof(a->pack), err);
     if (st == BASE_OK) st = name_take("cpu", m->cpu, a->cpu, sizeof(a->cpu), err);
     if (st == BASE_OK && m->n_path > 0) st = range_check("synth_seed", m->synth_seed, 0, 0, err);
+    if (st == BASE_OK)
+        st = range_check("n_ctx * n_seq", (uint64_t)m->n_ctx * m->n_seq, 1, LIMIT_POSITIONS, err);
     a->n_ctx      = m->n_ctx;
+    a->n_seq      = m->n_seq;
     a->n_batch    = m->n_batch;
     a->n_out_max  = m->n_out_max;
     a->n_threads  = m->n_threads;

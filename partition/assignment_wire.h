@@ -6,7 +6,7 @@
 #include "partition/plan.h"
 
 enum {
-    PART_WIRE_VERSION         = 2, /* raise it with every change of meaning in control.proto */
+    PART_WIRE_VERSION         = 3, /* raise it with every change of meaning in control.proto */
     PART_ASSIGNMENT_MAX_BYTES = 8 << 20, /* above what the limits of all fields allow */
     PART_PACK_NAME_BYTES      = 8,
     PART_CPU_NAME_BYTES       = 16,
@@ -21,7 +21,8 @@ typedef struct {
     uint32_t     n_paths;    /* 0: a generated model, of synth_seed */
     const char **paths;      /* the model's files in the source's order */
     uint64_t     synth_seed; /* 0 with files */
-    uint32_t     n_ctx;      /* 1..LIMIT_CONTEXT */
+    uint32_t     n_ctx;      /* of each sequence, 1..LIMIT_CONTEXT */
+    uint32_t     n_seq;      /* 1..LIMIT_SEQUENCES */
     uint32_t     n_batch;    /* 1..LIMIT_BATCH */
     uint32_t     n_out_max;  /* 1..LIMIT_BATCH */
     uint32_t     n_threads;  /* 0: automatic */

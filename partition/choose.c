@@ -33,17 +33,21 @@ static base_status_t evaluate(const part_cluster_t *cluster, const model_desc_t 
 {
     base_status_t st = BASE_OK;
 
-    c->n_ranks = cluster->n_ranks;
-    c->n_nodes = cluster->n_nodes;
-    st         = base_alloc((void **)&c->memory, c->n_ranks, sizeof(*c->memory), "plan", err);
+    const part_sizes_t sizes = {.ternary_bits = ask->ternary_bits,
+                                .n_ctx        = ask->n_ctx,
+                                .n_seq        = ask->n_seq,
+                                .n_batch      = ask->n_batch,
+                                .n_out        = ask->n_out};
+    c->n_ranks               = cluster->n_ranks;
+    c->n_nodes               = cluster->n_nodes;
+    st = base_alloc((void **)&c->memory, c->n_ranks, sizeof(*c->memory), "plan", err);
     if (st != BASE_OK) return st;
     st = base_alloc((void **)&c->node_bytes, c->n_nodes, sizeof(*c->node_bytes), "plan", err);
     if (st != BASE_OK) return st;
     uint32_t rank = 0;
     for (uint32_t n = 0; n < c->n_nodes; n++) {
         for (uint32_t i = 0; i < cluster->nodes[n].ranks; i++, rank++) {
-            c->memory[rank] = part_memory(&c->plan, desc, rank, ask->ternary_bits, ask->n_ctx,
-                                          ask->n_batch, ask->n_out);
+            c->memory[rank] = part_memory(&c->plan, desc, rank, &sizes);
             c->node_bytes[n] += c->memory[rank].total + PART_RANK_OVERHEAD;
         }
         double share = (double)c->node_bytes[n] / (double)part_node_usable(&cluster->nodes[n]);

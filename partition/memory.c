@@ -132,16 +132,18 @@ static bool same_widths(const model_layer_t *a, const model_layer_t *b)
 }
 
 part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
-                          double ternary_bits, uint64_t n_ctx, uint32_t n_batch, uint32_t n_out)
+                          const part_sizes_t *sizes)
 {
     const uint32_t     stage = rank / plan->shards, shard = rank % plan->shards;
-    const uint64_t     granule_k = ternary_bits > 1.8 ? T2_K : T3_K;
+    const uint64_t     granule_k = sizes->ternary_bits > 1.8 ? T2_K : T3_K;
     const uint64_t     hd        = desc->head_dim;
     const uint64_t     page_row  = base_round_up(hd, FLOAT_LANES) * 4 * 2; /* K and V */
     const part_range_t rows      = part_vocab(plan, desc, shard);
     widths_t           most      = {0};
     part_slice_t       s         = {0};
     part_memory_t      m         = {0};
+    const uint64_t     positions = base_round_up(sizes->n_ctx, KV_PAGE);
+    const uint64_t     n_seq     = sizes->n_seq == 0 ? 1 : sizes->n_seq;
 
     base_assert(rank < plan->stages * plan->shards);
     part_range_t layers = part_stage_layers(plan, stage);
@@ -152,7 +154,7 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
         uint64_t n_kv = s.kv.end - s.kv.begin;
         widths_t w    = {(s.q.end - s.q.begin) * hd, n_kv * hd, s.ffn.end - s.ffn.begin};
         layer_add(&m, plan, desc, &desc->layers[i], shard, w, granule_k);
-        m.kv += n_kv * base_round_up(n_ctx, KV_PAGE) * page_row;
+        m.kv += n_seq * n_kv * positions * page_row;
         most.q   = base_max_size(most.q, w.q);
         most.kv  = base_max_size(most.kv, w.kv);
         most.ffn = base_max_size(most.ffn, w.ffn);
@@ -162,8 +164,8 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
         m.dense += base_round_up(
             (rows.end - rows.begin) * model_row_bytes(desc->head.type, desc->width), ALIGN);
     }
-    m.activations = activation_bytes(plan, desc, rank, most, n_batch, n_out) +
-                    whole_floats(desc, layers) * 4 * n_batch;
+    m.activations = activation_bytes(plan, desc, rank, most, sizes->n_batch, sizes->n_out) +
+                    whole_floats(desc, layers) * 4 * sizes->n_batch;
     m.total = m.ternary + m.dense + m.kv + m.activations;
     return m;
 }

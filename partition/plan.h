@@ -70,9 +70,17 @@ void          part_plan_free(part_plan_t *plan);
 /* "2x4" into buf. */
 const char *part_layout_name(const part_plan_t *plan, char *buf, size_t buf_bytes);
 
-/* Predicted bytes of one rank. `ternary_bits` is what the packed format stores per weight (2 or
- * 1.6), n_ctx the positions of the KV cache, n_batch tokens of one step, n_out rows of logits kept.
- * The layers of the rank's own stage must be there, others may be empty. */
+/* What decides a rank's memory besides model and plan. */
+typedef struct {
+    double   ternary_bits; /* what the packed format stores per weight: 2 or 1.6 */
+    uint32_t n_ctx;        /* positions of each sequence's KV cache */
+    uint32_t n_seq;        /* sequences; 0 counts as 1 */
+    uint32_t n_batch;      /* tokens of one step */
+    uint32_t n_out;        /* rows of logits kept */
+} part_sizes_t;
+
+/* Predicted bytes of one rank. The layers of the rank's own stage must be there, others may be
+ * empty. */
 typedef struct {
     uint64_t ternary;     /* packed ternary weights, with tile padding */
     uint64_t dense;       /* head and norms of this rank (the embedding stays in the file) */
@@ -82,6 +90,6 @@ typedef struct {
 } part_memory_t;
 
 part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
-                          double ternary_bits, uint64_t n_ctx, uint32_t n_batch, uint32_t n_out);
+                          const part_sizes_t *sizes);
 
 #endif

@@ -14,7 +14,7 @@ void worker_rope_tables(worker_t *w, int thread, int n_threads)
     size_t              e    = 0;
     worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
     for (size_t t = b; t < e; t++) {
-        double position = (double)(w->pos + t);
+        double position = (double)w->tok_pos[t];
         for (size_t j = 0; j < half; j++) {
             double s = 0;
             double c = 0;
@@ -38,9 +38,12 @@ static void store_head(worker_t *w, float *to, const float *from, size_t token, 
     rope(to, w->rope_cos + token * half, w->rope_sin + token * half, desc->rope_dims);
 }
 
-static float *kv_at(const worker_t *w, float *base, size_t kv_head, size_t position)
+/* Position of a KV head of token t's sequence; n_kv heads of this rank. */
+static float *kv_at(const worker_t *w, float *base, size_t t, size_t n_kv, size_t head,
+                    size_t position)
 {
-    return base + (kv_head * w->kv_positions + position) * w->hd_pad;
+    size_t row = (w->tok_seq[t] * n_kv + head) * w->kv_positions + position;
+    return base + row * w->hd_pad;
 }
 
 void worker_store_heads(worker_t *w, uint32_t l, int thread, int n_threads)
@@ -60,9 +63,10 @@ void worker_store_heads(worker_t *w, uint32_t l, int thread, int n_threads)
         if (h < n_q)
             store_head(w, w->heads + (t * n_q + h) * w->hd_pad, from, t, true);
         else if (h < n_q + n_kv)
-            store_head(w, kv_at(w, w->kv[l].k, h - n_q, w->pos + t), from, t, true);
+            store_head(w, kv_at(w, w->kv[l].k, t, n_kv, h - n_q, w->tok_pos[t]), from, t, true);
         else
-            store_head(w, kv_at(w, w->kv[l].v, h - n_q - n_kv, w->pos + t), from, t, false);
+            store_head(w, kv_at(w, w->kv[l].v, t, n_kv, h - n_q - n_kv, w->tok_pos[t]), from, t,
+                       false);
     }
 }
 
@@ -95,7 +99,8 @@ static void attend(worker_t *w, uint32_t l, size_t t, size_t h, size_t n, size_t
     const worker_layer_t *layer = &w->shard->layers[l];
     size_t                hd    = w->config.desc->head_dim;
     size_t                n_q   = layer->slice.q.end - layer->slice.q.begin;
-    size_t                end   = w->pos + t + 1;
+    size_t                n_kv  = layer->slice.kv.end - layer->slice.kv.begin;
+    size_t                end   = (size_t)w->tok_pos[t] + 1;
     float                 scale = (float)(1.0 / sqrt((double)hd));
     const float          *q     = w->heads + (t * n_q + h) * w->hd_pad;
     float                *m     = s->merged;
@@ -106,8 +111,8 @@ static void attend(worker_t *w, uint32_t l, size_t t, size_t h, size_t n, size_t
     float                *op    = zp + KERN_MAX_GROUP;
     for (size_t p = 0; p < end; p += KERN_PAGE) {
         size_t       n_pos = base_min_size(KERN_PAGE, end - p);
-        const float *k     = kv_at(w, w->kv[l].k, kv, p);
-        const float *v     = kv_at(w, w->kv[l].v, kv, p);
+        const float *k     = kv_at(w, w->kv[l].k, t, n_kv, kv, p);
+        const float *v     = kv_at(w, w->kv[l].v, t, n_kv, kv, p);
         if (p == 0) {
             w->kern.attn_page_f32(m, z, o, w->hd_pad, q, w->hd_pad, n, k, v, n_pos, w->hd_pad,
                                   scale);

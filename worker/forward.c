@@ -222,7 +222,8 @@ static bool input(worker_t *w, int thread, int n_threads)
     return !w->stop;
 }
 
-/* Final norm and head rows for the last n_out tokens. */
+/* Final norm and head rows for the tokens whose logits are wanted: one product, so that each row of
+ * the head is read once for all of them. */
 static void head(worker_t *w, int thread, int n_threads)
 {
     const worker_shard_t *s     = w->shard;
@@ -233,7 +234,7 @@ static void head(worker_t *w, int thread, int n_threads)
     size_t                e     = 0;
     worker_share(w->n_out, 1, thread, n_threads, &b, &e);
     for (size_t i = b; i < e; i++) {
-        const float *x = w->x + (w->n_tok - w->n_out + i) * width;
+        const float *x = w->x + (size_t)w->out_tok[i] * width;
         w->kern.norm_f32(w->normed + i * width, x, s->out_norm,
                          hidden_rms(w, x, &w->scratch[thread]), width);
     }
@@ -271,21 +272,32 @@ static void step(void *ctx, int thread, int n_threads)
     output(w, thread, n_threads);
 }
 
-base_status_t worker_step(worker_t *w, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
-                          uint32_t n_out, const float **logits, base_err_t *err)
+/* What each token is, and which of them give rows of logits. */
+static void take_batch(worker_t *w, const part_batch_t *batch)
 {
-    const worker_config_t *c = &w->config;
-    base_assert(n_tokens >= 1 && n_tokens <= c->n_batch && n_out <= n_tokens);
-    base_assert(n_out <= c->n_out_max && pos <= c->n_ctx && n_tokens <= c->n_ctx - pos);
-    for (uint32_t i = 0; i < n_tokens; i++)
-        base_assert(ids[i] >= 0 && (uint32_t)ids[i] < c->desc->n_vocab);
-    w->ids   = ids;
-    w->n_tok = n_tokens;
-    w->pos   = pos;
-    w->n_out = n_out;
-    w->st    = BASE_OK;
-    w->stop  = false;
-    worker_team_run(c->team, step, w);
+    uint32_t t = 0;
+    uint32_t o = 0;
+    for (uint32_t i = 0; i < batch->n_runs; i++) {
+        const part_run_t *run = &batch->runs[i];
+        for (uint32_t k = 0; k < run->n; k++, t++) {
+            w->tok_seq[t] = run->seq;
+            w->tok_pos[t] = run->pos + k;
+            if (k + run->n_out >= run->n) w->out_tok[o++] = t;
+        }
+    }
+    w->ids   = batch->ids;
+    w->n_tok = t;
+    w->n_out = o;
+}
+
+base_status_t worker_step(worker_t *w, const part_batch_t *batch, const float **logits,
+                          base_err_t *err)
+{
+    base_assert(part_batch_check(batch, &w->config.limits, NULL) == BASE_OK);
+    take_batch(w, batch);
+    w->st   = BASE_OK;
+    w->stop = false;
+    worker_team_run(w->config.team, step, w);
     if (w->st != BASE_OK) {
         if (err != NULL) *err = w->err;
         return w->st;

@@ -24,7 +24,7 @@ typedef struct {
     float   *merged; /* the same, merged */
 } worker_scratch_t;
 
-/* The KV cache of one layer: [kv head][position][hd_pad], keys and values. */
+/* The KV cache of one layer: [sequence][kv head][position][hd_pad], keys and values. */
 typedef struct {
     float *k, *v;
 } worker_kv_t;
@@ -44,6 +44,9 @@ struct worker {
 
     /* step arena */
     base_arena_t      arena;
+    uint32_t         *tok_seq;  /* [B] the sequence of each token of the step */
+    uint32_t         *tok_pos;  /* [B] and its position there */
+    uint32_t         *out_tok;  /* [n_out] the token that each row of logits follows */
     float            *x;        /* [B][W] residual stream */
     int8_t           *q8;       /* [B][stride of the product at hand] */
     int32_t          *q_sum;    /* [B] */
@@ -76,7 +79,7 @@ struct worker {
 
     /* the step at hand, written by thread 0 before the team runs */
     const int32_t *ids;
-    uint32_t       n_tok, pos, n_out;
+    uint32_t       n_tok, n_out;
     base_status_t  st; /* of the communication, by thread 0 */
     base_err_t     err;
     bool           stop; /* a communication failed: all threads leave at the next barrier */

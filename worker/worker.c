@@ -62,7 +62,7 @@ uint64_t worker_kv_bytes(const worker_t *worker)
 static size_t kv_floats(const worker_t *w, uint32_t l)
 {
     const part_slice_t *s = &w->shard->layers[l].slice;
-    return (size_t)(s->kv.end - s->kv.begin) * w->kv_positions * w->hd_pad;
+    return (size_t)(s->kv.end - s->kv.begin) * w->config.limits.n_seq * w->kv_positions * w->hd_pad;
 }
 
 static base_status_t kv_create(worker_t *w, base_err_t *err)
@@ -175,11 +175,11 @@ static size_t lay_out_scratch(worker_t *w, worker_scratch_t *s, size_t total)
 {
     size_t width = w->config.desc->width;
     size_t page  = KERN_MAX_GROUP * (2 + w->hd_pad);
-    s->n_acc     = base_max_size(WORKER_ACC_ELEMS, KERN_TILE_ROWS * (size_t)w->config.n_batch);
-    s->acc       = reserve(&w->arena, &total, s->n_acc, sizeof(int32_t));
-    s->blocks    = reserve(&w->arena, &total, width / WORKER_NORM_BLOCK + 1, sizeof(float));
-    s->page      = reserve(&w->arena, &total, page, sizeof(float));
-    s->merged    = reserve(&w->arena, &total, page, sizeof(float));
+    s->n_acc  = base_max_size(WORKER_ACC_ELEMS, KERN_TILE_ROWS * (size_t)w->config.limits.n_batch);
+    s->acc    = reserve(&w->arena, &total, s->n_acc, sizeof(int32_t));
+    s->blocks = reserve(&w->arena, &total, width / WORKER_NORM_BLOCK + 1, sizeof(float));
+    s->page   = reserve(&w->arena, &total, page, sizeof(float));
+    s->merged = reserve(&w->arena, &total, page, sizeof(float));
     return total;
 }
 
@@ -187,11 +187,14 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
 {
     const worker_config_t *c     = &w->config;
     const model_desc_t    *d     = c->desc;
-    size_t                 B     = c->n_batch;
+    size_t                 B     = c->limits.n_batch;
     size_t                 rows  = w->shard->vocab.end - w->shard->vocab.begin;
     size_t                 total = 0;
     bool                   lone  = w->shards == 1 && c->plan->stages == 1;
 
+    RESERVE(tok_seq, B);
+    RESERVE(tok_pos, B);
+    RESERVE(out_tok, (size_t)c->limits.n_out);
     RESERVE(x, B * d->width);
     RESERVE(q8, B * kern_q_stride(widest->in));
     if (widest->block)
@@ -220,13 +223,13 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     RESERVE(vocab_counts, w->shards);
     RESERVE(vocab_offsets, w->shards);
     if (w->shard->has_head) {
-        RESERVE(normed, (size_t)c->n_out_max * d->width);
-        RESERVE(piece, (size_t)c->n_out_max * rows);
+        RESERVE(normed, (size_t)c->limits.n_out * d->width);
+        RESERVE(piece, (size_t)c->limits.n_out * rows);
     }
     if (c->is_root && lone) w->logits = w->piece;
     if (c->is_root && !lone) {
-        RESERVE(logits, (size_t)c->n_out_max * d->n_vocab);
-        RESERVE(staging, (size_t)c->n_out_max * w->widest_piece);
+        RESERVE(logits, (size_t)c->limits.n_out * d->n_vocab);
+        RESERVE(staging, (size_t)c->limits.n_out * w->widest_piece);
     }
     for (int t = 0; t < worker_team_size(c->team); t++)
         total = lay_out_scratch(w, &w->scratch[t], total);
@@ -284,7 +287,7 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
     w->shards       = comm_grid_shards(config->grid);
     w->my_shard     = comm_grid_shard(config->grid);
     w->hd_pad       = base_round_up(config->desc->head_dim, KERN_LANES);
-    w->kv_positions = base_round_up(config->n_ctx, KERN_PAGE);
+    w->kv_positions = base_round_up(config->limits.n_ctx, KERN_PAGE);
     kern_table_init(&w->kern, w->cpu_features);
     st = worker_shard_load(config->desc, config->source, config->plan, config->grid, format,
                            config->team, config->progress, &w->shard, err);

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 #include "model/model.h"
+#include "partition/batch.h"
 #include "partition/plan.h"
 #include "worker/team.h"
 #include "worker/topology.h"
@@ -16,12 +17,10 @@ typedef struct {
     const part_plan_t    *plan;
     comm_grid_t          *grid;
     worker_team_t        *team;
-    const char           *pack;      /* name of a packed format: "t2", "t3" */
-    const char           *cpu;       /* strongest kernel variant to use; NULL: the best there is */
-    uint32_t              n_ctx;     /* positions of the KV cache, 1..LIMIT_CONTEXT */
-    uint32_t              n_batch;   /* tokens of one step, 1..LIMIT_BATCH */
-    uint32_t              n_out_max; /* rows of logits of one step, 1..n_batch */
-    bool                  is_root;   /* this rank receives the logits */
+    const char           *pack;    /* name of a packed format: "t2", "t3" */
+    const char           *cpu;     /* strongest kernel variant to use; NULL: the best there is */
+    part_batch_limits_t   limits;  /* of a step; they size the KV cache and the step arena */
+    bool                  is_root; /* this rank receives the logits */
     bool                  progress;
 } worker_config_t;
 
@@ -33,14 +32,12 @@ typedef struct worker worker_t;
 base_status_t worker_create(const worker_config_t *config, worker_t **out, base_err_t *err);
 void          worker_destroy(worker_t **worker); /* accepts NULL */
 
-/* One step of the one sequence: tokens ids[0..n_tokens) at positions pos... The KV cache holds
- * positions below pos. n_out: logits wanted for the last n_out tokens.
- * *logits: on the root n_out rows of n_vocab floats, the worker's, until the next step; else NULL.
- * ids in 0..n_vocab-1, 1 <= n_tokens <= n_batch, pos + n_tokens <= n_ctx, n_out <= n_out_max:
- * asserted (the control channel checks them). No allocation. Status: OK | PEER.
+/* One step: the runs of a batch that is within the limits (asserted; the engine has checked it).
+ * *logits: on the root the rows wanted in the order of the runs, n_vocab floats each, the worker's,
+ * until the next step; else NULL. No allocation. Status: OK | PEER.
  * Collective over the grid. One calling thread, the team's creator. */
-base_status_t worker_step(worker_t *worker, const int32_t *ids, uint32_t n_tokens, uint32_t pos,
-                          uint32_t n_out, const float **logits, base_err_t *err);
+base_status_t worker_step(worker_t *worker, const part_batch_t *batch, const float **logits,
+                          base_err_t *err);
 
 /* Bytes held: weights, KV cache; and the name of the kernel variants in use. */
 uint64_t    worker_weight_bytes(const worker_t *worker);

@@ -67,12 +67,17 @@ typedef struct {
     int32_t               first;
 } engine_t;
 
-static base_status_t step(void *ctx, const int32_t *ids, uint32_t n, uint32_t pos, uint32_t n_out,
-                          const float **logits, base_err_t *err)
+static base_status_t step(void *ctx, const part_batch_t *batch, const float **logits,
+                          base_err_t *err)
 {
-    engine_t *e = ctx;
+    engine_t      *e   = ctx;
+    const int32_t *ids = batch->ids;
+    const uint32_t n = batch->runs[0].n, pos = batch->runs[0].pos, n_out = batch->runs[0].n_out;
 
     (void)err;
+    assert_int_equal(batch->n_runs, 1);
+    assert_int_equal(batch->n_ids, n);
+    assert_int_equal(batch->runs[0].seq, 0);
     assert_in_range(n, 1, e->n_batch);
     assert_true(pos == 0 || pos == e->n_held);
     assert_true(n_out <= n && n_out <= e->n_out_max && pos + n < CONTEXT + 1);

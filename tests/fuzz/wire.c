@@ -38,20 +38,28 @@ static void assignment(const uint8_t *data, size_t size)
 
 static void step(const uint8_t *data, size_t size)
 {
-    int32_t     ids[2][LIMIT_BATCH];
-    uint8_t     again[PART_STEP_MAX_BYTES];
-    part_step_t a = {0}, b = {0};
-    size_t      n   = 0;
-    base_err_t  err = {0};
-    if (part_step_unpack(data, size, &a, ids[0], LIMIT_BATCH, &err) != BASE_OK) {
+    static const part_batch_limits_t limits = {.n_seq   = LIMIT_SEQUENCES,
+                                               .n_ctx   = LIMIT_CONTEXT,
+                                               .n_batch = LIMIT_BATCH,
+                                               .n_out   = LIMIT_BATCH,
+                                               .n_vocab = LIMIT_VOCAB};
+    static part_step_room_t          room[2];
+
+    uint8_t             again[PART_STEP_MAX_BYTES];
+    part_step_t         a = {0}, b = {0};
+    const part_batch_t *x = &a.batch, *y = &b.batch;
+    size_t              n   = 0;
+    base_err_t          err = {0};
+    if (part_step_unpack(data, size, &limits, &a, &room[0], &err) != BASE_OK) {
         fuzz_expect(err.code == BASE_ERR_PEER && strstr(err.text, "step") != NULL, "step", &err);
         return;
     }
     if (part_step_pack(&a, again, sizeof(again), &n, &err) != BASE_OK) abort();
-    fuzz_expect(part_step_unpack(again, n, &b, ids[1], LIMIT_BATCH, &err) == BASE_OK, "again",
-                &err);
-    fuzz_expect(a.kind == b.kind && a.pos == b.pos && a.n_out == b.n_out && a.n_ids == b.n_ids &&
-                    a.reset == b.reset && memcmp(ids[0], ids[1], a.n_ids * sizeof(int32_t)) == 0,
+    fuzz_expect(part_step_unpack(again, n, &limits, &b, &room[1], &err) == BASE_OK, "again", &err);
+    fuzz_expect(a.kind == b.kind && x->n_runs == y->n_runs && x->n_ids == y->n_ids &&
+                    x->n_top == y->n_top && a.reset == b.reset &&
+                    memcmp(room[0].ids, room[1].ids, x->n_ids * sizeof(int32_t)) == 0 &&
+                    memcmp(room[0].runs, room[1].runs, x->n_runs * sizeof(part_run_t)) == 0,
                 "another step", NULL);
 }
 
@@ -155,6 +163,7 @@ static fuzz_bytes_t assignment_seed(bool tied, const char *layout, uint32_t rank
                                     .n_paths   = tied ? 2 : 0,
                                     .paths     = paths,
                                     .n_ctx     = 4096,
+                                    .n_seq     = 7,
                                     .n_batch   = 512,
                                     .n_out_max = 512,
                                     .n_threads = 3,
@@ -184,15 +193,17 @@ static fuzz_bytes_t step_seed(part_step_t step_of)
 
 int main(int argc, char **argv)
 {
-    static const int32_t ids[]   = {0, 1, 17, 300, LIMIT_VOCAB - 1};
-    fuzz_bytes_t         seeds[] = {
-                assignment_seed(true, "6x1", 2),
-                assignment_seed(false, "2x3", 4),
-                assignment_seed(true, "1x6", 0),
-                step_seed((part_step_t){
-                    .kind = PART_STEP_TOKENS, .pos = 300, .n_out = 2, .n_ids = 5, .ids = ids}),
-                step_seed((part_step_t){.kind = PART_STEP_STATS, .reset = true}),
-                step_seed((part_step_t){.kind = PART_STEP_STOP}),
+    static const int32_t    ids[]   = {0, 1, 17, 300, LIMIT_VOCAB - 1};
+    static const part_run_t runs[]  = {{3, 300, 2, 2}, {0, 0, 3, 1}};
+    fuzz_bytes_t            seeds[] = {
+                   assignment_seed(true, "6x1", 2),
+                   assignment_seed(false, "2x3", 4),
+                   assignment_seed(true, "1x6", 0),
+                   step_seed((part_step_t){
+                       .kind  = PART_STEP_TOKENS,
+                       .batch = {.runs = runs, .n_runs = 2, .ids = ids, .n_ids = 5, .n_top = 40}}),
+                   step_seed((part_step_t){.kind = PART_STEP_STATS, .reset = true}),
+                   step_seed((part_step_t){.kind = PART_STEP_STOP}),
     };
     enum { SEEDS = sizeof(seeds) / sizeof(seeds[0]) };
     const int rc = fuzz_main(argc, argv, seeds, SEEDS, mutate, 250000);

@@ -73,6 +73,22 @@ for rows in lists:
 rows = list(csv.DictReader(open(f"{tmp}/bench.csv")))
 assert [r["n_prompt"] for r in rows] == ["8", "16"] and float(rows[0]["avg_ts"]) > 0
 PY
+want 0 "" bench -m "$MODEL" -p 8 -n 4 -np 1,3 -d 0,5 -r 1 -q
+for test in "pp8 |" "tg4 |" "pp8 x3 |" "tg4 x3 |" "pp8 x3 @ d5 |" "tg4 x3 @ d5 |"; do
+    grep -qF "$test" "$tmp/out" || fail "no test '$test'"
+done
+for form in json jsonl csv; do # t/s counts the tokens of all sequences
+    want 0 "" bench -m "$MODEL" -p 0 -n 4 -npl 5 -b 2 -r 1 -o "$form" -q
+    python3 - "$form" "$tmp/out" <<'PY' || fail "bench -npl, $form: $(cat "$tmp/out")"
+import csv, json, sys
+form, text = sys.argv[1], open(sys.argv[2]).read()
+row = {"json": lambda: json.loads(text)[0], "jsonl": lambda: json.loads(text),
+       "csv": lambda: list(csv.DictReader(text.splitlines()))[0]}[form]()
+assert int(row["n_parallel"]) == 5
+assert abs(float(row["avg_ts"]) * float(row["avg_ns"]) / 1e9 - 5 * 4) < 0.01, row
+PY
+done
+want 2 "" bench -m "$MODEL" -np 257
 want_json bench --shape tiny-gqa5 --type tq1_0 -p 8 -n 2 -r 1 -o json -q
 if command -v "${MPIRUN[0]}" >/dev/null; then
     "${MPIRUN[@]}" -n 2 "$T" bench --shape tiny-gqa5 -p 8 -n 2 -r 1 -t 1,2 -o json -q --no-pin \

@@ -48,6 +48,14 @@ static engine_t *start(const char *name, const char *cpu, const char *pack, uint
     return e;
 }
 
+static base_status_t one(engine_t *e, const int32_t *of, uint32_t n, uint32_t pos, uint32_t n_out,
+                         const float **rows, base_err_t *err)
+{
+    part_run_t   run   = {.pos = pos, .n = n, .n_out = n_out};
+    part_batch_t batch = part_batch_one(&run, of);
+    return engine_step(e, &batch, rows, err);
+}
+
 static float *logits_of(engine_t *e, size_t *bytes)
 {
     uint32_t vocab = engine_model(e)->desc.n_vocab;
@@ -57,7 +65,7 @@ static float *logits_of(engine_t *e, size_t *bytes)
     for (uint32_t p = 0; p < N_IDS; p += batch) {
         const float *rows = NULL;
         uint32_t     n    = N_IDS - p < batch ? N_IDS - p : batch;
-        assert_int_equal(engine_step(e, ids + p, n, p, n, &rows, NULL), BASE_OK);
+        assert_int_equal(one(e, ids + p, n, p, n, &rows, NULL), BASE_OK);
         memcpy(all + (size_t)p * vocab, rows, (size_t)n * vocab * sizeof(float));
     }
     *bytes = (size_t)N_IDS * vocab * sizeof(float);
@@ -114,10 +122,10 @@ static void going_back(void **state)
     float       *first = calloc(vocab, sizeof(float));
     const float *rows  = NULL;
     assert_non_null(first);
-    assert_int_equal(engine_step(e, ids, 20, 0, 1, &rows, NULL), BASE_OK);
+    assert_int_equal(one(e, ids, 20, 0, 1, &rows, NULL), BASE_OK);
     memcpy(first, rows, vocab * sizeof(float));
-    assert_int_equal(engine_step(e, ids + 30, 10, 20, 1, &rows, NULL), BASE_OK);
-    assert_int_equal(engine_step(e, ids + 15, 5, 15, 1, &rows, NULL), BASE_OK);
+    assert_int_equal(one(e, ids + 30, 10, 20, 1, &rows, NULL), BASE_OK);
+    assert_int_equal(one(e, ids + 15, 5, 15, 1, &rows, NULL), BASE_OK);
     assert_memory_equal(first, rows, vocab * sizeof(float));
     free(first);
     engine_destroy(&e);
@@ -130,11 +138,11 @@ static void refused_steps(void **state)
     base_err_t   err  = {0};
     const float *rows = NULL;
     int32_t      bad  = 320; /* the vocabulary's size */
-    assert_int_equal(engine_step(e, ids, 1, 128, 1, &rows, &err), BASE_ERR_USAGE);
-    assert_int_equal(engine_step(e, ids, 2, 127, 1, &rows, &err), BASE_ERR_USAGE);
-    assert_int_equal(engine_step(e, &bad, 1, 0, 1, &rows, &err), BASE_ERR_INPUT);
+    assert_int_equal(one(e, ids, 1, 128, 1, &rows, &err), BASE_ERR_USAGE);
+    assert_int_equal(one(e, ids, 2, 127, 1, &rows, &err), BASE_ERR_USAGE);
+    assert_int_equal(one(e, &bad, 1, 0, 1, &rows, &err), BASE_ERR_INPUT);
     bad = -1;
-    assert_int_equal(engine_step(e, &bad, 1, 0, 1, &rows, &err), BASE_ERR_INPUT);
+    assert_int_equal(one(e, &bad, 1, 0, 1, &rows, &err), BASE_ERR_INPUT);
     engine_destroy(&e);
 }
 

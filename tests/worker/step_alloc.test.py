@@ -16,11 +16,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 import trireme
 
 
-def counts(library, tmp, ranks, n):
-    base = os.path.join(tmp, f"count-{ranks}-{n}")
+RUN = ["run", "-p", "One day", "--temp", "0.7", "-s", "3", "--ignore-eos", "-c", "512"]
+BENCH = ["bench", "-p", "40", "-np", "5", "-r", "1"]  # several sequences in a step
+
+
+def counts(library, tmp, ranks, what, n):
+    base = os.path.join(tmp, f"count-{what[0]}-{ranks}-{n}")
     env = dict(os.environ, ALLOC_COUNT_FILE=base, LD_PRELOAD=library)
-    command = [trireme.BINARY, "run", "-m", str(trireme.DEFAULT_MODEL), "-p", "One day", "-n", str(n), "--temp",
-               "0.7", "-s", "3", "--ignore-eos", "-t", "1", "-c", "512", "-q"]
+    command = [trireme.BINARY, *what, "-m", str(trireme.DEFAULT_MODEL), "-n", str(n), "-t", "1", "-q"]
     if ranks > 1:
         env.pop("LD_PRELOAD")
         command = trireme.MPIRUN + ["-n", str(ranks), "-x", f"LD_PRELOAD={library}", "-x",
@@ -34,8 +37,8 @@ with tempfile.TemporaryDirectory() as tmp:
     library = os.path.join(tmp, "alloc_count.so")
     source = str(trireme.SOURCE / "tests/preload/alloc_count.c")
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
-    for ranks in (1, 2):
-        short, long = counts(library, tmp, ranks, 20), counts(library, tmp, ranks, 120)
-        print(f"{ranks} ranks: {short} allocations for 20 tokens, {long} for 120")
+    for ranks, what in ((1, RUN), (2, RUN), (1, BENCH), (2, BENCH)):
+        short, long = (counts(library, tmp, ranks, what, n) for n in (20, 120))
+        print(f"{what[0]}, {ranks} ranks: {short} allocations for 20 tokens, {long} for 120")
         assert all(s > 0 for s in short), "the counter counts nothing"
         assert all(b - a < 20 for a, b in zip(short, long)), "a step allocates"
