@@ -24,6 +24,7 @@ enum {
     LIMIT_STRING_BYTES  = 1 << 28, /* one string value of a model file */
     LIMIT_ARRAY_DEPTH   = 1,       /* arrays of arrays are refused */
     LIMIT_TOKEN_BYTES   = 1 << 16,
+    LIMIT_SPECIAL_BYTES = (1 << 24) - 1, /* all special tokens of a vocabulary together */
     LIMIT_MERGES        = 1 << 22,
     LIMIT_ALIGNMENT     = 1 << 20, /* of tensor data in a file */
     LIMIT_TEXT_BYTES    = 1 << 30, /* a prompt or a text to evaluate */

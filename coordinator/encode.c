@@ -145,90 +145,6 @@ void coord_work_merge(coord_work_t *w, const char *text)
     }
 }
 
-/* ---- special tokens ------------------------------------------------------------------------ */
-
-typedef struct {
-    size_t   at;
-    uint32_t bytes;
-    int32_t  id;
-} match_t;
-
-typedef struct {
-    match_t *v;
-    size_t   n, room;
-} matches_t;
-
-static base_status_t find_special(const coord_tokenizer_t *t, unsigned parse, const char *text,
-                                  size_t bytes, matches_t *found, base_err_t *err)
-{
-    const uint32_t *longest = t->special_longest[parse];
-
-    for (size_t at = 0; at < bytes; at++) {
-        size_t   most = longest[(unsigned char)text[at]];
-        uint64_t hash = COORD_HASH_START;
-
-        if (most > bytes - at) most = bytes - at;
-        for (uint32_t n = 1; n <= most; n++) {
-            int32_t id;
-
-            hash = coord_hash_byte(hash, text[at + n - 1]);
-            id   = coord_str_map_find_hashed(&t->special[parse], hash, text + at, n);
-            if (id < 0) continue;
-            if (found->n == found->room) {
-                void         *items = found->v;
-                base_status_t st    = grow(&items, &found->room, found->n + 1, sizeof *found->v,
-                                           "special tokens", err);
-
-                if (st != BASE_OK) return st;
-                found->v = items;
-            }
-            found->v[found->n++] = (match_t){.at = at, .bytes = n, .id = id};
-        }
-    }
-    return BASE_OK;
-}
-
-static int by_length(const void *a, const void *b)
-{
-    const match_t *x = a, *y = b;
-
-    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
-    if (x->id != y->id) return x->id < y->id ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
-static int by_place(const void *a, const void *b)
-{
-    const match_t *x = a, *y = b;
-
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
-/* The longest tokens take their places first, everywhere; of one token the leftmost. A match can
- * only overlap longer or equal ones, so they cover its first or its last byte. */
-static base_status_t keep_longest(matches_t *found, size_t bytes, base_err_t *err)
-{
-    void          *room = NULL;
-    unsigned char *used = NULL;
-    size_t         kept = 0;
-    base_status_t  st   = base_alloc(&room, bytes, 1, "special tokens", err);
-
-    if (st != BASE_OK) return st;
-    used = room;
-    qsort(found->v, found->n, sizeof *found->v, by_length);
-    for (size_t i = 0; i < found->n; i++) {
-        match_t m = found->v[i];
-
-        if (used[m.at] || used[m.at + m.bytes - 1]) continue;
-        memset(used + m.at, 1, m.bytes);
-        found->v[kept++] = m;
-    }
-    found->n = kept;
-    qsort(found->v, kept, sizeof *found->v, by_place);
-    free(used);
-    return BASE_OK;
-}
-
 /* ---- the whole ----------------------------------------------------------------------------- */
 
 /* A stretch of text. `first`: the first one, or after a special token: SPM's space goes before it.
@@ -242,18 +158,19 @@ static base_status_t encode_text(coord_work_t *w, const char *text, size_t bytes
 }
 
 static base_status_t encode_all(coord_work_t *w, const char *text, size_t bytes,
-                                const matches_t *found, bool goes_on, base_err_t *err)
+                                const coord_match_t *found, size_t n_found, bool goes_on,
+                                base_err_t *err)
 {
     base_status_t st = BASE_OK;
     size_t        at = 0;
 
-    for (size_t i = 0; i < found->n && st == BASE_OK; i++) {
-        st = encode_text(w, text + at, found->v[i].at - at, !goes_on || i > 0, err);
-        if (st == BASE_OK) st = coord_ids_push(w->out, found->v[i].id, err);
-        at = found->v[i].at + found->v[i].bytes;
+    for (size_t i = 0; i < n_found && st == BASE_OK; i++) {
+        st = encode_text(w, text + at, found[i].at - at, !goes_on || i > 0, err);
+        if (st == BASE_OK) st = coord_ids_push(w->out, found[i].id, err);
+        at = found[i].at + found[i].bytes;
     }
     if (st != BASE_OK) return st;
-    return encode_text(w, text + at, bytes - at, !goes_on || found->n > 0, err);
+    return encode_text(w, text + at, bytes - at, !goes_on || n_found > 0, err);
 }
 
 static bool usable(const coord_tokenizer_t *t, bool wanted, int32_t id)
@@ -264,11 +181,12 @@ static bool usable(const coord_tokenizer_t *t, bool wanted, int32_t id)
 base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *text, size_t bytes,
                              unsigned flags, int32_t **ids, size_t *n_ids, base_err_t *err)
 {
-    const coord_tokenizer_t *t     = tokenizer;
-    coord_ids_t              out   = {0};
-    matches_t                found = {0};
-    coord_work_t             w     = {.t = t, .out = &out};
-    base_status_t            st    = BASE_OK;
+    const coord_tokenizer_t *t       = tokenizer;
+    coord_ids_t              out     = {0};
+    coord_match_t           *found   = NULL;
+    size_t                   n_found = 0;
+    coord_work_t             w       = {.t = t, .out = &out};
+    base_status_t            st      = BASE_OK;
 
     base_assert(t != NULL && ids != NULL && n_ids != NULL && (text != NULL || bytes == 0));
     if (bytes > LIMIT_TEXT_BYTES)
@@ -277,9 +195,10 @@ base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *tex
     if ((flags & COORD_ADD_BOS) != 0 && usable(t, t->vocab->add_bos, t->vocab->bos))
         st = coord_ids_push(&out, t->vocab->bos, err);
     if (st == BASE_OK)
-        st = find_special(t, (flags & COORD_PARSE_SPECIAL) != 0, text, bytes, &found, err);
-    if (st == BASE_OK && found.n > 0) st = keep_longest(&found, bytes, err);
-    if (st == BASE_OK) st = encode_all(&w, text, bytes, &found, (flags & COORD_GO_ON) != 0, err);
+        st = coord_special_find(t->special[(flags & COORD_PARSE_SPECIAL) != 0], text, bytes, &found,
+                                &n_found, err);
+    if (st == BASE_OK)
+        st = encode_all(&w, text, bytes, found, n_found, (flags & COORD_GO_ON) != 0, err);
     if (st == BASE_OK && (flags & COORD_ADD_EOS) != 0 &&
         usable(t, t->vocab->add_eos, t->vocab->eos))
         st = coord_ids_push(&out, t->vocab->eos, err);
@@ -295,7 +214,7 @@ base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *tex
         out.v  = NULL;
     }
     free(out.v);
-    free(found.v);
+    free(found);
     free(w.symbols);
     free(w.heap);
     return st;

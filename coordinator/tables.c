@@ -14,20 +14,15 @@ static uint32_t slots_for(uint32_t n)
     return slots;
 }
 
-/* The low bits of FNV-1a alone are weak. */
-static uint32_t hash_finish(uint64_t hash)
+/* FNV-1a; its low bits alone are weak. */
+static uint32_t hash_text(const char *text, size_t bytes)
 {
+    uint64_t hash = 0xCBF29CE484222325ULL;
+
+    for (size_t i = 0; i < bytes; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3ULL;
     hash ^= hash >> 32;
     hash *= 0x9E3779B97F4A7C15ULL;
     return (uint32_t)(hash >> 32);
-}
-
-static uint32_t hash_text(const char *text, size_t bytes)
-{
-    uint64_t hash = COORD_HASH_START;
-
-    for (size_t i = 0; i < bytes; i++) hash = coord_hash_byte(hash, text[i]);
-    return hash_finish(hash);
 }
 
 base_status_t coord_str_map_create(coord_str_map_t *map, const model_str_t *keys, uint32_t n_keys,
@@ -75,12 +70,6 @@ void coord_str_map_put(coord_str_map_t *map, uint32_t id)
 int32_t coord_str_map_find(const coord_str_map_t *map, const char *text, size_t bytes)
 {
     return (int32_t)str_slot(map, hash_text(text, bytes), text, bytes)->id_plus_1 - 1;
-}
-
-int32_t coord_str_map_find_hashed(const coord_str_map_t *map, uint64_t hash, const char *text,
-                                  size_t bytes)
-{
-    return (int32_t)str_slot(map, hash_finish(hash), text, bytes)->id_plus_1 - 1;
 }
 
 base_status_t coord_merge_map_create(coord_merge_map_t *map, uint32_t n_merges, base_err_t *err)

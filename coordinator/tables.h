@@ -28,16 +28,6 @@ void coord_str_map_put(coord_str_map_t *map, uint32_t id);
 /* Id or -1. */
 int32_t coord_str_map_find(const coord_str_map_t *map, const char *text, size_t bytes);
 
-/* The same by steps, for prefixes of growing length: hash = coord_hash_byte(hash, byte) from
- * COORD_HASH_START. */
-#define COORD_HASH_START 0xCBF29CE484222325ULL
-static inline uint64_t coord_hash_byte(uint64_t hash, char byte) /* FNV-1a */
-{
-    return (hash ^ (unsigned char)byte) * 0x100000001B3ULL;
-}
-int32_t coord_str_map_find_hashed(const coord_str_map_t *map, uint64_t hash, const char *text,
-                                  size_t bytes);
-
 typedef struct {
     uint64_t pair_plus_1; /* left << 32 | right, plus 1; 0: free */
     uint32_t rank;

@@ -61,30 +61,23 @@ static void mark_types(coord_tokenizer_t *t)
 
 static base_status_t make_special(coord_tokenizer_t *t, base_err_t *err)
 {
-    uint32_t      n[2] = {0, 0};
-    base_status_t st   = BASE_OK;
+    void         *room   = NULL;
+    uint8_t      *wanted = NULL;
+    base_status_t st     = base_alloc(&room, t->vocab->n_tokens, 1, "special tokens", err);
 
-    for (uint32_t pass = 0; pass < 2 && st == BASE_OK; pass++) {
+    if (st != BASE_OK) return st;
+    wanted = room;
+    for (unsigned parse = 0; parse < 2 && st == BASE_OK; parse++) {
         for (uint32_t i = 0; i < t->vocab->n_tokens; i++) {
-            const model_str_t *text = &t->vocab->tokens[i];
-            bool               user = t->types[i] == MODEL_TOKEN_USER_DEFINED;
-            bool ctrl = t->types[i] == MODEL_TOKEN_CONTROL || t->types[i] == MODEL_TOKEN_UNKNOWN;
+            uint8_t type = t->types[i];
 
-            if (text->bytes == 0 || text->bytes > LIMIT_TOKEN_BYTES || !(user || ctrl)) continue;
-            for (unsigned parse = user ? 0 : 1; parse < 2; parse++) {
-                uint32_t *longest = &t->special_longest[parse][(unsigned char)text->text[0]];
-
-                if (pass == 0) {
-                    n[parse]++;
-                } else {
-                    coord_str_map_put(&t->special[parse], i);
-                    if (*longest < text->bytes) *longest = text->bytes;
-                }
-            }
+            wanted[i] =
+                type == MODEL_TOKEN_USER_DEFINED ||
+                (parse == 1 && (type == MODEL_TOKEN_CONTROL || type == MODEL_TOKEN_UNKNOWN));
         }
-        for (unsigned parse = 0; parse < 2 && pass == 0 && st == BASE_OK; parse++)
-            st = coord_str_map_create(&t->special[parse], t->vocab->tokens, n[parse], err);
+        st = coord_special_create(t->vocab, wanted, &t->special[parse], err);
     }
+    free(wanted);
     return st;
 }
 
@@ -143,8 +136,8 @@ void coord_tokenizer_destroy(coord_tokenizer_t **tokenizer)
 
     if (t == NULL) return;
     coord_str_map_destroy(&t->words);
-    coord_str_map_destroy(&t->special[0]);
-    coord_str_map_destroy(&t->special[1]);
+    coord_special_destroy(&t->special[0]);
+    coord_special_destroy(&t->special[1]);
     coord_merge_map_destroy(&t->merges);
     coord_pretok_destroy(&t->pretok);
     free(t->raw);

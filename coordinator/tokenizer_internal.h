@@ -5,6 +5,7 @@
 #define TRIREME_COORDINATOR_TOKENIZER_INTERNAL_H
 
 #include "coordinator/pretokenizer.h"
+#include "coordinator/special.h"
 #include "coordinator/tables.h"
 #include "coordinator/tokenizer.h"
 
@@ -32,10 +33,7 @@ struct coord_tokenizer {
     coord_merge_map_t merges;
     coord_pretok_t   *pretok;
 
-    /* Special tokens, by text: control and unknown ones in [1], user-defined ones in both.
-     * longest[b]: bytes of the longest one that begins with b, 0: none. */
-    coord_str_map_t special[2];
-    uint32_t        special_longest[2][256];
+    coord_special_t *special[2]; /* control and unknown tokens in [1], user-defined in both */
 
     size_t piece_max;
 };
