@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "coordinator/normalise.h"
 #include "coordinator/tokenizer_internal.h"
 
 base_status_t coord_no_token(unsigned char byte, base_err_t *err)
@@ -152,9 +153,19 @@ void coord_work_merge(coord_work_t *w, const char *text)
 static base_status_t encode_text(coord_work_t *w, const char *text, size_t bytes, bool first,
                                  base_err_t *err)
 {
+    const model_vocab_t *v    = w->t->vocab;
+    char                *form = NULL;
+    base_status_t        st   = BASE_OK;
+
     if (bytes == 0) return BASE_OK;
-    if (w->t->vocab->kind == MODEL_VOCAB_BPE) return coord_bpe_encode(w, text, bytes, err);
-    return coord_spm_encode(w, text, bytes, first && w->t->vocab->add_space_prefix, err);
+    st = coord_normalise(v->normal, text, bytes, &form, &bytes, err);
+    if (form != NULL) text = form;
+    if (st == BASE_OK)
+        st = v->kind == MODEL_VOCAB_BPE
+                 ? coord_bpe_encode(w, text, bytes, err)
+                 : coord_spm_encode(w, text, bytes, first && v->add_space_prefix, err);
+    free(form);
+    return st;
 }
 
 static base_status_t encode_all(coord_work_t *w, const char *text, size_t bytes,

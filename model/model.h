@@ -261,8 +261,21 @@ enum { /* token types of GGUF */
        MODEL_TOKEN_BYTE         = 6
 };
 
+/* What is done to a text before it becomes tokens: a Unicode normalisation form. */
+typedef enum {
+    MODEL_NORMAL_NONE,
+    MODEL_NORMAL_NFC,
+    MODEL_NORMAL_NFD,
+    MODEL_NORMAL_NFKC,
+    MODEL_NORMAL_NFKD
+} model_normal_t;
+
+/* "NFC" and so on, "" for none. */
+const char *model_normal_name(model_normal_t form);
+
 typedef struct {
     model_vocab_kind_t kind;
+    model_normal_t     normal;   /* of tokenizer.json, or of trireme.tokenizer.normalizer (GGUF) */
     model_str_t        pre;      /* pre-tokenizer name ("llama-bpe", "gpt-2"), empty if absent */
     uint32_t           n_tokens; /* may be below desc.n_vocab (padded embeddings) */
     model_str_t       *tokens;   /* n_tokens, owned */

@@ -198,6 +198,33 @@ static base_status_t read_ids(reader_t *r)
     return BASE_OK;
 }
 
+const char *model_normal_name(model_normal_t form)
+{
+    static const char *const names[] = {"", "NFC", "NFD", "NFKC", "NFKD"};
+
+    base_assert((size_t)form < sizeof(names) / sizeof(names[0]));
+    return names[form];
+}
+
+/* Our own key, `trireme convert` writes it: GGUF has none for this, and llama.cpp normalises
+ * nothing. */
+static base_status_t read_normal(reader_t *r)
+{
+    static const char *const key  = "trireme.tokenizer.normalizer";
+    model_str_t              name = {"", 0};
+    base_status_t            st   = model_gguf_str(r->gguf, key, false, &name, r->err);
+
+    if (st != BASE_OK || name.bytes == 0) return st;
+    for (model_normal_t f = MODEL_NORMAL_NFC; f <= MODEL_NORMAL_NFKD; f++)
+        if (model_str_is(name, model_normal_name(f))) {
+            r->vocab->normal = f;
+            return BASE_OK;
+        }
+    return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                     "%s: %s is '%.*s'; supported are NFC, NFD, NFKC and NFKD", r->gguf->path, key,
+                     name.bytes > 40 ? 40 : (int)name.bytes, name.text);
+}
+
 static base_status_t read_flags(reader_t *r)
 {
     static const char *const llama3[] = {"llama-bpe", "llama3", "llama-v3", "falcon3"};
@@ -216,7 +243,8 @@ static base_status_t read_flags(reader_t *r)
     if (st != BASE_OK) return st;
     st = model_gguf_bool(r->gguf, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix, r->err);
     if (st != BASE_OK) return st;
-    return model_gguf_str(r->gguf, "tokenizer.chat_template", false, &v->chat_template, r->err);
+    st = model_gguf_str(r->gguf, "tokenizer.chat_template", false, &v->chat_template, r->err);
+    return st == BASE_OK ? read_normal(r) : st;
 }
 
 base_status_t model_gguf_vocab(const model_gguf_t *gguf, model_vocab_t *vocab, base_err_t *err)

@@ -15,6 +15,7 @@
 #include "model/source.h"
 
 enum { HOLE_BYTES = 24 };
+#define SPM_SPACE "\xe2\x96\x81" /* U+2581 */
 
 typedef struct {
     const char    *path;       /* of tokenizer.json, for texts */
@@ -306,20 +307,60 @@ static base_status_t score_merges(reader_t *r)
 
 /* ---- kind and flags */
 
+/* One more of a chain of normalisation forms. K once is K for good, the last one says whether
+ * characters are composed or taken apart: NFC of NFKD is NFKC. False: it is no form. */
+static bool take_form(reader_t *r, const json_t *step)
+{
+    const model_normal_t had = r->v->normal;
+    for (model_normal_t f = MODEL_NORMAL_NFC; f <= MODEL_NORMAL_NFKD; f++) {
+        if (!has_type(step, model_normal_name(f))) continue;
+        r->v->normal = f;
+        if (had == MODEL_NORMAL_NFKC || had == MODEL_NORMAL_NFKD)
+            r->v->normal = f == MODEL_NORMAL_NFC || f == MODEL_NORMAL_NFKC ? MODEL_NORMAL_NFKC
+                                                                           : MODEL_NORMAL_NFKD;
+        return true;
+    }
+    return false;
+}
+
+static base_status_t refuse_normalizer(const reader_t *r, const json_t *step)
+{
+    const json_t *type = json_object_get(step, "type");
+    char          what[80];
+    (void)snprintf(what, sizeof(what), "the normalizer '%.24s' (NFC, NFD, NFKC, NFKD are)",
+                   json_is_string(type) ? json_string_value(type) : "of no type");
+    return refuse(r, what, step);
+}
+
+/* A step of SentencePiece's normalizer: a form, then U+2581 for spaces, and one before the text. */
+static base_status_t read_spm_step(reader_t *r, const json_t *step, bool *spaced)
+{
+    if (!*spaced && take_form(r, step)) return BASE_OK;
+    *spaced = true;
+    if (has_type(step, "Prepend") && model_json_is(json_object_get(step, "prepend"), SPM_SPACE)) {
+        r->v->add_space_prefix = true;
+        return BASE_OK;
+    }
+    if (has_type(step, "Replace") && model_json_is(json_object_get(step, "content"), SPM_SPACE) &&
+        model_json_is(json_object_get(json_object_get(step, "pattern"), "String"), " "))
+        return BASE_OK;
+    return refuse_normalizer(r, step);
+}
+
 /* SentencePiece's spaces: "\u2581" for " ", one of them before the text or not. */
 static base_status_t read_spaces(reader_t *r)
 {
-    static const char block[] = "\xe2\x96\x81";
-    const json_t     *pre     = model_json_get(r->root, "pre_tokenizer");
-    const json_t     *normal  = model_json_get(r->root, "normalizer");
-    const json_t     *list    = json_object_get(normal, "normalizers");
-    const json_t     *step    = NULL;
-    size_t            i       = 0;
-    r->v->add_space_prefix    = false;
+    const json_t *pre      = model_json_get(r->root, "pre_tokenizer");
+    const json_t *normal   = model_json_get(r->root, "normalizer");
+    const json_t *list     = json_object_get(normal, "normalizers");
+    const json_t *step     = NULL;
+    size_t        i        = 0;
+    bool          spaced   = false;
+    r->v->add_space_prefix = false;
     if (pre != NULL && !has_type(pre, "Metaspace")) return refuse(r, "this 'pre_tokenizer'", pre);
     if (pre != NULL) {
         const json_t *scheme = model_json_get(pre, "prepend_scheme");
-        if (!model_json_is(json_object_get(pre, "replacement"), block))
+        if (!model_json_is(json_object_get(pre, "replacement"), SPM_SPACE))
             return refuse(r, "this 'pre_tokenizer'", pre);
         r->v->add_space_prefix = scheme != NULL
                                      ? !model_json_is(scheme, "never")
@@ -327,37 +368,34 @@ static base_status_t read_spaces(reader_t *r)
     }
     if (normal == NULL)
         return pre == NULL ? fail(r, "neither normalizer nor pre_tokenizer") : BASE_OK;
-    if (!has_type(normal, "Sequence") && !has_type(normal, "Replace"))
-        return refuse(r, "this 'normalizer'", normal);
+    if (!has_type(normal, "Sequence")) return read_spm_step(r, normal, &spaced);
     json_array_foreach(list, i, step)
     {
-        const bool prepend =
-            has_type(step, "Prepend") && model_json_is(json_object_get(step, "prepend"), block);
-        if (prepend) r->v->add_space_prefix = true;
-        if (!prepend && !has_type(step, "Replace")) return refuse(r, "this 'normalizer'", step);
+        base_status_t st = read_spm_step(r, step, &spaced);
+        if (st != BASE_OK) return st;
     }
     return BASE_OK;
 }
 
-/* None, or NFC, which llama.cpp leaves out too: nearly all texts are in that form. */
-static bool is_harmless(const json_t *normalizer)
+/* Byte-level BPE: nothing, or normalisation forms. */
+static base_status_t read_normalizer(reader_t *r)
 {
-    const json_t *step = NULL;
-    size_t        i    = 0;
-    if (normalizer == NULL || has_type(normalizer, "NFC")) return true;
-    if (!has_type(normalizer, "Sequence")) return false;
-    json_array_foreach(json_object_get(normalizer, "normalizers"), i, step)
+    const json_t *normal = model_json_get(r->root, "normalizer");
+    const json_t *step   = NULL;
+    size_t        i      = 0;
+    if (normal == NULL || take_form(r, normal)) return BASE_OK;
+    if (!has_type(normal, "Sequence")) return refuse_normalizer(r, normal);
+    json_array_foreach(json_object_get(normal, "normalizers"), i, step)
     {
-        if (!has_type(step, "NFC")) return false;
+        if (!take_form(r, step)) return refuse_normalizer(r, step);
     }
-    return true;
+    return BASE_OK;
 }
 
 /* Byte-level BPE or SentencePiece's. */
 static base_status_t read_kind(reader_t *r)
 {
     r->model             = json_object_get(r->root, "model");
-    const json_t *normal = model_json_get(r->root, "normalizer");
     const json_t *prefix = model_json_get(r->model, "continuing_subword_prefix");
     const json_t *suffix = model_json_get(r->model, "end_of_word_suffix");
     const char   *pre    = NULL;
@@ -374,9 +412,9 @@ static base_status_t read_kind(reader_t *r)
         r->v->kind = MODEL_VOCAB_SPM;
         return read_spaces(r);
     }
-    r->v->kind = MODEL_VOCAB_BPE;
-    if (!is_harmless(normal)) return refuse(r, "this 'normalizer'", normal);
-    base_status_t st = model_hf_pre(r->root, r->path, &pre, r->err);
+    r->v->kind       = MODEL_VOCAB_BPE;
+    base_status_t st = read_normalizer(r);
+    if (st == BASE_OK) st = model_hf_pre(r->root, r->path, &pre, r->err);
     if (st == BASE_OK) r->v->pre = (model_str_t){pre, (uint32_t)strlen(pre)};
     return st;
 }

@@ -142,6 +142,11 @@ static void write_flags(model_gguf_writer_t *w, const model_vocab_t *v)
     model_gguf_write_bool(w, "tokenizer.ggml.add_bos_token", v->add_bos);
     model_gguf_write_bool(w, "tokenizer.ggml.add_eos_token", v->add_eos);
     if (spm) model_gguf_write_bool(w, "tokenizer.ggml.add_space_prefix", v->add_space_prefix);
+    if (v->normal != MODEL_NORMAL_NONE) {
+        const char *form = model_normal_name(v->normal);
+        model_gguf_write_text(w, "trireme.tokenizer.normalizer",
+                              (model_str_t){form, (uint32_t)strlen(form)});
+    }
     if (chatter.bytes > 0) model_gguf_write_text(w, "tokenizer.chat_template", chatter);
 }
 

@@ -137,7 +137,7 @@ static uint32_t make(shape_t shape, size_t n, char *pool, model_str_t *tokens, c
         pool[n - 1]        = 'b';
         tokens[n_tokens++] = (model_str_t){pool, (uint32_t)n};
         break;
-    case NESTED: /* a, aa, aaa, ...: each begins and ends at each byte; and something to be parted */
+    case NESTED: /* a, aa, aaa, ...: each begins and ends at each byte */
         for (size_t i = 1; i * i < n; i++) tokens[n_tokens++] = (model_str_t){pool, (uint32_t)i};
         break;
     case SUFFIXES: /* b, ab, aab, ...: all end where one does, and all but one are in the way */

@@ -4,7 +4,9 @@
 Run by hand when a case is added; the outputs (small) are committed beside it, so the test needs
 neither Python packages nor a network. Needs: tokenizers, sentencepiece, gguf, numpy.
 
-    python3 make_tokenizers.py              writes tokenizers/NAME.gguf, NAME.cases
+    python3 make_tokenizers.py [forms]      writes tokenizers/NAME.gguf, NAME.cases
+
+Those with a normalizer are folders, tokenizers/NAME/tokenizer.json: GGUF has no place for it. "forms": only those.
 
 The tokenizers are trained here, on the licence and a text of our own. A line of a .cases file is
 "FLAGS HEX-OF-TEXT: IDS"; flags: p special tokens parsed, n not. Expected ids come from tokenizers
@@ -13,11 +15,13 @@ The tokenizers are trained here, on the licence and a text of our own. A line of
 import json
 import pathlib
 import random
+import sys
 import tempfile
 
 import gguf
 import sentencepiece
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers,
+                        pre_tokenizers, trainers)
 
 HERE = pathlib.Path(__file__).parent / "tokenizers"
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -183,8 +187,81 @@ def make_spm(name, byte_fallback, vocab_size):
     write_cases(name, "n", lambda text, _: sp.encode(text))
 
 
+# What normalisation changes: composed and not, out of order, compatible, Hangul, what has no form
+# of its own, what composes with ASCII, excluded from composition, long runs of marks.
+MARKED = [
+    "e\u0301 \u00e9 a\u0323\u0308 a\u0308\u0323 \u1e69 s\u0307\u0323 q\u0323\u0307 \u0344",
+    "\u212b \u00c5 A\u030a \u2126 \u03a9 \u1e9b\u0323 \ufb01 \ufb03 \u2460 \u00bd \u2163 \u3392 \ufdfa",
+    "\uac00 \u1100\u1161 \u1100\u1161\u11a8 \uac01 \uac00\u11a8 \uffa1\uffc2", "=\u0338 <\u0338 >\u0338 <tool>\u0338",
+    "\u0958 \u0915\u093c \ufb1d \u2adc \U0001d15e \U0001d158\U0001d165", "\u0301start \u0301",
+    "\u00a0nbsp\u2003em\u3000wide\uff01\uff21\uff11 \ufe4f \u2026 \u2025\ufe30 \u00b2\u2082",
+    "a" + "\u0301\u0323\u0308\u0327" * 30 + "b", "\u0323\u0301" * 50, "\u0340\u0341\u0343\u0374\u037e\u0387",
+    "\u1e0b\u0323 d\u0323\u0307 d\u0307\u0323 D\u0307\u0323\u0301", "\U0002f800 \uf900 \ufa10 \U00011099\U000110ba",
+    "\u30ab\u3099 \u30ac \uff76\uff9e \u304b\u3099", "e\u0301<|eot_id|>\u0301e", "\u0327\u0301c\u0327\u0301\n\u0301",
+]
+
+
+def write_forms(name, tok):
+    """tokenizer.json in a folder of its own, and its cases: all texts, the marked ones first."""
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(json.loads(tok.to_str()), indent=None) + "\n")
+    (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": %d}\n' %
+                                        tok.get_vocab_size())
+
+    def answer(text, flag):
+        tok.encode_special_tokens = flag == "n"
+        return tok.encode(text, add_special_tokens=False).ids
+
+    with open(HERE / f"{name}.cases", "w", encoding="ascii") as f:
+        for text in MARKED + [m + " " + n for m in MARKED for n in MARKED[:3]] + TEXTS:
+            for flag in "pn":
+                ids = " ".join(str(i) for i in answer(text, flag))
+                f.write(f"{flag} {text.encode().hex()}: {ids}\n")
+
+
+def make_form_bpe(name, normalizer):
+    tok = Tokenizer(models.BPE())
+    tok.normalizer = normalizer
+    tok.pre_tokenizer = pre_tokenizers.Sequence(
+        splits(LLAMA3.replace("{1,3}", "")) + [pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tok.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
+    tok.train_from_iterator(corpus() + MARKED * 3, trainer)
+    tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    tok.add_tokens([AddedToken("<tool>", special=False, normalized=False)])
+    write_forms(name, tok)
+
+
+def make_form_spm(name, normalizer):
+    """SentencePiece's way in tokenizer.json: characters merged, bytes for what is unknown."""
+    space = "\u2581"
+    tok = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tok.normalizer = normalizers.Sequence([normalizer, normalizers.Prepend(space),
+                                           normalizers.Replace(" ", space)])
+    trainer = trainers.BpeTrainer(vocab_size=700, show_progress=False, limit_alphabet=150,
+                                  special_tokens=["<unk>"] + [f"<0x{b:02X}>" for b in range(256)])
+    words = [w for line in corpus() for w in line.split()]
+    tok.train_from_iterator(words, trainer)
+    data = json.loads(tok.to_str())
+    data["added_tokens"] = [t for t in data["added_tokens"] if t["content"] == "<unk>"]
+    write_forms(name, Tokenizer.from_str(json.dumps(data)))
+
+
+def make_forms():
+    make_form_bpe("nfc", normalizers.NFC())
+    make_form_bpe("nfd", normalizers.NFD())
+    make_form_bpe("nfkc", normalizers.Sequence([normalizers.NFKD(), normalizers.NFC()]))
+    make_form_bpe("nfkd", normalizers.Sequence([normalizers.NFKD()]))
+    make_form_spm("spm-nfkc", normalizers.NFKC())
+
+
 def main():
     HERE.mkdir(exist_ok=True)
+    if sys.argv[1:] == ["forms"]:
+        return make_forms()
+    make_forms()
     make_bpe("llama3", "llama-bpe", splits(LLAMA3), False, True, 1000)
     make_bpe("gpt2", "gpt-2", [], True, False, 1000)
     # pre-tokenizers as the models' tokenizer.json has them

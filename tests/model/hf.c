@@ -317,6 +317,7 @@ static void small(void **state)
     write_directory((change_t){'t', "\"normalizer\": null", "\"normalizer\": {\"type\": \"NFC\"}"},
                     0.25f, 0);
     m = open_sound();
+    assert_int_equal(m->vocab.normal, MODEL_NORMAL_NFC);
     model_close(&m);
 
     write_directory((change_t){'c', "autobitlinear", "bitlinear"}, 4, 0); /* divides */
@@ -405,6 +406,34 @@ static void sentencepiece(void **state)
     assert_true(v->types[0] == MODEL_TOKEN_UNKNOWN && v->types[1] == MODEL_TOKEN_BYTE);
     assert_true(v->scores[5] == 0 && v->scores[4] == -1 && v->scores[2] == -3);
     model_close(&m);
+}
+
+#define FORM(name) "{\"type\": \"" name "\"}"
+
+/* A chain of forms is one form. */
+static void normalizers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char    *steps;
+        model_normal_t form;
+    } chains[] = {
+        {"", MODEL_NORMAL_NONE},
+        {FORM("NFC"), MODEL_NORMAL_NFC},
+        {FORM("NFC") "," FORM("NFD"), MODEL_NORMAL_NFD},
+        {FORM("NFKD") "," FORM("NFC"), MODEL_NORMAL_NFKC},
+        {FORM("NFKC") "," FORM("NFC") "," FORM("NFD"), MODEL_NORMAL_NFKD},
+    };
+    for (size_t i = 0; i < sizeof(chains) / sizeof(chains[0]); i++) {
+        char new[512];
+        snprintf(new, sizeof(new),
+                 "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [%s]}",
+                 chains[i].steps);
+        write_directory((change_t){'t', "\"normalizer\": null", new}, 0.25f, 0);
+        model_t *m = open_sound();
+        assert_int_equal(m->vocab.normal, chains[i].form);
+        model_close(&m);
+    }
 }
 
 #define SPLIT(regex)                                                                               \
@@ -691,11 +720,13 @@ static const struct {
      0,
      BASE_ERR_UNSUPPORTED,
      "'pre_tokenizer' is none"},
-    {{'t', "\"normalizer\": null", "\"normalizer\": {\"type\": \"Lowercase\"}"},
+    {{'t', "\"normalizer\": null",
+      "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFD\"},"
+      " {\"type\": \"StripAccents\"}]}"},
      0,
      0,
      BASE_ERR_UNSUPPORTED,
-     "Lowercase"},
+     "the normalizer 'StripAccents' (NFC, NFD, NFKC, NFKD are) is not supported"},
     {{'t', "{\"Sequence\"", "{\"SpecialToken\": {\"id\": \"word\"}}, {\"Sequence\""},
      0,
      0,
@@ -751,11 +782,11 @@ static void random_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_shapes),  cmocka_unit_test(golden_values),
-        cmocka_unit_test(small),          cmocka_unit_test(sentencepiece),
-        cmocka_unit_test(two_files),      cmocka_unit_test(floats),
-        cmocka_unit_test(pre_tokenizers), cmocka_unit_test(each_damage),
-        cmocka_unit_test(random_damage),
+        cmocka_unit_test(golden_shapes), cmocka_unit_test(golden_values),
+        cmocka_unit_test(small),         cmocka_unit_test(sentencepiece),
+        cmocka_unit_test(normalizers),   cmocka_unit_test(two_files),
+        cmocka_unit_test(floats),        cmocka_unit_test(pre_tokenizers),
+        cmocka_unit_test(each_damage),   cmocka_unit_test(random_damage),
     };
     base_log_setup(BASE_LOG_ERROR, false, -1);
     snprintf(folder, sizeof(folder), "/tmp/trireme-hf-XXXXXX");

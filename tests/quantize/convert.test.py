@@ -267,6 +267,28 @@ def check_short_rows(tmp):
     refused(["eval", "-m", f"{tmp}/broken.gguf", "--ids", "1,2", "--logits", f"{tmp}/a.npy"], "blk.1.ffn_down row 3")
 
 
+def check_normalizer(tmp):
+    """A normalisation form of tokenizer.json goes along, in a key of our own."""
+    dense = trireme.shared("golden/llama-dense")
+    source = directory(dense, f"{tmp}/nfd")
+    tokenizer = json.loads(pathlib.Path(dense, "tokenizer.json").read_text())
+    assert tokenizer["normalizer"] is None
+    tokenizer["normalizer"] = {"type": "NFD"}
+    pathlib.Path(source, "tokenizer.json").write_text(json.dumps(tokenizer))
+    convert(source, f"{tmp}/nfd.gguf")
+    convert(f"{tmp}/nfd.gguf", f"{tmp}/nfd2.gguf")
+
+    def ids(model, text):
+        pathlib.Path(f"{tmp}/text").write_text(text)
+        with open(f"{tmp}/text", "rb") as f:
+            return trireme.run_json(["tokenize", "-m", model], stdin=f)["tokens"]
+
+    taken_apart = ids(dense, "caf\u0065\u0301")
+    assert ids(dense, "caf\u00e9") != taken_apart
+    for model in (source, f"{tmp}/nfd.gguf", f"{tmp}/nfd2.gguf"):
+        assert ids(model, "caf\u00e9") == taken_apart, model
+
+
 def check_files(tmp):
     """From GGUF to GGUF nothing changes: not the sub-norms, nor scales that differ from block to block."""
     for name, to in (("silu-tq2", "tq1_0"), ("relu2-gqa5-tq1", "tq2_0"), ("llama-tq2-blocks", "tq1_0"),
@@ -357,6 +379,7 @@ def check_interrupt(tmp):
 
 with tempfile.TemporaryDirectory() as tmp:
     check_files(tmp)
+    check_normalizer(tmp)
     check_models(tmp)
     check_i2s(tmp)
     check_short_rows(tmp)

@@ -31,6 +31,7 @@ HOMES = [
     (r"arm_(neon|sve|acle)\.h$", r"worker/kernels/arm/"),
     (r"\.pb-c\.h$|protobuf-c/", r"[^/]*/[^/]*_wire\.c$|tests/"),
     (r"pcre2\.h$", r"coordinator/"),
+    (r"uninorm\.h$", r"coordinator/normalise\.c$"),
     (r"jansson\.h$", r"(model|coordinator|launch|partition|tests)/"),
     (r"xxhash\.h$", r"model/|tests/"),
     (r"cmocka\.h$", r"tests/"),
