@@ -53,6 +53,8 @@ static bool dense_type(model_type_t type, kern_dense_t *out)
     case MODEL_Q3_K: *out = KERN_Q3_K; return true;
     case MODEL_Q4_K: *out = KERN_Q4_K; return true;
     case MODEL_Q5_K: *out = KERN_Q5_K; return true;
+    case MODEL_TQ1_0: *out = KERN_TQ1_0; return true; /* the head; layers are never asked */
+    case MODEL_TQ2_0: *out = KERN_TQ2_0; return true;
     default: return false;
     }
 }

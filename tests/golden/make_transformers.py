@@ -4,7 +4,7 @@
 Run by hand when a case is added; the outputs (small) are committed beside it, so the test needs
 neither Python packages nor a network. Needs: torch, transformers, gguf, numpy.
 
-    python3 make_transformers.py            writes transformers/<case>.gguf, .ids, .npy
+    python3 make_transformers.py [CASE...]  writes transformers/<case>.gguf, .ids, .npy
 
 The linear layers are transformers' own BitLinear (packed trits, int8 activations, float32), the rest is
 its BitNet model: nothing of this project takes part. The GGUF files are written with the gguf
@@ -14,6 +14,7 @@ import os
 
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 import pathlib
+import sys
 
 import gguf
 import numpy as np
@@ -39,6 +40,11 @@ CASES = {
     # SiLU as llama.cpp's bitnet graph, 2-bit weights
     "silu-tq2": dict(arch="bitnet", act="silu", qtype="TQ2_0", width=256, ffn=512, layers=2, heads=8,
                      kv=2, hd=32, vocab=320, theta=10000.0, seed=2),
+    # an embedding (and so a head) in a ternary type, a scale for each block, as llama-quantize --pure makes
+    "table-tq1": dict(arch="bitnet", act="silu", qtype="TQ1_0", width=256, ffn=256, layers=1, heads=4,
+                      kv=2, hd=64, vocab=320, theta=10000.0, seed=3, table="TQ1_0"),
+    "table-tq2": dict(arch="bitnet", act="silu", qtype="TQ2_0", width=256, ffn=256, layers=1, heads=4,
+                      kv=2, hd=64, vocab=320, theta=10000.0, seed=4, table="TQ2_0"),
 }
 
 
@@ -56,6 +62,10 @@ def build(c):
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(
             torch.randn(c["vocab"], c["width"]).mul(0.5).half().float())
+        if "table" in c:
+            scales = (0.2 + torch.rand(c["vocab"], 1)).half().float()
+            model.model.embed_tokens.weight.copy_(
+                scales * torch.randint(-1, 2, (c["vocab"], c["width"])).float())
         for name, p in model.named_parameters():
             if "norm" in name:
                 p.copy_(1 + 0.2 * torch.randn_like(p))
@@ -90,7 +100,14 @@ def write_gguf(path, c, model, ternary):
     w.add_rope_freq_base(c["theta"])
     w.add_layer_norm_rms_eps(1e-5)
     w.add_vocab_size(c["vocab"])
-    w.add_tensor("token_embd.weight", model.model.embed_tokens.weight.detach().half().numpy())
+    table = model.model.embed_tokens.weight.detach().numpy()
+    if "table" in c:
+        kind = gguf.GGMLQuantizationType[c["table"]]
+        data = gguf.quantize(table, kind)
+        assert np.array_equal(gguf.dequantize(data, kind), table)
+        w.add_tensor("token_embd.weight", data, raw_dtype=kind)
+    else:
+        w.add_tensor("token_embd.weight", table.astype(np.float16))
     w.add_tensor("output_norm.weight", model.model.norm.weight.detach().numpy())
     for i, layer in enumerate(model.model.layers):
         for ours, theirs in NORMS.items():
@@ -110,6 +127,8 @@ def write_gguf(path, c, model, ternary):
 def main():
     HERE.mkdir(exist_ok=True)
     for name, c in CASES.items():
+        if len(sys.argv) > 1 and name not in sys.argv[1:]:
+            continue
         model, ternary = build(c)
         ids = torch.randint(0, c["vocab"], (1, 40), generator=torch.Generator().manual_seed(c["seed"]))
         with torch.no_grad():

@@ -217,7 +217,8 @@ static const dense_unit_t DENSE_UNITS[] = {
     {"dense_q5_0", 32, 22, 1, 0},     {"dense_q5_1", 32, 24, 1, 3},
     {"dense_q2_k", 256, 84, 81, 83},  {"dense_q3_k", 256, 110, 109, 0},
     {"dense_q4_k", 256, 144, 1, 3},   {"dense_q5_k", 256, 176, 1, 3},
-    {"dense_q6_k", 256, 210, 209, 0},
+    {"dense_q6_k", 256, 210, 209, 0}, {"dense_tq1_0", 256, 54, 53, 0},
+    {"dense_tq2_0", 256, 66, 65, 0},
 };
 
 /* Random bytes make any bit pattern, NaN too; `tame` keeps halves and floats finite and near 1. */

@@ -428,11 +428,12 @@ static void dense_blocks_are_those_of_the_gguf_package(void **state)
         kern_dense_fn *fn;
         size_t         k, bytes;
     } types[] = {
-        {"Q8_0", kern_dense_q8_0__ref, 32, 34},   {"Q4_0", kern_dense_q4_0__ref, 32, 18},
-        {"Q4_1", kern_dense_q4_1__ref, 32, 20},   {"Q5_0", kern_dense_q5_0__ref, 32, 22},
-        {"Q5_1", kern_dense_q5_1__ref, 32, 24},   {"Q2_K", kern_dense_q2_k__ref, 256, 84},
-        {"Q3_K", kern_dense_q3_k__ref, 256, 110}, {"Q4_K", kern_dense_q4_k__ref, 256, 144},
-        {"Q5_K", kern_dense_q5_k__ref, 256, 176}, {"Q6_K", kern_dense_q6_k__ref, 256, 210},
+        {"Q8_0", kern_dense_q8_0__ref, 32, 34},    {"Q4_0", kern_dense_q4_0__ref, 32, 18},
+        {"Q4_1", kern_dense_q4_1__ref, 32, 20},    {"Q5_0", kern_dense_q5_0__ref, 32, 22},
+        {"Q5_1", kern_dense_q5_1__ref, 32, 24},    {"Q2_K", kern_dense_q2_k__ref, 256, 84},
+        {"Q3_K", kern_dense_q3_k__ref, 256, 110},  {"Q4_K", kern_dense_q4_k__ref, 256, 144},
+        {"Q5_K", kern_dense_q5_k__ref, 256, 176},  {"Q6_K", kern_dense_q6_k__ref, 256, 210},
+        {"TQ1_0", kern_dense_tq1_0__ref, 256, 54}, {"TQ2_0", kern_dense_tq2_0__ref, 256, 66},
     };
 
     (void)state;

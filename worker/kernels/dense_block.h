@@ -46,6 +46,13 @@ enum {
     KERN_Q5_K_BYTES  = 176, /* as Q4_K up to the scales */
     KERN_Q5_K_QH     = 16,  /* 32 bytes of fifth bits */
     KERN_Q5_K_Q      = 48,  /* 128 bytes of nibbles */
+
+    /* Ternary blocks of 256: see model/types.c. */
+    KERN_TQ1_0_BYTES = 54, /* 32 bytes of 5 digits, 16 bytes of 5 */
+    KERN_TQ1_0_QH    = 48, /* 4 bytes of 4 */
+    KERN_TQ1_0_D     = 52, /* f16 */
+    KERN_TQ2_0_BYTES = 66, /* 64 bytes of bit pairs */
+    KERN_TQ2_0_D     = 64, /* f16 */
 };
 
 #endif

@@ -41,6 +41,8 @@ kern_dense_fn *kern_dense(const kern_table_t *table, kern_dense_t type)
     case KERN_Q3_K: return table->dense_q3_k;
     case KERN_Q4_K: return table->dense_q4_k;
     case KERN_Q5_K: return table->dense_q5_k;
+    case KERN_TQ1_0: return table->dense_tq1_0;
+    case KERN_TQ2_0: return table->dense_tq2_0;
     case KERN_DENSE_COUNT: break;
     }
     base_assert(type < KERN_DENSE_COUNT);

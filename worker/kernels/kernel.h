@@ -55,6 +55,8 @@ typedef enum {
     KERN_Q3_K,
     KERN_Q4_K,
     KERN_Q5_K,
+    KERN_TQ1_0, /* an embedding or head in a ternary type: a dense matrix like others */
+    KERN_TQ2_0,
     KERN_DENSE_COUNT
 } kern_dense_t;
 
@@ -87,7 +89,7 @@ typedef void kern_tern_block_fn(float *y, size_t y_stride, const uint8_t *w, con
 
 /* Dense rows: y[t * y_stride + i] = dot16(row i, x + t * x_stride, k).
  * w: rows of row_bytes in file layout (any alignment); k: a multiple of 32 for Q8_0 and Q4_0 ..
- * Q5_1, of 256 for Q2_K .. Q6_K, any for the others. x: float rows, x_stride >= k (elements beyond
+ * Q5_1, of 256 for Q2_K .. Q6_K and TQ, any for the others. x: float rows, x_stride >= k (elements beyond
  * k are not read). NUMERICS 5. */
 typedef void kern_dense_fn(float *y, size_t y_stride, const void *w, size_t row_bytes,
                            size_t n_rows, size_t k, const float *x, size_t x_stride, size_t n_tok);
@@ -164,6 +166,8 @@ typedef void kern_exp_fn(float *y, const float *x, size_t n);
     X(dense_q3_k, kern_dense_fn)                                                                   \
     X(dense_q4_k, kern_dense_fn)                                                                   \
     X(dense_q5_k, kern_dense_fn)                                                                   \
+    X(dense_tq1_0, kern_dense_fn)                                                                  \
+    X(dense_tq2_0, kern_dense_fn)                                                                  \
     X(sumsq_f32, kern_sumsq_fn)                                                                    \
     X(sum_f32, kern_sum_fn)                                                                        \
     X(absmax_f32, kern_absmax_fn)                                                                  \

@@ -190,6 +190,28 @@ static float weight_q5_k(const uint8_t *row, size_t i)
     return scaled(block, e / 32, nibble_k(block + KERN_Q5_K_Q, e) | fifth << 4);
 }
 
+static float weight_tq2_0(const uint8_t *row, size_t i)
+{
+    const uint8_t *block = row + i / KERN_BLOCK_256 * KERN_TQ2_0_BYTES;
+    const int      code  = (int)bit_pair(block, i % KERN_BLOCK_256);
+
+    return widen_f16(load_u16(block + KERN_TQ2_0_D)) * (float)(code - 1);
+}
+
+/* Digits of base 3, the most significant first: of 32 bytes five in turn, of 16 five, of 4 four. */
+static float weight_tq1_0(const uint8_t *row, size_t i)
+{
+    static const unsigned powers[] = {1, 3, 9, 27, 81};
+    const uint8_t        *block    = row + i / KERN_BLOCK_256 * KERN_TQ1_0_BYTES;
+    const size_t          e        = i % KERN_BLOCK_256;
+    const size_t          at    = e < 160 ? e % 32 : e < 240 ? 32 + e % 16 : KERN_TQ1_0_QH + e % 4;
+    const size_t          n     = e < 160 ? e / 32 : e < 240 ? (e - 160) / 16 : (e - 240) / 4;
+    const unsigned        rest  = (block[at] * powers[n]) & 255u;
+    const int             digit = (int)(rest * 3 >> 8);
+
+    return widen_f16(load_u16(block + KERN_TQ1_0_D)) * (float)(digit - 1);
+}
+
 static inline void dense(float *y, size_t y_stride, const void *w, size_t row_bytes, size_t n_rows,
                          size_t k, const float *x, size_t x_stride, size_t n_tok, weight_fn *weight)
 {
@@ -231,3 +253,5 @@ DENSE(dense_q2_k, weight_q2_k)
 DENSE(dense_q3_k, weight_q3_k)
 DENSE(dense_q4_k, weight_q4_k)
 DENSE(dense_q5_k, weight_q5_k)
+DENSE(dense_tq1_0, weight_tq1_0)
+DENSE(dense_tq2_0, weight_tq2_0)
