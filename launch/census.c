@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "launch/output.h"
+
 const char *const census_kind_names[KIND_COUNT] = {"ternary", "embedding", "head", "norms",
                                                    "dense"};
 
@@ -20,15 +22,24 @@ static void census_add(census_t *c, const char *name, census_kind_t kind, const 
     tally_add(&c->kinds[kind], t);
     tally_add(&c->types[t->type], t);
     tally_add(&c->all, t);
-    if (c->list != NULL)
-        (void)json_array_append_new(
-            c->list, json_pack("{s:s, s:s, s:[I,I], s:I, s:i, s:I}", "name", name, "type",
-                               model_type_info(t->type)->name, "shape", (json_int_t)t->n_rows,
-                               (json_int_t)t->n_cols, "bytes", (json_int_t)t->bytes, "file",
-                               (int)t->file, "offset", (json_int_t)t->offset));
-    if (c->print)
-        (void)printf("  %-24s %-6s %8" PRIu64 " x %-8" PRIu64 " %12" PRIu64 " bytes\n", name,
-                     model_type_info(t->type)->name, t->n_rows, t->n_cols, t->bytes);
+    c->n_online += t->online;
+    c->n_out_scales += t->out_scale != 0;
+    if (c->list != NULL) {
+        json_t *entry = json_pack("{s:s, s:s, s:[I,I], s:I, s:i, s:I}", "name", name, "type",
+                                  model_type_info(t->type)->name, "shape", (json_int_t)t->n_rows,
+                                  (json_int_t)t->n_cols, "bytes", (json_int_t)t->bytes, "file",
+                                  (int)t->file, "offset", (json_int_t)t->offset);
+        if (entry != NULL && t->online) (void)json_object_set_new(entry, "online", json_true());
+        if (entry != NULL && t->out_scale != 0)
+            (void)json_object_set_new(entry, "out_scale", out_json_real((double)t->out_scale));
+        (void)json_array_append_new(c->list, entry);
+    }
+    if (!c->print) return;
+    (void)printf("  %-24s %-6s %8" PRIu64 " x %-8" PRIu64 " %12" PRIu64 " bytes", name,
+                 model_type_info(t->type)->name, t->n_rows, t->n_cols, t->bytes);
+    if (t->online) (void)printf(", made ternary at load");
+    if (t->out_scale != 0) (void)printf(", output times %g", (double)t->out_scale);
+    (void)putchar('\n');
 }
 
 static census_kind_t layer_kind(model_layer_tensor_t which, const model_tensor_t *t)
@@ -42,7 +53,7 @@ static census_kind_t layer_kind(model_layer_tensor_t which, const model_tensor_t
     case MODEL_ATTN_K_BIAS:
     case MODEL_ATTN_V_BIAS:
     case MODEL_ATTN_OUT_BIAS: return KIND_DENSE;
-    default: return model_type_info(t->type)->ternary ? KIND_TERNARY : KIND_DENSE;
+    default: return t->online || model_type_info(t->type)->ternary ? KIND_TERNARY : KIND_DENSE;
     }
 }
 

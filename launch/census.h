@@ -25,8 +25,10 @@ typedef struct {
     census_tally_t types[MODEL_TYPE_COUNT];
     census_tally_t all;
     uint64_t       file_bytes;
-    json_t        *list;  /* of tensors, or NULL */
-    bool           print; /* a line for each tensor */
+    uint64_t       n_online;     /* tensors made ternary at load */
+    uint64_t       n_out_scales; /* tensors whose product has a factor of its own */
+    json_t        *list;         /* of tensors, or NULL */
+    bool           print;        /* a line for each tensor */
 } census_t;
 
 extern const char *const census_kind_names[KIND_COUNT];

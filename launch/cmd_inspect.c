@@ -35,6 +35,16 @@ static const char *vocab_name(model_vocab_kind_t kind)
     return kind == MODEL_VOCAB_SPM ? "spm" : kind == MODEL_VOCAB_BPE ? "bpe" : "none";
 }
 
+static const char *scaling_name(model_scaling_kind_t kind)
+{
+    static const char *const names[] = {[MODEL_SCALING_NONE]    = "none",
+                                        [MODEL_SCALING_LINEAR]  = "linear",
+                                        [MODEL_SCALING_LLAMA3]  = "llama3",
+                                        [MODEL_SCALING_YARN]    = "yarn",
+                                        [MODEL_SCALING_FACTORS] = "factors"};
+    return names[kind];
+}
+
 static json_t *tally_json(const census_tally_t *t)
 {
     return json_pack("{s:I, s:I, s:I}", "tensors", (json_int_t)t->n, "params",
@@ -110,6 +120,10 @@ static base_status_t print_json(const model_t *m, census_t *c, base_err_t *err)
             "rope_base", out_json_real(d->rope_base), "rope_scale", out_json_real(d->rope_scale),
             "tied_embedding", (int)d->tied);
         (void)json_object_update(value, shape);
+        (void)json_object_set_new(value, "rope_scaling",
+                                  json_string(scaling_name(d->rope_scaling)));
+        (void)json_object_set_new(value, "online_tensors", json_integer((json_int_t)c->n_online));
+        (void)json_object_set_new(value, "out_scales", json_integer((json_int_t)c->n_out_scales));
         json_decref(shape);
         (void)json_object_set_new(value, "kinds", kinds);
         (void)json_object_set_new(value, "types", types);
@@ -157,9 +171,17 @@ static base_status_t print_table(const options_t *o, const model_t *m, const cen
     (void)printf("  %-16s %s\n  %-16s %" PRIu32 "\n  %-16s %" PRIu32 " rows%s\n", "activation",
                  act_name(d->act), "context", d->context, "vocabulary", d->n_vocab,
                  d->tied ? ", head tied to the embedding" : "");
-    (void)printf("  %-16s %s, %" PRIu32 " dims, base %g, scale %g\n\nTokenizer\n", "rope",
+    (void)printf("  %-16s %s, %" PRIu32 " dims, base %g, scale %g", "rope",
                  d->rope == MODEL_ROPE_HALF ? "half-split" : "pairs", d->rope_dims, d->rope_base,
                  d->rope_scale);
+    if (d->rope_scaling != MODEL_SCALING_NONE)
+        (void)printf(", scaling %s", scaling_name(d->rope_scaling));
+    if (c->n_online > 0)
+        (void)printf("\n  %-16s %" PRIu64 " tensors, by their absolute mean", "made ternary",
+                     c->n_online);
+    if (c->n_out_scales > 0)
+        (void)printf("\n  %-16s %" PRIu64 " tensors", "output factors", c->n_out_scales);
+    (void)printf("\n\nTokenizer\n");
     (void)printf("  %-16s %s%s%.*s\n  %-16s %" PRIu32 "\n  %-16s %d, %d, %d%s\n\nBytes by kind\n",
                  "kind", vocab_name(v->kind), v->pre.bytes > 0 ? ", " : "", (int)v->pre.bytes,
                  v->pre.bytes > 0 ? v->pre.text : "", "tokens", v->n_tokens, "bos, eos, eot",

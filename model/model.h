@@ -70,6 +70,14 @@ typedef struct {
 typedef enum { MODEL_ACT_SILU, MODEL_ACT_RELU2 } model_act_t;
 typedef enum { MODEL_ROPE_HALF, MODEL_ROPE_PAIR } model_rope_t;
 
+typedef enum {
+    MODEL_SCALING_NONE,
+    MODEL_SCALING_LINEAR,
+    MODEL_SCALING_LLAMA3,
+    MODEL_SCALING_YARN,
+    MODEL_SCALING_FACTORS /* none of these, but a factor for each pair (GGUF's Llama 3) */
+} model_scaling_kind_t;
+
 /* Vectors (norms, biases) are F32, F16 or BF16. */
 typedef enum {
     MODEL_ATTN_NORM,     /* [width] */
@@ -112,6 +120,8 @@ typedef struct {
     float    norm_eps;
     double   rope_base;
     double   rope_scale; /* for information: the factor of linear scaling; 1 = none */
+    /* For information, known where the file was opened. */
+    model_scaling_kind_t rope_scaling;
     /* All kinds of scaling come down to one frequency (radians a position) for each rotated pair
      * and a factor on cos and sin. model_rope_resolve() fills these for all loaders; the worker
      * uses nothing else. */
@@ -129,13 +139,6 @@ typedef struct {
 } model_desc_t;
 
 /* How a file wants positions beyond the trained context. All zero: not at all. */
-typedef enum {
-    MODEL_SCALING_NONE,
-    MODEL_SCALING_LINEAR,
-    MODEL_SCALING_LLAMA3,
-    MODEL_SCALING_YARN
-} model_scaling_kind_t;
-
 typedef struct {
     model_scaling_kind_t kind;
     double               factor;           /* frequencies are divided by this; > 0 */
@@ -147,9 +150,9 @@ typedef struct {
     const float         *divisors; /* one a pair: GGUF's rope_freqs.weight; NULL: none */
 } model_rope_scaling_t;
 
-/* Fill desc->rope_freq, rope_magnitude and rope_scale from rope_dims, rope_base and the scaling,
- * as transformers 5.23 (modeling_rope_utils.py) and llama.cpp do, but in double and with
- * base/detmath.h, so that the bits do not depend on the machine. `where` names the file in
+/* Fill desc->rope_freq, rope_magnitude, rope_scale and rope_scaling from rope_dims, rope_base and
+ * the scaling, as transformers 5.23 (modeling_rope_utils.py) and llama.cpp do, but in double and
+ * with base/detmath.h, so that the bits do not depend on the machine. `where` names the file in
  * texts.
  * Status: OK | INPUT (a number that makes no sense). Local. */
 base_status_t model_rope_resolve(model_desc_t *desc, const model_rope_scaling_t *scaling,

@@ -100,10 +100,13 @@ base_status_t model_rope_resolve(model_desc_t *desc, const model_rope_scaling_t 
         if (!(by >= 1e-3 && by <= 1e9)) return fail_number(where, "a frequency factor", by, err);
         desc->rope_freq[j] /= by;
     }
+    desc->rope_scaling =
+        s->kind == MODEL_SCALING_NONE && s->divisors != NULL ? MODEL_SCALING_FACTORS : s->kind;
     desc->rope_scale     = 1;
     desc->rope_magnitude = 1;
     switch (s->kind) {
-    case MODEL_SCALING_NONE: return BASE_OK;
+    case MODEL_SCALING_NONE:
+    case MODEL_SCALING_FACTORS: return BASE_OK;
     case MODEL_SCALING_LINEAR:
         desc->rope_scale = s->factor;
         for (uint32_t j = 0; j < desc->rope_dims / 2; j++) desc->rope_freq[j] /= s->factor;
@@ -111,6 +114,6 @@ base_status_t model_rope_resolve(model_desc_t *desc, const model_rope_scaling_t 
     case MODEL_SCALING_LLAMA3: return scale_llama3(desc, s, where, err);
     case MODEL_SCALING_YARN: return scale_yarn(desc, s, where, err);
     }
-    base_assert(s->kind <= MODEL_SCALING_YARN);
+    base_assert(s->kind <= MODEL_SCALING_FACTORS);
     return BASE_OK;
 }

@@ -88,12 +88,14 @@ static work_t run_kern_dense_fn(const char *slot, kern_dense_fn *fn)
     static const struct {
         const char *slot;
         size_t      k, bytes;
-    } kinds[]        = {{"dense_f32", 1, 4},      {"dense_f16", 1, 2},      {"dense_bf16", 1, 2},
-                        {"dense_q8_0", 32, 34},   {"dense_q6_k", 256, 210}, {"dense_q4_0", 32, 18},
-                        {"dense_q4_1", 32, 20},   {"dense_q5_0", 32, 22},   {"dense_q5_1", 32, 24},
-                        {"dense_q2_k", 256, 84},  {"dense_q3_k", 256, 110}, {"dense_q4_k", 256, 144},
-                        {"dense_q5_k", 256, 176}, {"dense_tq1_0", 256, 54}, {"dense_tq2_0", 256, 66}};
-    const size_t tok = opt.tok ? opt.tok : 1;
+    } kinds[] = {
+        {"dense_f32", 1, 4},      {"dense_f16", 1, 2},      {"dense_bf16", 1, 2},
+        {"dense_q8_0", 32, 34},   {"dense_q6_k", 256, 210}, {"dense_q4_0", 32, 18},
+        {"dense_q4_1", 32, 20},   {"dense_q5_0", 32, 22},   {"dense_q5_1", 32, 24},
+        {"dense_q2_k", 256, 84},  {"dense_q3_k", 256, 110}, {"dense_q4_k", 256, 144},
+        {"dense_q5_k", 256, 176}, {"dense_tq1_0", 256, 54}, {"dense_tq2_0", 256, 66},
+    };
+    const size_t tok       = opt.tok ? opt.tok : 1;
     size_t       row_bytes = 0;
 
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {

@@ -163,11 +163,16 @@ def check_models(tmp):
             ("llama3", {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                         "original_max_position_embeddings": 128, "rope_theta": 500000.0})):
         scaled = directory(dense, f"{tmp}/{name}", {"rope_parameters": rope})
+        assert trireme.run_json(["inspect", "-m", scaled])["rope_scaling"] == name
         convert(scaled, f"{tmp}/{name}.gguf")
         compare(scaled, f"{tmp}/{name}.gguf", ids, tmp, 1e-5, f"dense, RoPE {name}")
 
     master = master_weights(bitnet, f"{tmp}/master", {})
+    about = trireme.run_json(["inspect", "-m", master, "--tensors"])
+    assert (about["online_tensors"], about["rope_scaling"], about["kinds"]["ternary"]["tensors"]) == (14, "none", 14)
+    assert sum(t.get("online", False) for t in about["tensors"]) == 14
     assert convert(master, f"{tmp}/master.gguf")["arch"] == "bitnet-b1.58"
+    assert trireme.run_json(["inspect", "-m", f"{tmp}/master.gguf"])["online_tensors"] == 0
     compare(master, f"{tmp}/master.gguf", ids, tmp, 0.1, "master weights, squared ReLU")
     silu = directory(bitnet, f"{tmp}/silu", {**keys(master), "hidden_act": "silu", "tie_word_embeddings": False},
                      {**read_safetensors(f"{master}/model.safetensors"), "lm_head.weight":

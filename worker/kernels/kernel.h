@@ -89,8 +89,8 @@ typedef void kern_tern_block_fn(float *y, size_t y_stride, const uint8_t *w, con
 
 /* Dense rows: y[t * y_stride + i] = dot16(row i, x + t * x_stride, k).
  * w: rows of row_bytes in file layout (any alignment); k: a multiple of 32 for Q8_0 and Q4_0 ..
- * Q5_1, of 256 for Q2_K .. Q6_K and TQ, any for the others. x: float rows, x_stride >= k (elements beyond
- * k are not read). NUMERICS 5. */
+ * Q5_1, of 256 for Q2_K .. Q6_K and TQ, any for the others. x: float rows, x_stride >= k (elements
+ * beyond k are not read). NUMERICS 5. */
 typedef void kern_dense_fn(float *y, size_t y_stride, const void *w, size_t row_bytes,
                            size_t n_rows, size_t k, const float *x, size_t x_stride, size_t n_tok);
 
