@@ -46,7 +46,11 @@ base_status_t model_json_parse(const char *bytes, uint64_t n, const char *where,
                          MODEL_JSON_BYTES);
     base_status_t st = measure(bytes, n, where, err);
     if (st != BASE_OK) return st;
-    json_t *root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+    json_t      *root  = json_loadb(bytes, n, flags, &why);
+    /* transformers writes "no limit" as the integer 10^30 in tokenizer_config.json */
+    if (root == NULL && json_error_code(&why) == json_error_numeric_overflow)
+        root = json_loadb(bytes, n, flags | JSON_DECODE_INT_AS_REAL, &why);
     if (root == NULL)
         return base_fail(err, BASE_ERR_INPUT, "%s: no JSON: line %d: %s: damaged file?", where,
                          why.line, why.text);
