@@ -106,6 +106,9 @@ static base_status_t check_scales(const char *where, const char *name, const mod
     if (!isfinite(t->out_scale))
         return base_fail(err, BASE_ERR_INPUT, "%s: tensor %s has the output scale %g", where, name,
                          (double)t->out_scale);
+    if (t->unit && (!t->online || t->scale == 0))
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s: tensor %s holds trits as floats, without a scale", where, name);
     if (t->online && !is_float(t->type))
         return base_fail(err, BASE_ERR_INPUT,
                          "%s: tensor %s of type %s cannot be made ternary at load", where, name,

@@ -109,15 +109,28 @@ static base_status_t read_scale(reader_t *r, const char *weight, float *out)
     return BASE_OK;
 }
 
+/* Trits as floats: how transformers saves what it once loaded packed. */
+static base_status_t bind_unit(reader_t *r, model_st_tensor_t *t, model_tensor_t *out)
+{
+    model_tensor_t tensor = {.type = MODEL_NONE};
+    base_status_t  st     = bind_float(r, t, &tensor);
+    if (st == BASE_OK) st = read_scale(r, t->name, &tensor.scale);
+    if (st != BASE_OK) return st;
+    tensor.online = tensor.unit = true;
+    *out                        = tensor;
+    return BASE_OK;
+}
+
 /* Ternary weights, four rows a byte: n_rows are those of the shape, the stored are a fourth. */
 static base_status_t bind_packed(reader_t *r, model_st_tensor_t *t, uint64_t n_rows,
                                  model_tensor_t *out)
 {
+    if (t->dtype <= MODEL_ST_BF16 && !r->config->scale_divides) return bind_unit(r, t, out);
     t->used = true;
     if (t->dtype != MODEL_ST_U8)
         return base_fail(r->err, BASE_ERR_UNSUPPORTED,
                          "%s: tensor %s has dtype %s, but quantization_config says packed weights "
-                         "(U8): unpacked ones are read with quantization_mode online only",
+                         "(U8): linear_class bitlinear has no others",
                          file_of(r, t), t->name, t->dtype_name);
     if (t->n_dims != 2 || t->dims[0] != (n_rows + 3) / 4)
         return base_fail(r->err, BASE_ERR_INPUT,

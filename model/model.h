@@ -65,6 +65,7 @@ typedef struct {
                              * mean once the worker knows it. Else 0. */
     float        out_scale; /* the product is multiplied by this besides; 0: nothing */
     bool         online;    /* float weights to be made ternary at load by their absolute mean */
+    bool         unit;      /* `online`, but each weight must be -1, 0 or 1, and scale is known */
 } model_tensor_t;
 
 typedef enum { MODEL_ACT_SILU, MODEL_ACT_RELU2 } model_act_t;
@@ -207,11 +208,12 @@ void model_row_f32(const model_source_t *source, const model_tensor_t *tensor, u
 
 /* Columns [col, col + n) of a row of a ternary or `online` tensor as trits -1, 0, +1. The latter
  * needs tensor->scale (asserted): trit = nearest integer, halves to even, of w / scale in float,
- * limited to -1..1. *scale_min, *scale_max are widened by the scales of the blocks touched that
- * hold a nonzero trit (an all-zero block says nothing about the scale): start them at +INFINITY
- * and 0. Scales are compared by absolute value; a negative scale flips the trits, a scale of 0
- * makes them 0. Returns false if the bytes hold an invalid code (3, but in TQ1_0, which has
- * none; F16_TERN: a value other than the three) or a scale or an `online` weight is not finite. */
+ * limited to -1..1 (`unit`: the weight itself). *scale_min, *scale_max are widened by the scales of
+ * the blocks touched that hold a nonzero trit (an all-zero block says nothing about the scale):
+ * start them at +INFINITY and 0. Scales are compared by absolute value; a negative scale flips the
+ * trits, a scale of 0 makes them 0. Returns false if the bytes hold an invalid code (3, but in
+ * TQ1_0, which has none; F16_TERN, `unit`: a value other than the three) or a scale or an `online`
+ * weight is not finite. */
 bool model_row_trits(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                      uint64_t col, uint64_t n, int8_t *out, float *scale_min, float *scale_max);
 

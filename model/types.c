@@ -210,7 +210,8 @@ static bool online_trits(const model_source_t *source, const model_tensor_t *t, 
         model_row_f32(source, t, row, col + done, take, w);
         for (uint64_t i = 0; i < take; i++) {
             if (!isfinite(w[i])) return false;
-            const float q = rintf(w[i] / t->scale);
+            if (t->unit && w[i] != 0 && fabsf(w[i]) != 1) return false;
+            const float q = t->unit ? w[i] : rintf(w[i] / t->scale);
             out[done + i] = (int8_t)(q > 1 ? 1 : q < -1 ? -1 : (int)q);
         }
     }

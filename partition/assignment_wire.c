@@ -35,6 +35,8 @@ static Trireme__TensorRef tensor_to_wire(const model_tensor_t *t)
     w.out_scale     = t->out_scale;
     w.has_online    = t->online;
     w.online        = t->online;
+    w.has_unit      = t->unit;
+    w.unit          = t->unit;
     return w;
 }
 
@@ -238,7 +240,8 @@ static base_status_t tensor_take(const char *field, const Trireme__TensorRef *w,
                           .n_cols    = w->n_cols,
                           .scale     = w->scale,
                           .out_scale = w->out_scale,
-                          .online    = w->online != 0};
+                          .online    = w->online != 0,
+                          .unit      = w->unit != 0};
     return BASE_OK;
 }
 

@@ -181,6 +181,11 @@ static bool needs_span(const convert_t *c, const quant_item_t *item)
            !model_type_info(t->type)->scaled;
 }
 
+static bool needs_mean(const model_tensor_t *t)
+{
+    return t->online && !t->unit;
+}
+
 static base_status_t add_sum(convert_t *c, uint32_t item, uint64_t row, uint64_t n_rows,
                              base_err_t *err)
 {
@@ -216,7 +221,7 @@ static base_status_t measure(void *context, uint32_t item, uint64_t row, uint64_
                              quant_scratch_t *scratch, base_err_t *err)
 {
     convert_t *c = context;
-    if (c->items[item].tensor->online) return add_sum(c, item, row, n_rows, err);
+    if (needs_mean(c->items[item].tensor)) return add_sum(c, item, row, n_rows, err);
     if (needs_span(c, &c->items[item])) return add_span(c, item, row, n_rows, scratch->trits, err);
     return BASE_OK;
 }
@@ -244,7 +249,7 @@ static base_status_t find_scales(convert_t *c, base_err_t *err)
     bool  any = false;
     void *p   = NULL;
     for (uint32_t i = 0; i < c->n; i++)
-        any = any || c->items[i].tensor->online || needs_span(c, &c->items[i]);
+        any = any || needs_mean(c->items[i].tensor) || needs_span(c, &c->items[i]);
     if (!any) return BASE_OK;
     base_status_t st = base_alloc(&p, c->n, sizeof(*c->sums), "absolute means", err);
     if (st != BASE_OK) return st;
@@ -256,7 +261,7 @@ static base_status_t find_scales(convert_t *c, base_err_t *err)
     st = quant_rows_each(c->items, c->n, false, measure, c, c->options->stop, "measuring", err);
     for (uint32_t i = 0; st == BASE_OK && i < c->n; i++) {
         model_tensor_t *t = c->items[i].tensor;
-        if (t->online) t->scale = model_abs_sum_scale(&c->sums[i], t->n_rows * t->n_cols);
+        if (needs_mean(t)) t->scale = model_abs_sum_scale(&c->sums[i], t->n_rows * t->n_cols);
         st = check_span(c, i, err);
     }
     return st;

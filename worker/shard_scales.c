@@ -61,7 +61,7 @@ static void sum_tensors(load_t *job, model_abs_sum_t *parts, model_abs_sum_t *su
         for (int id = 0; id < WORKER_MATRIX_COUNT; id++) {
             size_t at   = shard_at(l, (worker_matrix_id_t)id);
             mean_t mean = {.job = job, .parts = parts, .l = l, .id = id};
-            if (!job->tensors[at].online) continue;
+            if (!job->tensors[at].online || job->tensors[at].unit) continue;
             memset(parts, 0, (size_t)n_threads * sizeof(*parts));
             worker_team_run(job->team, sum_rows, &mean);
             for (int t = 0; t < n_threads; t++) model_abs_sum_merge(&sums[at], &parts[t]);
@@ -71,7 +71,7 @@ static void sum_tensors(load_t *job, model_abs_sum_t *parts, model_abs_sum_t *su
 static bool any_online(const load_t *job)
 {
     for (size_t i = 0; i < n_matrices(job); i++)
-        if (job->tensors[i].online) return true;
+        if (job->tensors[i].online && !job->tensors[i].unit) return true;
     return false;
 }
 
@@ -95,7 +95,7 @@ base_status_t worker_shard_absmeans(load_t *job, base_err_t *err)
     if (st != BASE_OK) goto out;
     for (size_t i = 0; i < n; i++) {
         model_tensor_t *t = &job->tensors[i];
-        if (!t->online) continue;
+        if (!t->online || t->unit) continue;
         for (uint32_t s = 1; s < shards; s++) model_abs_sum_merge(&all[i], &all[n * s + i]);
         t->scale = model_abs_sum_scale(&all[i], t->n_rows * t->n_cols);
     }

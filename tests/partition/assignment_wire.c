@@ -39,6 +39,7 @@ static void tensors_equal(const model_tensor_t *a, const model_tensor_t *b)
     assert_memory_equal(&a->scale, &b->scale, sizeof(a->scale));
     assert_memory_equal(&a->out_scale, &b->out_scale, sizeof(a->out_scale));
     assert_int_equal(a->online, b->online);
+    assert_int_equal(a->unit, b->unit);
 }
 
 static void descs_equal(const model_desc_t *a, const model_desc_t *b, part_range_t own)
@@ -147,6 +148,7 @@ static void round_trip_kinds(void **state)
         l->t[MODEL_ATTN_OUT_BIAS]      = fixture_tensor(MODEL_F32, 1, desc.width, &at);
         l->t[MODEL_FFN_DOWN].scale     = i % 2 == 0 ? 0 : 0.5f;
         l->t[MODEL_FFN_DOWN].online    = true;
+        l->t[MODEL_FFN_DOWN].unit      = i % 2 != 0;
         l->t[MODEL_ATTN_OUT].out_scale = -2;
     }
     for (uint32_t rank = 0; rank < 6; rank++) {
@@ -319,7 +321,8 @@ static void wrong_fields(void **state)
     last->t[2].scale = -1, refuse(a, "scale"), *last = kept;
     last->t[2].out_scale = INFINITY, refuse(a, "output scale"), *last = kept;
     last->t[2].online = true, refuse(a, "ternary at load"), *last = kept;
-    last->t[MODEL_ATTN_Q].n_rows--, refuse(a, NULL), *last        = kept; /* model_desc_check */
+    last->t[2].unit = true, refuse(a, "without a scale"), *last = kept;
+    last->t[MODEL_ATTN_Q].n_rows--, refuse(a, NULL), *last      = kept; /* model_desc_check */
 
     good.plan.shard_weight[1] = 0, refuse(a, "shard_weight"), good.plan.shard_weight[1] = 1;
     good.plan.shard_weight[1] = UINT32_MAX, refuse(a, "shard_weight"),
