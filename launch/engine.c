@@ -88,8 +88,7 @@ static base_status_t fill_numbers(const engine_config_t *config, const model_des
         return base_fail(err, BASE_ERR_USAGE, "--pack %s: not a packed format (auto, t2, t3)",
                          pack);
     if (config->cpu != NULL && !worker_cpu_known(config->cpu))
-        return base_fail(err, BASE_ERR_USAGE, "--cpu %s: not a variant (ref, avx2, avx512vnni)",
-                         config->cpu);
+        return base_fail(err, BASE_ERR_USAGE, "--cpu %s: not a variant of kernels", config->cpu);
     if (ctx == 0 || ctx > LIMIT_CONTEXT)
         return base_fail(err, BASE_ERR_USAGE, "-c %llu: 1 to %d positions", (unsigned long long)ctx,
                          LIMIT_CONTEXT);

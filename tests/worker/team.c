@@ -110,7 +110,8 @@ static void idle_team_sleeps(void **state)
     worker_team_destroy(&team);
 }
 
-/* Thread 0 comes 20 ms late to each of some barriers: the others sleep by then, and none is lost. */
+/* Thread 0 comes 20 ms late to each of some barriers: the others sleep by then, and none is
+ * lost. */
 static void late(void *ctx, int thread, int n)
 {
     (void)n;

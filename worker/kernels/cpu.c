@@ -52,6 +52,25 @@ uint32_t kern_cpu_features(void)
     return features;
 }
 
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+/* From the kernel's arch/arm64 ABI; older headers lack the second. */
+enum { HWCAP_BIT_ASIMD = 1u << 1, HWCAP_BIT_ASIMDDP = 1u << 20, HWCAP2_BIT_I8MM = 1u << 13 };
+
+uint32_t kern_cpu_features(void)
+{
+    const unsigned long first    = getauxval(AT_HWCAP);
+    uint32_t            features = 0;
+
+    if ((first & HWCAP_BIT_ASIMD) == 0) return 0;
+    features = KERN_CPU_NEON;
+    if ((first & HWCAP_BIT_ASIMDDP) == 0) return features;
+    features |= KERN_CPU_DOTPROD;
+    if ((getauxval(AT_HWCAP2) & HWCAP2_BIT_I8MM) != 0) features |= KERN_CPU_I8MM;
+    return features;
+}
+
 #else
 
 uint32_t kern_cpu_features(void)
@@ -61,7 +80,7 @@ uint32_t kern_cpu_features(void)
 
 #endif
 
-/* Weak to strong; a mask holds all weaker bundles too. */
+/* Weak to strong for each architecture; a mask holds all weaker bundles too. */
 static const struct {
     const char *name;
     uint32_t    mask;
@@ -69,6 +88,9 @@ static const struct {
     {"ref", 0},
     {"avx2", KERN_CPU_AVX2},
     {"avx512vnni", KERN_CPU_AVX2 | KERN_CPU_AVX512VNNI},
+    {"neon", KERN_CPU_NEON},
+    {"dotprod", KERN_CPU_NEON | KERN_CPU_DOTPROD},
+    {"i8mm", KERN_CPU_NEON | KERN_CPU_DOTPROD | KERN_CPU_I8MM},
 };
 enum { N_BUNDLES = sizeof(BUNDLES) / sizeof(BUNDLES[0]) };
 
