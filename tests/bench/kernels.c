@@ -12,6 +12,7 @@
  *
  * The ratio needs ref in the same run: filter by slot for it. One thread. */
 #include "worker/kernels/kernel_decl.h"
+#include "worker/kernels/screen.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,17 @@ static work_t run_kern_dense_fn(const char *slot, kern_dense_fn *fn)
     const size_t bytes = row_bytes * DENSE_ROWS;
     fn(ys, DENSE_ROWS, next_weights(bytes), row_bytes, DENSE_ROWS, opt.k, xs, opt.k, tok);
     return (work_t){(double)bytes, (double)(DENSE_ROWS * opt.k * tok)};
+}
+
+static work_t run_kern_screen_fn(const char *slot, kern_screen_fn *fn)
+{
+    const size_t    n     = kern_screen_blocks(opt.k);
+    const size_t    bytes = CHUNK_TILES * kern_screen_tile_bytes(n);
+    kern_screen_x_t x     = {qs, qs + n * KERN_SCREEN_K, qsums, xs, xs + ROW, 1, 1};
+
+    (void)slot;
+    fn(ys, ys + ROW, next_weights(bytes), CHUNK_TILES, n, &x);
+    return (work_t){(double)bytes, (double)(CHUNK_TILES * 16 * opt.k)};
 }
 
 static work_t run_kern_sumsq_fn(const char *slot, kern_sumsq_fn *fn)

@@ -290,6 +290,53 @@ static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
     dense_case(fn, ref, u, u->k == 1 ? 1043 : 1280, 6, 29, 1, true, FLOAT_UNIT);
 }
 
+/* ---- Coarse rows of the head ---- */
+
+static void screen_case(kern_screen_fn *fn, kern_screen_fn *ref, size_t n_blocks, size_t n_tiles,
+                        int extreme, float_kind_t kind)
+{
+    const size_t    bytes = kern_screen_tile_bytes(n_blocks), n = 16 * n_tiles;
+    const size_t    k    = KERN_SCREEN_K * n_blocks;
+    uint8_t        *w    = region_take(&in_a, bytes * n_tiles);
+    int8_t         *q    = region_take(&in_b, 2 * k);
+    int32_t        *bias = region_take(&in_c, n_blocks * sizeof *bias);
+    float          *f    = float_take(&in_d, 2 * n_blocks, kind);
+    kern_screen_x_t x    = {q, q + k, bias, f, f + n_blocks, float_make(kind), float_make(kind)};
+    float          *want = region_take(&out_want, 2 * n * sizeof *want);
+    float          *got  = region_take(&out_got, 2 * n * sizeof *got);
+
+    CASE("blocks %zu, tiles %zu, extreme %d, floats %d", n_blocks, n_tiles, extreme, (int)kind);
+    for (size_t i = 0; i < bytes * n_tiles; i++) w[i] = extreme != 0 ? 0xff : (uint8_t)rng_u32();
+    for (size_t i = 0; i < n_tiles; i++) {
+        for (size_t r = 0; r < 48; r++) {
+            const float v = float_make(kind);
+            memcpy(w + bytes * i + 4 * r, &v, sizeof v);
+        }
+    }
+    for (size_t i = 0; i < 2 * k; i++) {
+        q[i] = (int8_t)(extreme == 0 ? (int)(rng_u32() & 255u) - 128 : extreme < 0 ? -128 : 127);
+    }
+    memset(bias, 0, n_blocks * sizeof *bias);
+    for (size_t i = 0; i < k; i++) bias[i / KERN_SCREEN_K] += 32 * (256 * q[i] + q[k + i]);
+    ref(want, want + n, w, n_tiles, n_blocks, &x);
+    fn(got, got + n, w, n_tiles, n_blocks, &x);
+    same_floats(want, got, 2 * n);
+}
+
+static void check_kern_screen_fn(kern_screen_fn *fn, kern_screen_fn *ref)
+{
+    for (size_t n_blocks = 1; n_blocks <= 21; n_blocks++) {
+        for (size_t tiles = 0; tiles <= 4; tiles++) {
+            screen_case(fn, ref, n_blocks, tiles, 0, FLOAT_UNIT);
+        }
+        for (int kind = 0; kind < FLOAT_KINDS; kind++) {
+            screen_case(fn, ref, n_blocks, 3, kind % 3 - 1, (float_kind_t)kind);
+        }
+    }
+    screen_case(fn, ref, 80, 5, 0, FLOAT_UNIT);
+    screen_case(fn, ref, KERN_SCREEN_MAX_COLS / KERN_SCREEN_K, 1, 1, FLOAT_UNIT);
+}
+
 /* ---- Vectors ---- */
 
 static const size_t LENGTHS[] = {0,  1,  2,  7,   8,   9,   15,  16,  17,  31,  32,  33,   47,  48,

@@ -5,6 +5,7 @@
 #define TRIREME_TESTS_KERN_TEST_H
 
 #include "worker/kernels/kernel_decl.h"
+#include "worker/kernels/screen.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -38,6 +38,9 @@ enum {
     KERN_PAGE      = 64,  /* positions of one KV page */
     KERN_LANES     = 16,  /* float rows are zero-padded to a multiple of this */
     KERN_MAX_GROUP = 64,  /* query heads that share one KV head, at most, in one attn_page call */
+
+    KERN_SCREEN_K           = 64,  /* columns of a block of coarse head rows (screen.h) */
+    KERN_SCREEN_BLOCK_BYTES = 768, /* codes of such a block, 16 rows */
 };
 
 /* Stored types of dense rows, in file layout. */
@@ -93,6 +96,29 @@ typedef void kern_tern_block_fn(float *y, size_t y_stride, const uint8_t *w, con
  * beyond k are not read). NUMERICS 5. */
 typedef void kern_dense_fn(float *y, size_t y_stride, const void *w, size_t row_bytes,
                            size_t n_rows, size_t k, const float *x, size_t x_stride, size_t n_tok);
+
+/* A vector for coarse rows, by blocks of KERN_SCREEN_K columns (kern_screen_quant fills it):
+ * scale_b * (256 * hi_j + lo_j) is within rounding of x_j. */
+typedef struct {
+    int8_t  *hi, *lo; /* [64 * n_blocks], zero past the vector's end */
+    int32_t *bias;    /* [n_blocks] 32 times the sum of 256 * hi + lo */
+    float   *scale;   /* [n_blocks] */
+    float   *norm;    /* [n_blocks] at least the Euclidean norm of the block of x */
+    float    total;   /* at least the norm of x */
+    float    slack;   /* bound on all errors but that of the codes, per unit of A */
+} kern_screen_x_t;
+
+/* Coarse products and bounds of n_tiles tiles of 16 rows (screen.h), for each row:
+ *   dot_b = sum over block b of (code - 32) * (256 * hi + lo)           int32, exact
+ *   S = +0, A = +0; for b rising:  S = fma((float)dot_b, (float)m_b * scale_b, S)
+ *                                  A = fma((float)m_b, norm_b, A)
+ *   e    = min(p * A, fma(n, total, s * (slack * A)))         min(a,b) = a < b ? a : b
+ *   mid  = s * S
+ *   high = (mid + e) + 2^-126
+ * The row's dot16 with x is not above high (NUMERICS 9).
+ * mid, high: 16 * n_tiles floats, any alignment. w: 64-byte aligned. n_tiles >= 0. */
+typedef void kern_screen_fn(float *mid, float *high, const uint8_t *w, size_t n_tiles,
+                            size_t n_blocks, const kern_screen_x_t *x);
 
 /* Block sums of squares: out[b] = dot16(x_b, x_b, block), ceil(n / block) of them. NUMERICS 2. */
 typedef void kern_sumsq_fn(float *out, const float *x, size_t n, size_t block);
@@ -168,6 +194,7 @@ typedef void kern_exp_fn(float *y, const float *x, size_t n);
     X(dense_q5_k, kern_dense_fn)                                                                   \
     X(dense_tq1_0, kern_dense_fn)                                                                  \
     X(dense_tq2_0, kern_dense_fn)                                                                  \
+    X(screen_6, kern_screen_fn)                                                                    \
     X(sumsq_f32, kern_sumsq_fn)                                                                    \
     X(sum_f32, kern_sum_fn)                                                                        \
     X(absmax_f32, kern_absmax_fn)                                                                  \

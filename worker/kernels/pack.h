@@ -29,4 +29,22 @@ static inline int kern_t3_code(const uint8_t *tile, size_t r, size_t k)
     return (int)((((byte * pow3[n]) & 255u) * 3u) >> 8);
 }
 
+/* Parts of a tile of coarse rows (screen.h): where its multipliers and its codes begin. */
+enum { KERN_SCREEN_M_AT = 3 * KERN_TILE_ROWS * 4 };
+
+static inline size_t kern_screen_codes_at(size_t n_blocks)
+{
+    return KERN_SCREEN_M_AT + (n_blocks * KERN_TILE_ROWS + 63) / 64 * 64;
+}
+
+/* Code + 32 of row r, column k (0..63) of a block. */
+static inline int kern_screen_code(const uint8_t *block, size_t r, size_t k)
+{
+    const uint8_t *group = block + 192 * (k / 16) + kern_pack_byte(r, k % 4);
+    const size_t   v     = k % 16 / 4;
+
+    if (v < 3) return group[64 * v] & 63;
+    return group[0] >> 6 | group[64] >> 6 << 2 | group[128] >> 6 << 4;
+}
+
 #endif
