@@ -1,9 +1,9 @@
 /* worker/screen.c
  * Two passes over the coarse rows' results. The first finds, by coarse products, rows that are
  * probably the largest, and reads those: the k-th largest of their true logits is a floor that the
- * k-th largest logit of all cannot be below. The second reads every row whose upper bound reaches the
- * floor; a row left out has a logit below it. So nothing rests on the guess but the number of rows
- * read. Rows equal to the floor are read: ties go by id. */
+ * k-th largest logit of all cannot be below. The second reads every row whose upper bound reaches
+ * the floor; a row left out has a logit below it. So nothing rests on the guess but the number of
+ * rows read. Rows equal to the floor are read: ties go by id. */
 #include "worker/screen.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* worker/screen.h
- * The k largest logits of a head without reading all of it: coarse rows tell which rows can still be
- * among them, the true rows of those are read. Values and order are those of the full product, bit
- * for bit (NUMERICS 9).
+ * The k largest logits of a head without reading all of it: coarse rows tell which rows can still
+ * be among them, the true rows of those are read. Values and order are those of the full product,
+ * bit for bit (NUMERICS 9).
  *
  * One screen holds one rank's rows. The threads of a team, always as many, run the same calls:
  *
@@ -45,7 +45,8 @@ typedef struct worker_screen worker_screen_t;
  * save at least a fifth of the bytes read, and the head must be large. Pure. */
 bool worker_screen_pays(size_t rows, size_t cols, size_t row_bytes);
 
-/* Bytes that a screen of these sizes holds; what one vector's pass over the coarse rows reads. Pure. */
+/* Bytes that a screen of these sizes holds; what one vector's pass over the coarse rows reads.
+ * Pure. */
 uint64_t worker_screen_bytes(size_t rows, size_t cols, uint32_t n_vectors, int n_threads);
 uint64_t worker_screen_coarse_bytes(size_t rows, size_t cols);
 
@@ -57,13 +58,13 @@ void          worker_screen_destroy(worker_screen_t **screen); /* accepts NULL *
 /* Row `row` of the head, widened to `cols` floats. Any thread. */
 typedef void worker_screen_row_fn(void *ctx, size_t row, float *out);
 
-/* Pack this thread's rows; `rows16`: room for 16 rows of cols floats, the thread's own. A head with a
- * weight that is not finite stays unscreened: all its rows are read. */
+/* Pack this thread's rows; `rows16`: room for 16 rows of cols floats, the thread's own. A head with
+ * a weight that is not finite stays unscreened: all its rows are read. */
 void worker_screen_pack(worker_screen_t *screen, worker_screen_row_fn *row, void *ctx,
                         float *rows16, int thread, int n_threads);
 
-/* Vector `slot` of the step: cols floats, which must stay until the step's end, and how many rows are
- * wanted, 1..WORKER_SCREEN_K_MAX. */
+/* Vector `slot` of the step: cols floats, which must stay until the step's end, and how many rows
+ * are wanted, 1..WORKER_SCREEN_K_MAX. */
 void worker_screen_put(worker_screen_t *screen, uint32_t slot, const float *x, uint32_t k);
 
 /* Coarse products of this thread's rows with the vectors of slots 0..n_slots-1, and the true logits

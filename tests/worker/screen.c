@@ -1,8 +1,8 @@
 /* tests/worker/screen.c
  * timeout: 300
  * labels: threads
- * The screened head against brute force: its k best rows are those of the full product, ids and bits,
- * over heads meant to hurt; the bound holds against exact arithmetic and is not idle. */
+ * The screened head against brute force: its k best rows are those of the full product, ids and
+ * bits, over heads meant to hurt; the bound holds against exact arithmetic and is not idle. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -290,8 +290,8 @@ static void the_bound_holds(void **state)
     assert_true(use > 0.03);
 }
 
-/* A vector along the residual of a row makes the bound tight: an error the bound must cover, close to
- * all of it. */
+/* A vector along the residual of a row makes the bound tight: an error the bound must cover, close
+ * to all of it. */
 static void the_bound_is_nearly_reached(void **state)
 {
     enum { N = 576, BLOCKS = N / KERN_SCREEN_K };

@@ -10,8 +10,8 @@
 #include "base/status.h"
 #include "worker/kernels/pack.h"
 
-/* Limits of what is screened; inside them no product overflows or loses bits to subnormals but where
- * the 2^-126 of the bound covers it. */
+/* Limits of what is screened; inside them no product overflows or loses bits to subnormals but
+ * where the 2^-126 of the bound covers it. */
 #define ROW_NORM_MAX   0x1p60
 #define X_NORM_MIN     0x1p-40
 #define X_NORM_MAX     0x1p40

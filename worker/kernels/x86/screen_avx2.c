@@ -1,6 +1,6 @@
 /* worker/kernels/x86/screen_avx2.c
- * Coarse rows of the head with VPMADDUBSW, 8 rows of a tile at a time. A code times a byte is at most
- * 63 * 128 in magnitude, so the sum of four stays within 16 bits. */
+ * Coarse rows of the head with VPMADDUBSW, 8 rows of a tile at a time. A code times a byte is at
+ * most 63 * 128 in magnitude, so the sum of four stays within 16 bits. */
 #include "worker/kernels/kernel_decl.h"
 #include "worker/kernels/pack.h"
 
