@@ -160,25 +160,20 @@ static void llama_cpp_falcon(void **state)
     check_llama_cpp("falcon");
 }
 
-/* pre: another name for the same pre-tokenizer; NULL: the one in the file. */
-static void check_cases(const char *name, const char *pre, bool lossless)
+/* name: for texts. pre: another name for the same pre-tokenizer; NULL: the one in the file. */
+static void check_file(const char *name, const char *model, const char *cases, const char *pre,
+                       bool lossless)
 {
-    const char *source = getenv("TRIREME_SOURCE");
-    char        path[4096], where[64];
-    char       *all = NULL, *line = NULL, *text = NULL;
-    size_t      n = 0, total = 0;
-    fixture_t   f;
+    char      where[64];
+    char     *all = NULL, *line = NULL, *text = NULL;
+    size_t    n = 0, total = 0;
+    fixture_t f;
 
-    if (source == NULL) source = ".";
-    snprintf(path, sizeof path, "%s/tests/golden/tokenizers/%s.cases", source, name);
-    all = read_file(path, &total);
-    if (all == NULL) fail_msg("no %s", path);
+    all = read_file(cases, &total);
+    if (all == NULL) fail_msg("no %s", cases);
     text = malloc(total);
     assert_non_null(text);
-    snprintf(path, sizeof path, "%s/tests/golden/tokenizers/%s", source, name);
-    if (access(path, F_OK) != 0) /* no folder with a tokenizer.json */
-        snprintf(path, sizeof path, "%s/tests/golden/tokenizers/%s.gguf", source, name);
-    open_vocab(path, &f);
+    open_vocab(model, &f);
     if (pre != NULL) {
         base_err_t err = {0};
 
@@ -207,6 +202,19 @@ static void check_cases(const char *name, const char *pre, bool lossless)
     close_vocab(&f);
     free(all);
     free(text);
+}
+
+static void check_cases(const char *name, const char *pre, bool lossless)
+{
+    const char *source = getenv("TRIREME_SOURCE");
+    char        model[4096], cases[4096];
+
+    if (source == NULL) source = ".";
+    snprintf(cases, sizeof cases, "%s/tests/golden/tokenizers/%s.cases", source, name);
+    snprintf(model, sizeof model, "%s/tests/golden/tokenizers/%s", source, name);
+    if (access(model, F_OK) != 0) /* no folder with a tokenizer.json */
+        snprintf(model, sizeof model, "%s/tests/golden/tokenizers/%s.gguf", source, name);
+    check_file(name, model, cases, pre, lossless);
 }
 
 static void tokenizers_llama3(void **state)
@@ -258,8 +266,20 @@ static void normalisation_forms(void **state)
     check_cases("spm-nfkc", NULL, false);
 }
 
-int main(void)
+/* vocabs.test.py: MODEL CASES [lossless] */
+static char **arguments;
+
+static void given_files(void **state)
 {
+    (void)state;
+    check_file(strrchr(arguments[1], '/') + 1, arguments[1], arguments[2], NULL,
+               strcmp(arguments[3], "lossless") == 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest given[] = {cmocka_unit_test(given_files)};
+
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_cpp_spm),
         cmocka_unit_test(llama_cpp_gpt2),
@@ -272,5 +292,7 @@ int main(void)
         cmocka_unit_test(normalisation_forms),
     };
 
+    arguments = argv;
+    if (argc == 4 && strchr(argv[1], '/') != NULL) return cmocka_run_group_tests(given, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
