@@ -5,47 +5,79 @@
 #include <stdint.h>
 #include <string.h>
 
-static const double LN2_HI = 6.93147180369123816490e-01; /* ln 2 = HI + LO, HI has 33 bits */
-static const double LN2_LO = 1.90821492927058770002e-10;
+/* ln 2 in two parts: the first has 32 trailing zero bits, so that its product with an exponent is
+ * exact. */
+static const double LN2_HIGH = 0x1.62e42feep-1;
+static const double LN2_LOW  = 0x1.a39ef35793c76p-33;
 
-/* v * 2^n by exponent arithmetic, in two steps so that subnormal results round once. */
-static double scale_2(double v, int n)
+static double power_of_2(int k) /* -1022 .. 1023 */
 {
-    int      half   = n / 2;
-    int      rest   = n - half;
-    uint64_t a_bits = (uint64_t)(1023 + half) << 52;
-    uint64_t b_bits = (uint64_t)(1023 + rest) << 52;
-    double   a      = 0;
-    double   b      = 0;
-    memcpy(&a, &a_bits, sizeof(a));
-    memcpy(&b, &b_bits, sizeof(b));
-    return v * a * b;
+    uint64_t bits = (uint64_t)(k + 1023) << 52;
+    double   d    = 0;
+
+    memcpy(&d, &bits, sizeof d);
+    return d;
 }
 
+/* x = k ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 (1/2 + r/6 + ...), the series cut where its
+ * rest is below 2^-57. */
 double base_exp(double x)
 {
-    if (!(x > -745.2)) return x != x ? x : 0.0;
+    double shifted, r, z, p;
+    int    k;
+
+    if (x != x) return x;
     if (x > 709.8) return (double)INFINITY;
-    double n = nearbyint(x * 1.44269504088896338700);
-    double t = fma(-n, LN2_LO, fma(-n, LN2_HI, x));
-    double p = 1.0;
-    for (int k = 14; k >= 1; k--) p = fma(p, t / k, 1.0); /* |t| <= 0.347: t^15/15! < 1e-19 */
-    return scale_2(p, (int)n);
+    if (x < -745.2) return 0;
+    shifted = x * 0x1.71547652b82fep+0; /* 1 / ln 2 */
+    k       = (int)(shifted < 0 ? shifted - 0.5 : shifted + 0.5);
+    r       = (x - k * LN2_HIGH) - k * LN2_LOW;
+    z       = r * r; /* pairs of terms: half the chain of Horner's rule */
+    p       = 1.0 / 87178291200.0;
+    p       = p * z + (1.0 / 479001600.0 + r * (1.0 / 6227020800.0));
+    p       = p * z + (1.0 / 3628800.0 + r * (1.0 / 39916800.0));
+    p       = p * z + (1.0 / 40320.0 + r * (1.0 / 362880.0));
+    p       = p * z + (1.0 / 720.0 + r * (1.0 / 5040.0));
+    p       = p * z + (1.0 / 24.0 + r * (1.0 / 120.0));
+    p       = p * z + (0.5 + r * (1.0 / 6.0));
+    p       = 1.0 + (r + z * p);
+    if (k > 1023) return p * 2.0 * power_of_2(k - 1);
+    if (k < -1022) return p * power_of_2(k + 54) * 0x1p-54; /* one rounding: the first is exact */
+    return p * power_of_2(k);
 }
 
+/* x = 2^k (1 + f), 1 + f in [sqrt 1/2, sqrt 2); with s = f / (2 + f), log(1 + f) = 2 atanh s,
+ * written as f - (f^2/2 - s (f^2/2 + R)), R = z (2/3 + z (2/5 + ...)), z = s^2:
+ * so f, the large part, is exact. */
 double base_ln(double x)
 {
-    int    e = 0;
-    double m = frexp(x, &e); /* [0.5, 1) */
-    if (m < 0.70710678118654752440) {
-        m *= 2.0;
-        e -= 1;
+    uint64_t bits = 0;
+    double   f, s, z, r, half;
+    int      k = 0;
+
+    if (x != x || x < 0) return (double)NAN;
+    if (x == 0) return -(double)INFINITY;
+    if (x > 0x1.fffffffffffffp+1023) return x;
+    if (x < 0x1p-1022) {
+        x *= 0x1p54;
+        k = -54;
     }
-    double f   = (m - 1.0) / (m + 1.0); /* log m = 2 atanh f, |f| < 0.172 */
-    double f2  = f * f;
-    double sum = 0.0;
-    for (int k = 23; k >= 1; k -= 2) sum = fma(sum, f2, 1.0 / k);
-    return fma((double)e, LN2_HI, fma((double)e, LN2_LO, 2.0 * f * sum));
+    memcpy(&bits, &x, sizeof bits);
+    k += (int)(bits >> 52) - 1023;
+    bits = (bits & 0xFFFFFFFFFFFFFULL) | 0x3FF0000000000000ULL;
+    memcpy(&x, &bits, sizeof x); /* [1, 2) */
+    if (x > 0x1.6a09e667f3bcdp+0) {
+        x *= 0.5;
+        k++;
+    }
+    f = x - 1.0;
+    s = f / (2.0 + f);
+    z = s * s;
+    r = 2.0 / 25.0;
+    for (int n = 23; n >= 3; n -= 2) r = r * z + 2.0 / n;
+    r    = r * z;
+    half = 0.5 * f * f;
+    return k * LN2_HIGH - ((half - (s * (half + r) + k * LN2_LOW)) - f);
 }
 
 void base_sincos(double x, double *sin_p, double *cos_p)

@@ -7,7 +7,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
-#include "coordinator/exact_math.h"
+#include "coordinator/log_softmax.h"
 #include "coordinator/utf8_stream.h"
 
 typedef struct {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/detmath.h"
 
 static const double LN_2 = 0x1.62e42fefa39efp-1;
 
@@ -80,7 +81,7 @@ static base_status_t progress(score_t *s, uint64_t total, base_err_t *err)
     s->r.n_chunks++;
     if (s->p->on_progress == NULL ||
         s->p->on_progress(s->p->callback_ctx, s->r.n_chunks, total,
-                          n > 0 ? coord_exp(s->r.nll_sum / n) : (double)NAN))
+                          n > 0 ? base_exp(s->r.nll_sum / n) : (double)NAN))
         return BASE_OK;
     return base_fail(err, BASE_ERR_INTERRUPTED, "scoring was interrupted");
 }
@@ -272,7 +273,7 @@ base_status_t coord_score(const coord_score_params_t *params, const char *text, 
     free(s.window);
     if (st != BASE_OK) return st;
     s.r.nll           = s.r.n_scored > 0 ? s.r.nll_sum / (double)s.r.n_scored : 0;
-    s.r.ppl           = coord_exp(s.r.nll);
+    s.r.ppl           = base_exp(s.r.nll);
     s.r.ppl_error     = standard_error(&s);
     s.r.bits_per_byte = s.r.bytes > 0 ? s.r.nll_sum / LN_2 / (double)s.r.bytes : (double)NAN;
     *result           = s.r;

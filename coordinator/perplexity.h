@@ -15,13 +15,13 @@
  *            separators.
  * STREAM and STORIES need a BOS token (or EOS, which stands in for it where there is none).
  *
- * Log-softmax is in double, in id order, with exact_math: the same figures on every machine. */
+ * Log-softmax is in double, in id order, with base/detmath.h: the same figures on every machine. */
 #ifndef TRIREME_COORDINATOR_PERPLEXITY_H
 #define TRIREME_COORDINATOR_PERPLEXITY_H
 
 #include <signal.h>
 
-#include "coordinator/exact_math.h" /* coord_nll */
+#include "coordinator/log_softmax.h" /* coord_nll */
 #include "coordinator/step.h"
 #include "coordinator/tokenizer.h"
 

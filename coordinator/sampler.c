@@ -10,8 +10,9 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/detmath.h"
 #include "base/limits.h"
-#include "coordinator/exact_math.h"
+#include "coordinator/log_softmax.h"
 
 /* A logit as a key that sorts ascending by (value descending, id ascending). */
 typedef struct {
@@ -470,7 +471,7 @@ static uint32_t cut(coord_candidate_t *c, uint32_t n, double temp, double top_p,
 
     if (top_p >= 1 && min_p <= 0) return n;
     for (uint32_t i = 0; i < n; i++) {
-        c[i].prob = coord_exp(((double)c[i].logit - (double)c[0].logit) / temp);
+        c[i].prob = base_exp(((double)c[i].logit - (double)c[0].logit) / temp);
         sum += c[i].prob;
     }
     if (top_p < 1) {
@@ -492,7 +493,7 @@ static coord_sample_t draw(coord_sampler_t *s, uint32_t n, double temp, uint64_t
     uint32_t           at = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        c[i].prob = coord_exp(((double)c[i].logit - (double)c[0].logit) / temp);
+        c[i].prob = base_exp(((double)c[i].logit - (double)c[0].logit) / temp);
         sum += c[i].prob;
     }
     target = coord_random(s->params.seed, s->params.sequence, position) * sum;
@@ -552,10 +553,10 @@ static uint32_t cut_typical(coord_sampler_t *s, uint32_t n, double temp)
     uint32_t           kept = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        c[i].prob = coord_exp(((double)c[i].logit - (double)c[0].logit) / temp);
+        c[i].prob = base_exp(((double)c[i].logit - (double)c[0].logit) / temp);
         sum += c[i].prob;
     }
-    log_sum = coord_log(sum);
+    log_sum = base_ln(sum);
     for (uint32_t i = 0; i < n; i++) {
         double surprise = log_sum - ((double)c[i].logit - (double)c[0].logit) / temp;
 

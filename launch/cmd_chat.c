@@ -5,8 +5,8 @@
  * that ended an answer was chosen but never run; the template's own end takes its place.
  *
  * Messages come from the standard input, also under mpirun, which hands it to rank 0 (there it is
- * no terminal). Ctrl-C stops the answer in a process of its own; under mpirun the launcher turns it
- * into the end of all ranks. */
+ * no terminal, so no mark shows that a message is awaited). Ctrl-C stops the answer in a process of
+ * its own; under mpirun the launcher turns it into the end of all ranks. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -272,7 +272,7 @@ static void greet(chat_t *c)
              "chat, template %s: a line is a message, a backslash at its end goes on with the "
              "next line; Ctrl-D ends the chat, Ctrl-C %s",
              coord_chat_name(run->chat), ranks ? "too" : "an answer");
-    if (ranks || isatty(STDIN_FILENO)) c->mark = "> ";
+    if (isatty(STDIN_FILENO)) c->mark = "> "; /* never under mpirun: it hands on through a pipe */
 }
 
 static base_status_t finish(chat_t *c, base_err_t *err)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the tables that exact_math.c and sampler.c are tested with, in plain Python with 60 digits.
+"""Makes the tables that detmath.c and sampler.c are tested with, in plain Python with 60 digits.
 
-    python3 make_tables.py                  writes exact_math.table, sampler.table
+    python3 make_tables.py                  writes ../base/detmath.table, sampler.table
 
-exact_math.table: "exp|log X Y", hexadecimal floats, Y the double nearest to the true value.
+detmath.table: "exp|log X Y", hexadecimal floats, Y the double nearest to the true value.
 sampler.table, a case:
     case TEMP TOP_K TOP_P MIN_P REPEAT PRESENCE FREQUENCY LAST_N TYPICAL ORDER
     logits V...         float32, hexadecimal
@@ -25,9 +25,9 @@ def f32(x):
     return struct.unpack("f", struct.pack("f", x))[0]
 
 
-def exact_math():
+def detmath():
     rng = random.Random(1)
-    with open(HERE / "exact_math.table", "w", encoding="ascii") as f:
+    with open(HERE.parent / "base/detmath.table", "w", encoding="ascii") as f:
         xs = [0.0, -0.0, 1.0, -1.0, 0.5, 1e-300, -1e-18, 709.7, -708.0, 0.34657359, -0.34657359]
         xs += [rng.uniform(-708, 709) for _ in range(200)]
         xs += [rng.uniform(-2, 2) for _ in range(200)] + [-abs(rng.gauss(0, 8)) for _ in range(200)]
@@ -144,5 +144,5 @@ def sampler():
                 f.write("left " + " ".join(f"{i}:{float(p)!r}" for i, p in left) + "\n")
 
 
-exact_math()
+detmath()
 sampler()

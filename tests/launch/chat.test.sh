@@ -140,6 +140,8 @@ if command -v "${MPIRUN[0]}" >/dev/null; then
         "${MPIRUN[@]}" -n 2 "$T" "${CHAT[@]}" --layout $layout <"$tmp/in" >"$tmp/out" 2>"$tmp/err" ||
             fail "chat on two ranks: $(cat "$tmp/err")"
         cmp "$tmp/talk" "$tmp/out" || fail "a chat on $layout differs"
+        grep -q 'template chatml' "$tmp/err" || fail "no word on the template: $(cat "$tmp/err")"
+        grep -q '> ' "$tmp/err" && fail "a prompt for nobody: $(cat "$tmp/err")"
     done
     same "--dump-prompt on two ranks" 1 "$("${MPIRUN[@]}" -n 2 "$T" "${CHAT[@]}" -p Hello --dump-prompt </dev/null | grep -c Hello)"
 fi
