@@ -50,6 +50,12 @@ base_status_t base_fail(base_err_t *err, base_status_t code, const char *format,
 int         base_status_exit(base_status_t code);
 const char *base_status_name(base_status_t code);
 
+/* The ending of a plural: "%u rank%s", n, base_plural(n). */
+static inline const char *base_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 /* A broken invariant is a bug, not an error: print and abort. Kept in release. */
 #define base_assert(cond)                                                                          \
     ((cond) ? (void)0 : base_assert_failed(#cond, __FILE__, __LINE__, __func__))

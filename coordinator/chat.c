@@ -14,13 +14,21 @@
 #define EOS "\x02"
 enum { BOS_MARK = 1, EOS_MARK = 2, ROLES = 3 };
 
+/* With U+FF5C for bars and U+2581 for spaces. */
+#define BAR                "\xEF\xBD\x9C"
+#define DEEPSEEK_USER      "<" BAR "User" BAR ">"
+#define DEEPSEEK_ASSISTANT "<" BAR "Assistant" BAR ">"
+#define DEEPSEEK_END       "<" BAR "end\xE2\x96\x81of\xE2\x96\x81sentence" BAR ">"
+
 enum {
     CHAT_BOS         = 1,  /* begins with BOS */
     CHAT_TRIM        = 2,  /* white space around a message is dropped */
     CHAT_TRIM_ANSWER = 4,  /* the same, of answers only */
     CHAT_FOLD        = 8,  /* the system message goes into the first user message */
     CHAT_STRICT      = 16, /* roles alternate from user on */
-    CHAT_LAST_BARE   = 32  /* the last message, if an answer, goes without its last byte */
+    CHAT_LAST_BARE   = 32, /* the last message, if an answer, goes without its last byte */
+    CHAT_TRIM_APART  = 64, /* a message is trimmed before the system message goes into it */
+    CHAT_CLOSE_EOS   = 128 /* EOS behind all where no answer is opened; no empty system message */
 };
 
 struct coord_chat_template {
@@ -68,6 +76,21 @@ static const coord_chat_template_t rows[] = {
      {"<|system|>\n", "<|user|>\n", "<|assistant|>\n"},
      {EOS "\n", EOS "\n", EOS "\n"},
      "<|assistant|>\n"},
+    {"gemma",
+     CHAT_BOS | CHAT_TRIM | CHAT_TRIM_APART | CHAT_FOLD | CHAT_STRICT,
+     {"", "<start_of_turn>user\n", "<start_of_turn>model\n"},
+     {"\n\n", "<end_of_turn>\n", "<end_of_turn>\n"},
+     "<start_of_turn>model\n"},
+    {"phi3",
+     CHAT_CLOSE_EOS,
+     {"<|system|>\n", "<|user|>\n", "<|assistant|>\n"},
+     {"<|end|>\n", "<|end|>\n", "<|end|>\n"},
+     "<|assistant|>\n"},
+    {"deepseek3",
+     CHAT_BOS,
+     {"", DEEPSEEK_USER, DEEPSEEK_ASSISTANT},
+     {"", "", DEEPSEEK_END},
+     DEEPSEEK_ASSISTANT},
     {"mistral-v1",
      CHAT_BOS | CHAT_FOLD | CHAT_STRICT,
      {"", " [INST] ", " "},
@@ -104,7 +127,8 @@ static bool has(model_str_t jinja, const char *words)
 }
 
 /* What a program adds to the content of a user's message, behind "<|user|>": the expression up to
- * its end, without spaces, quotes and line breaks written out. Into buf, NUL-terminated. */
+ * its end, without spaces, quotes and line breaks, also those written "\n". Into buf,
+ * NUL-terminated. */
 static void user_expression(model_str_t jinja, char *buf, size_t buf_bytes)
 {
     const char *mark = "<|user|>";
@@ -114,6 +138,10 @@ static void user_expression(model_str_t jinja, char *buf, size_t buf_bytes)
 
     for (at = at != NULL ? at + strlen(mark) : end; at < end && n + 1 < buf_bytes; at++) {
         if (*at == '}') break;
+        if (*at == '\\' && at + 1 < end && at[1] == 'n') {
+            at++;
+            continue;
+        }
         if (strchr(" \n\r\t'\"", *at) == NULL) buf[n++] = *at;
     }
     buf[n] = '\0';
@@ -128,6 +156,9 @@ static const char *recognise_user_assistant(model_str_t jinja)
     if (strstr(expression, "eos_token") != NULL || strstr(expression, "<|endoftext|>") != NULL ||
         strstr(expression, "</s>") != NULL)
         return "zephyr";
+    if (strcmp(expression, "+message[content]+<|end|>") == 0 && has(jinja, "<|system|>") &&
+        has(jinja, "add_generation_prompt") && !has(jinja, "tools"))
+        return "phi3";
     if (!has(jinja, "eos_token") || has(jinja, "<|end|>") || has(jinja, "[gMASK]")) return NULL;
     return "falcon3";
 }
@@ -143,6 +174,15 @@ static const char *recognise_inst(model_str_t jinja)
     return has(jinja, "<<SYS>>") ? "llama2" : NULL;
 }
 
+/* Gemma 1 to 3: no roles but two, messages trimmed. */
+static const char *recognise_gemma(model_str_t jinja)
+{
+    bool known = has(jinja, "'<start_of_turn>' + role + '") && has(jinja, "role = 'model'");
+
+    known = known || (has(jinja, "'<start_of_turn>' + role + '") && has(jinja, "role = \"model\""));
+    return known && has(jinja, "['content'] | trim") && !has(jinja, "tools") ? "gemma" : NULL;
+}
+
 /* The marks are those that llama.cpp looks for, and those of the BitNet files. */
 static const char *recognise(model_str_t jinja, const char *arch)
 {
@@ -155,6 +195,9 @@ static const char *recognise(model_str_t jinja, const char *arch)
     if (has(jinja, "[INST]")) return recognise_inst(jinja);
     if (has(jinja, "<|user|>") && has(jinja, "<|assistant|>"))
         return recognise_user_assistant(jinja);
+    if (has(jinja, "<start_of_turn>") && has(jinja, "<end_of_turn>")) return recognise_gemma(jinja);
+    if (has(jinja, DEEPSEEK_USER) && has(jinja, "{{'" DEEPSEEK_ASSISTANT "'}}"))
+        return has(jinja, "think") ? NULL : "deepseek3"; /* R1, V3.1 and later */
     if (has(jinja, "<|start_header_id|>") && has(jinja, "<|end_header_id|>")) return "llama3";
     if (has(jinja, "capitalize") && has(jinja, "<|eot_id|>") && has(jinja, "Assistant: "))
         return "bitnet";
@@ -278,14 +321,15 @@ static void put_message(writer_t *w, const coord_chat_template_t *c, const coord
     const char *text   = m->text;
     size_t      bytes  = m->bytes;
     bool        answer = m->role == COORD_ROLE_ASSISTANT;
+    bool        apart  = (c->flags & CHAT_TRIM_APART) != 0;
 
     if ((c->flags & CHAT_TRIM) != 0 || (answer && (c->flags & CHAT_TRIM_ANSWER) != 0))
-        trim(&text, &bytes, folded == NULL);
+        trim(&text, &bytes, folded == NULL || apart);
     put_markup(w, c->before[m->role]);
     if (folded != NULL) {
         put_markup(w, c->before[COORD_ROLE_SYSTEM]);
         put(w, folded->text, folded->bytes);
-        if (bytes > 0 || (c->flags & CHAT_TRIM) == 0)
+        if (bytes > 0 || (c->flags & CHAT_TRIM) == 0 || apart)
             put_markup(w, c->after[COORD_ROLE_SYSTEM]);
         else
             put(w, "\n<</SYS>>", 9); /* llama2: the line breaks are trimmed too */
@@ -306,11 +350,16 @@ static void put_all(writer_t *w, const coord_chat_template_t *c, const coord_mes
         const coord_message_t *before =
             i == 1 && fold && messages[0].role == COORD_ROLE_SYSTEM ? &messages[0] : NULL;
 
-        if (messages[i].role == COORD_ROLE_SYSTEM && fold) continue;
+        if (messages[i].role == COORD_ROLE_SYSTEM &&
+            (fold || ((c->flags & CHAT_CLOSE_EOS) != 0 && messages[i].bytes == 0)))
+            continue;
         put_message(w, c, &messages[i], before);
     }
     if ((c->flags & CHAT_LAST_BARE) != 0 && messages[n - 1].role == COORD_ROLE_ASSISTANT) w->n--;
-    if (open_answer) put_markup(w, c->answer);
+    if (open_answer)
+        put_markup(w, c->answer);
+    else if ((c->flags & CHAT_CLOSE_EOS) != 0)
+        put_markup(w, EOS);
 }
 
 static base_status_t check_order(const coord_chat_template_t *c, const coord_message_t *messages,

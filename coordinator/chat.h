@@ -8,6 +8,7 @@
  *   - the BOS token at the very beginning is left out: the tokenizer puts it (coord_chat_bos)
  *   - bitnet-gguf has no place for a system message: it goes before the first user message, parted
  *     from it by an empty line
+ *   - gemma does so too where the program of the file (Gemma 2) refuses a system message
  *   - mistral-v3 puts the system message before the first user message, not before the latest: a
  *     conversation only grows at its end
  *
@@ -18,6 +19,9 @@
  *   chatml             <|im_start|>user ... <|im_end|>             Qwen, SmolLM, Falcon-E
  *   falcon3            <|user|> ...                                Falcon3, Tulu, OLMo 2
  *   zephyr             <|user|> ...</s>                            Zephyr, TinyLlama, StableLM
+ *   gemma              <start_of_turn>user ... <end_of_turn>       Gemma 1 to 3
+ *   phi3               <|user|> ... <|end|>                        Phi 3.5
+ *   deepseek3          <|User|>text<|Assistant|>                   DeepSeek V3, bars are U+FF5C
  *   mistral-v1, -v3, -v3-tekken, -v7, -v7-tekken                   [INST] ... [/INST]
  *
  * Pure functions over constant tables: any thread. */

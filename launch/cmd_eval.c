@@ -147,7 +147,7 @@ static base_status_t report_score(const eval_t *e, const engine_t *engine,
         if (e->what == OPT_PERPLEXITY)
             (void)printf("perplexity %.4f +/- %.4f (%" PRIu64 " chunk%s of %" PRIu32 ", %" PRIu64
                          " tokens scored, nll %.6f)\n",
-                         r->ppl, r->ppl_error, r->n_chunks, r->n_chunks == 1 ? "" : "s",
+                         r->ppl, r->ppl_error, r->n_chunks, base_plural(r->n_chunks),
                          engine_n_ctx(engine), r->n_scored, r->nll);
         else
             (void)printf("bits per byte %.6f (%" PRIu64 " bytes, %" PRIu64

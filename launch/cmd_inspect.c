@@ -194,7 +194,7 @@ static base_status_t print_table(const options_t *o, const model_t *m, const cen
     print_tally("tensors", &c->all);
     (void)printf("  %-16s %" PRIu64 " bytes (%s) in %" PRIu32 " file%s\n", "file", c->file_bytes,
                  out_bytes(c->file_bytes, size, sizeof(size)), model_source_count(m->source),
-                 model_source_count(m->source) == 1 ? "" : "s");
+                 base_plural(model_source_count(m->source)));
     return out_flush(err);
 }
 

@@ -191,7 +191,8 @@ static void say_misfit(const plan_run_t *r)
 
     if (r->advice_ctx != 0) (void)snprintf(ctx, sizeof(ctx), "; it fits with -c %u", r->advice_ctx);
     if (r->advice_nodes != 0)
-        (void)snprintf(nodes, sizeof(nodes), "; %u nodes like node 1 would do", r->advice_nodes);
+        (void)snprintf(nodes, sizeof(nodes), "; %u node%s like node 1 would do", r->advice_nodes,
+                       base_plural(r->advice_nodes));
     base_log(BASE_LOG_ERROR,
              "%s does not fit: even layout %s needs %.2f GiB on %s, which has %.2f of %.2f GiB to "
              "give%s%s",
@@ -283,13 +284,14 @@ static base_status_t print_table(const plan_run_t *r, base_err_t *err)
     char                 layout[32];
 
     (void)printf(
-        "%s: %u layers, %.2f billion weights; packed as %s, %u sequence%s of context %u, steps of "
-        "%u tokens\n",
-        r->desc.name, r->desc.n_layers, (double)r->desc.n_params / 1e9, r->pack, r->ask.n_seq,
-        r->ask.n_seq == 1 ? "" : "s", r->ask.n_ctx, r->ask.n_batch);
+        "%s: %u layer%s, %.2f billion weights; packed as %s, %u sequence%s of context %u, steps of "
+        "%u token%s\n",
+        r->desc.name, r->desc.n_layers, base_plural(r->desc.n_layers),
+        (double)r->desc.n_params / 1e9, r->pack, r->ask.n_seq, base_plural(r->ask.n_seq),
+        r->ask.n_ctx, r->ask.n_batch, base_plural(r->ask.n_batch));
     (void)printf("layout %s (stages x shards), split %s: %u rank%s on %u node%s\n\n",
                  part_layout_name(&c->plan, layout, sizeof(layout)), c->split, c->n_ranks,
-                 c->n_ranks == 1 ? "" : "s", c->n_nodes, c->n_nodes == 1 ? "" : "s");
+                 base_plural(c->n_ranks), c->n_nodes, base_plural(c->n_nodes));
     (void)printf("rank  node         stage  layers    heads/kv    ffn  ternary    dense       kv  "
                  "activ.  total GiB  of node  fits\n");
     for (uint32_t rank = 0; rank < c->n_ranks; rank++) print_rank(r, rank);

@@ -256,9 +256,10 @@ static base_status_t start_team(engine_t *e, const engine_config_t *config, base
     bool     fits = worker_topology_fits(e->topology, (int)n);
     if (!fits && comm_local_rank(e->world) == 0)
         base_log(BASE_LOG_WARN,
-                 "%u threads a rank on %d cores of its own%s: threads are not pinned; bind wider "
+                 "%u thread%s a rank on %d core%s of its own%s: threads are not pinned; bind wider "
                  "(mpirun --bind-to none or numa) or lower -t",
-                 n, worker_topology_cores(e->topology),
+                 n, base_plural(n), worker_topology_cores(e->topology),
+                 base_plural((uint64_t)worker_topology_cores(e->topology)),
                  comm_local_size(e->world) > 1 ? " (ranks of a host share its cores out)" : "");
     e->part.n_threads = n;
     return worker_team_create((int)n, e->topology, !config->no_pin && fits, fits, &e->team, err);

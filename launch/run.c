@@ -339,7 +339,7 @@ void run_summary(const run_t *run, const engine_rank_stats_t *stats,
                  engine_n_ctx(run->engine));
     if (stats != NULL) (void)session_memory_text(stats, info.n_ranks, memory, sizeof(memory));
     (void)fprintf(stderr, "layout %s, %u rank%s, %.1f tokens/s (prompt %.1f tokens/s)%s%s\n",
-                  info.layout, info.n_ranks, info.n_ranks == 1 ? "" : "s",
+                  info.layout, info.n_ranks, base_plural(info.n_ranks),
                   per_second(r->n_decode_steps, r->decode_us),
                   per_second(r->n_prompt_steps, r->prompt_us),
                   stats != NULL ? ", memory per rank " : "", memory);

@@ -98,13 +98,14 @@ base_status_t part_layout_choose(const part_wish_t *wish, uint32_t n_layers, uin
     if (s == 0) s = wish->n_ranks / t;
     if ((uint64_t)s * t != wish->n_ranks)
         return base_fail(err, BASE_ERR_USAGE,
-                         "layout of %u stages x %u shards: does not make %u ranks; they allow %s",
-                         s == 0 ? 1 : s, t == 0 ? 1 : t, wish->n_ranks,
+                         "layout of %u stage%s x %u shard%s: does not make %u rank%s; possible: %s",
+                         s == 0 ? 1 : s, base_plural(s == 0 ? 1 : s), t == 0 ? 1 : t,
+                         base_plural(t == 0 ? 1 : t), wish->n_ranks, base_plural(wish->n_ranks),
                          layouts_fitting(wish->n_ranks, n_layers, fitting, sizeof(fitting)));
     if (s > n_layers)
         return base_fail(err, BASE_ERR_USAGE,
-                         "layout %ux%u: %u stages, but the model has %u layers; %u ranks allow %s",
-                         s, t, s, n_layers, wish->n_ranks,
+                         "layout %ux%u: %u stage%s, but the model has %u layer%s; possible: %s", s,
+                         t, s, base_plural(s), n_layers, base_plural(n_layers),
                          layouts_fitting(wish->n_ranks, n_layers, fitting, sizeof(fitting)));
     *stages = s;
     *shards = t;

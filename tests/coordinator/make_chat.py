@@ -34,6 +34,28 @@ MISTRAL_HEAD = r'''{%- if messages[0]["role"] == "system" %}
 {{- bos_token }}
 {%- for message in loop_messages %}
 '''
+GEMMA_TURNS = """{%- for message in loop_messages -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        """ + ALTERNATE + """
+    {%- endif -%}
+    {%- if (message['role'] == 'assistant') -%}
+        {%- set role = "model" -%}
+    {%- else -%}
+        {%- set role = message['role'] -%}
+    {%- endif -%}
+    {{ '<start_of_turn>' + role + '
+' + (first_user_prefix if loop.first else "") }}
+    {%- if message['content'] is string -%}
+        {{ message['content'] | trim }}
+    {%- endif -%}
+    {{ '<end_of_turn>
+' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{'<start_of_turn>model
+'}}
+{%- endif -%}
+"""
 TEMPLATES = {
     # microsoft/bitnet-b1.58-2B-4T
     "bitnet": ("<|begin_of_text|>", "<|eot_id|>",
@@ -93,6 +115,44 @@ TEMPLATES = {
                "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
                "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n"
                "{% endif %}\n{% endfor %}"),
+    # google/gemma-3-1b-it without its images
+    "gemma": ("<bos>", "<eos>",
+              "{{ bos_token }}\n{%- if messages[0]['role'] == 'system' -%}\n    {%- set "
+              "first_user_prefix = messages[0]['content'] + '\n\n' -%}\n    {%- set loop_messages = "
+              "messages[1:] -%}\n{%- else -%}\n    {%- set first_user_prefix = \"\" -%}\n    "
+              "{%- set loop_messages = messages -%}\n{%- endif -%}\n" + GEMMA_TURNS),
+    # google/gemma-2-2b-it, which takes no system message
+    "gemma/2": ("<bos>", "<eos>",
+                "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System "
+                "role not supported') }}{% endif %}{% for message in messages %}{% if "
+                "(message['role'] == 'user') != (loop.index0 % 2 == 0) %}" + ALTERNATE +
+                "{% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}"
+                "{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role "
+                "+ '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if "
+                "add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"),
+    # microsoft/Phi-3.5-mini-instruct
+    "phi3": ("<s>", "<|endoftext|>",
+             "{% for message in messages %}{% if message['role'] == 'system' and message['content'] "
+             "%}{{'<|system|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == "
+             "'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] "
+             "== 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}"
+             "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}"
+             "{{ eos_token }}{% endif %}"),
+    # deepseek-ai/DeepSeek-V3 without its tools
+    "deepseek3": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>",
+                  "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false "
+                  "%}{% endif %}{% set ns = namespace(is_first=false, is_tool=false, "
+                  "is_output_first=true, system_prompt='', is_first_sp=true) %}{%- for message in "
+                  "messages %}{%- if message['role'] == 'system' %}{%- if ns.is_first_sp %}{% set "
+                  "ns.system_prompt = ns.system_prompt + message['content'] %}{% set "
+                  "ns.is_first_sp = false %}{%- else %}{% set ns.system_prompt = ns.system_prompt + "
+                  "'\n\n' + message['content'] %}{%- endif %}{%- endif %}{%- endfor %}{{bos_token}}"
+                  "{{ns.system_prompt}}{%- for message in messages %}{%- if message['role'] == "
+                  "'user' %}{%- set ns.is_tool = false -%}{{'<｜User｜>' + message['content']}}"
+                  "{%- endif %}{%- if message['role'] == 'assistant' and message['content'] is not "
+                  "none %}{{'<｜Assistant｜>' + message['content'] + '<｜end▁of▁sentence｜>'}}"
+                  "{%- endif %}{%- endfor -%}{% if add_generation_prompt and not ns.is_tool %}"
+                  "{{'<｜Assistant｜>'}}{% endif %}"),
     # mistralai/Mistral-7B-Instruct-v0.2, later form
     "mistral-v1": ("<s>", "</s>",
                    "{%- if messages[0]['role'] == 'system' %}\n    {%- set system_message = "
@@ -150,7 +210,7 @@ TEMPLATES = {
                           "{% endfor %}"),
 }
 UNKNOWN = [
-    # phi-4, phi-3, GLM-edge, ChatGLM4, gemma, vicuna, Mistral-7B-Instruct-v0.1
+    # phi-4, the first phi-3, GLM-edge, ChatGLM4, no gemma, vicuna, Mistral-7B-Instruct-v0.1, R1
     "{% for m in messages %}{{'<|im_start|>user<|im_sep|>' + m['content']}}{% endfor %}",
     "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>' + '\n'}}",
     "{% if item['role'] == 'user' %}<|user|>\n{{ item['content'] }}{% else %}<|assistant|>\n"
@@ -159,6 +219,8 @@ UNKNOWN = [
     "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}",
     "{{'USER: ' + message['content'] + '\n'}}{{'ASSISTANT: ' + message['content'] + '</s>\n'}}",
     "{{ '[INST] ' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token}}",
+    "{{'<｜User｜>' + message['content']}}{{'<｜Assistant｜><think>\n'}}",
+    "{{'<｜User｜>' + message['content']}}{{'<｜Assistant｜>'}}{% if thinking %}{% endif %}",
     "x",
 ]
 
@@ -171,6 +233,7 @@ CONVERSATIONS = [
     [("u", "Hello"), ("a", "Hi there")],
     [("s", " spaces \n"), ("u", "  around\n\n"), ("a", "\t all \u00a0\u3000"), ("u", "\x1c of us\n")],
     [("s", "sys"), ("u", "")], [("u", ""), ("a", ""), ("u", " \n ")], [("s", "sys"), ("u", " \n")],
+    [("s", ""), ("u", "empty")],
     [("u", "漢字とかな 🚣 <|eot_id|> {{ braces }} 'quotes' \"too\" \\n"), ("a", "é\n\nü"), ("u", "ß")],
 ]
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
@@ -185,11 +248,12 @@ def main():
     env.globals["raise_exception"] = raise_exception
     with open(HERE / "chat.table", "w", encoding="ascii") as f:
         for name, (bos, eos, program) in TEMPLATES.items():
+            name = name.split("/")[0]
             f.write(f"template {name} {bos.encode().hex() or '-'} {eos.encode().hex()} "
                     f"{program.encode().hex()}\n")
             template = env.from_string(program)
             for turns in CONVERSATIONS:
-                if name == "bitnet-gguf" and turns[0][0] == "s":
+                if (name == "bitnet-gguf" or "role not supported" in program) and turns[0][0] == "s":
                     continue
                 messages = [{"role": ROLES[r], "content": t} for r, t in turns]
                 for opened in (0, 1):

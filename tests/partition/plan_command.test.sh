@@ -82,7 +82,7 @@ says 'no cluster'
 plan 2 --shape llama-70b --mem lots
 says '\-\-mem lots'
 plan 2 --shape llama-70b --mem 24G --layout 2x2
-says 'they allow 1x1'
+says 'possible: 1x1'
 plan 2 --shape llama-70b --mem 24G --layout two
 says 'expected STAGESxSHARDS'
 plan 2 --shape llama-70b --cluster "$dir/c.json" --mem 24G
