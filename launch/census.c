@@ -23,7 +23,7 @@ static void census_add(census_t *c, const char *name, census_kind_t kind, const 
     tally_add(&c->types[t->type], t);
     tally_add(&c->all, t);
     c->n_online += t->online;
-    c->n_out_scales += t->out_scale != 0;
+    c->n_out_scales += t->out_scale != 0 && t->n_rows > 1; /* not of biases */
     if (c->list != NULL) {
         json_t *entry = json_pack("{s:s, s:s, s:[I,I], s:I, s:i, s:I}", "name", name, "type",
                                   model_type_info(t->type)->name, "shape", (json_int_t)t->n_rows,
@@ -44,17 +44,9 @@ static void census_add(census_t *c, const char *name, census_kind_t kind, const 
 
 static census_kind_t layer_kind(model_layer_tensor_t which, const model_tensor_t *t)
 {
-    switch (which) {
-    case MODEL_ATTN_NORM:
-    case MODEL_ATTN_SUB_NORM:
-    case MODEL_FFN_NORM:
-    case MODEL_FFN_SUB_NORM: return KIND_NORMS;
-    case MODEL_ATTN_Q_BIAS:
-    case MODEL_ATTN_K_BIAS:
-    case MODEL_ATTN_V_BIAS:
-    case MODEL_ATTN_OUT_BIAS: return KIND_DENSE;
-    default: return t->online || model_type_info(t->type)->ternary ? KIND_TERNARY : KIND_DENSE;
-    }
+    if (model_layer_tensor_is_norm(which)) return KIND_NORMS;
+    if (model_layer_tensor_is_bias(which)) return KIND_DENSE;
+    return t->online || model_type_info(t->type)->ternary ? KIND_TERNARY : KIND_DENSE;
 }
 
 void census_take(census_t *c, const model_t *m)

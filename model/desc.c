@@ -9,21 +9,29 @@
 #include "model/model.h"
 
 static const char *const tensor_names[] = {
-    [MODEL_ATTN_NORM]     = "attn_norm",
-    [MODEL_ATTN_Q]        = "attn_q",
-    [MODEL_ATTN_K]        = "attn_k",
-    [MODEL_ATTN_V]        = "attn_v",
-    [MODEL_ATTN_SUB_NORM] = "attn_sub_norm",
-    [MODEL_ATTN_OUT]      = "attn_output",
-    [MODEL_FFN_NORM]      = "ffn_norm",
-    [MODEL_FFN_GATE]      = "ffn_gate",
-    [MODEL_FFN_UP]        = "ffn_up",
-    [MODEL_FFN_SUB_NORM]  = "ffn_sub_norm",
-    [MODEL_FFN_DOWN]      = "ffn_down",
-    [MODEL_ATTN_Q_BIAS]   = "attn_q.bias",
-    [MODEL_ATTN_K_BIAS]   = "attn_k.bias",
-    [MODEL_ATTN_V_BIAS]   = "attn_v.bias",
-    [MODEL_ATTN_OUT_BIAS] = "attn_output.bias",
+    [MODEL_ATTN_NORM]        = "attn_norm",
+    [MODEL_ATTN_Q]           = "attn_q",
+    [MODEL_ATTN_K]           = "attn_k",
+    [MODEL_ATTN_V]           = "attn_v",
+    [MODEL_ATTN_SUB_NORM]    = "attn_sub_norm",
+    [MODEL_ATTN_OUT]         = "attn_output",
+    [MODEL_FFN_NORM]         = "ffn_norm",
+    [MODEL_FFN_GATE]         = "ffn_gate",
+    [MODEL_FFN_UP]           = "ffn_up",
+    [MODEL_FFN_SUB_NORM]     = "ffn_sub_norm",
+    [MODEL_FFN_DOWN]         = "ffn_down",
+    [MODEL_ATTN_Q_BIAS]      = "attn_q.bias",
+    [MODEL_ATTN_K_BIAS]      = "attn_k.bias",
+    [MODEL_ATTN_V_BIAS]      = "attn_v.bias",
+    [MODEL_ATTN_OUT_BIAS]    = "attn_output.bias",
+    [MODEL_FFN_GATE_BIAS]    = "ffn_gate.bias",
+    [MODEL_FFN_UP_BIAS]      = "ffn_up.bias",
+    [MODEL_FFN_DOWN_BIAS]    = "ffn_down.bias",
+    [MODEL_ATTN_Q_IN_NORM]   = "attn_q_in_norm",
+    [MODEL_ATTN_K_IN_NORM]   = "attn_k_in_norm",
+    [MODEL_ATTN_V_IN_NORM]   = "attn_v_in_norm",
+    [MODEL_FFN_GATE_IN_NORM] = "ffn_gate_in_norm",
+    [MODEL_FFN_UP_IN_NORM]   = "ffn_up_in_norm",
 };
 _Static_assert(sizeof(tensor_names) / sizeof(tensor_names[0]) == MODEL_LAYER_TENSOR_COUNT,
                "a name each");
@@ -42,21 +50,29 @@ void model_layer_tensor_shape(const model_desc_t *desc, const model_layer_t *lay
     const uint64_t heads = (uint64_t)layer->n_heads * desc->head_dim;
     const uint64_t kv    = (uint64_t)layer->n_kv_heads * desc->head_dim;
     const uint64_t shapes[MODEL_LAYER_TENSOR_COUNT][2] = {
-        [MODEL_ATTN_NORM]     = {1, desc->width},
-        [MODEL_ATTN_Q]        = {heads, desc->width},
-        [MODEL_ATTN_K]        = {kv, desc->width},
-        [MODEL_ATTN_V]        = {kv, desc->width},
-        [MODEL_ATTN_SUB_NORM] = {1, heads},
-        [MODEL_ATTN_OUT]      = {desc->width, heads},
-        [MODEL_FFN_NORM]      = {1, desc->width},
-        [MODEL_FFN_GATE]      = {layer->ffn, desc->width},
-        [MODEL_FFN_UP]        = {layer->ffn, desc->width},
-        [MODEL_FFN_SUB_NORM]  = {1, layer->ffn},
-        [MODEL_FFN_DOWN]      = {desc->width, layer->ffn},
-        [MODEL_ATTN_Q_BIAS]   = {1, heads},
-        [MODEL_ATTN_K_BIAS]   = {1, kv},
-        [MODEL_ATTN_V_BIAS]   = {1, kv},
-        [MODEL_ATTN_OUT_BIAS] = {1, desc->width},
+        [MODEL_ATTN_NORM]        = {1, desc->width},
+        [MODEL_ATTN_Q]           = {heads, desc->width},
+        [MODEL_ATTN_K]           = {kv, desc->width},
+        [MODEL_ATTN_V]           = {kv, desc->width},
+        [MODEL_ATTN_SUB_NORM]    = {1, heads},
+        [MODEL_ATTN_OUT]         = {desc->width, heads},
+        [MODEL_FFN_NORM]         = {1, desc->width},
+        [MODEL_FFN_GATE]         = {layer->ffn, desc->width},
+        [MODEL_FFN_UP]           = {layer->ffn, desc->width},
+        [MODEL_FFN_SUB_NORM]     = {1, layer->ffn},
+        [MODEL_FFN_DOWN]         = {desc->width, layer->ffn},
+        [MODEL_ATTN_Q_BIAS]      = {1, heads},
+        [MODEL_ATTN_K_BIAS]      = {1, kv},
+        [MODEL_ATTN_V_BIAS]      = {1, kv},
+        [MODEL_ATTN_OUT_BIAS]    = {1, desc->width},
+        [MODEL_FFN_GATE_BIAS]    = {1, layer->ffn},
+        [MODEL_FFN_UP_BIAS]      = {1, layer->ffn},
+        [MODEL_FFN_DOWN_BIAS]    = {1, desc->width},
+        [MODEL_ATTN_Q_IN_NORM]   = {1, desc->width},
+        [MODEL_ATTN_K_IN_NORM]   = {1, desc->width},
+        [MODEL_ATTN_V_IN_NORM]   = {1, desc->width},
+        [MODEL_FFN_GATE_IN_NORM] = {1, desc->width},
+        [MODEL_FFN_UP_IN_NORM]   = {1, desc->width},
     };
     base_assert((unsigned)which < MODEL_LAYER_TENSOR_COUNT);
     *n_rows = shapes[which][0];
@@ -66,13 +82,17 @@ void model_layer_tensor_shape(const model_desc_t *desc, const model_layer_t *lay
 bool model_layer_tensor_is_norm(model_layer_tensor_t which)
 {
     return which == MODEL_ATTN_NORM || which == MODEL_ATTN_SUB_NORM || which == MODEL_FFN_NORM ||
-           which == MODEL_FFN_SUB_NORM;
+           which == MODEL_FFN_SUB_NORM || model_layer_tensor_is_in_norm(which);
+}
+
+bool model_layer_tensor_is_in_norm(model_layer_tensor_t which)
+{
+    return which >= MODEL_ATTN_Q_IN_NORM && which <= MODEL_FFN_UP_IN_NORM;
 }
 
 bool model_layer_tensor_is_bias(model_layer_tensor_t which)
 {
-    return which == MODEL_ATTN_Q_BIAS || which == MODEL_ATTN_K_BIAS || which == MODEL_ATTN_V_BIAS ||
-           which == MODEL_ATTN_OUT_BIAS;
+    return which >= MODEL_ATTN_Q_BIAS && which <= MODEL_FFN_DOWN_BIAS;
 }
 
 /* A number of the model and its range. */
@@ -192,6 +212,9 @@ static base_status_t check_numbers(const model_desc_t *d, const char *where, bas
     if (!isfinite(d->norm_eps) || d->norm_eps < 0 || d->norm_eps > 1)
         return base_fail(err, BASE_ERR_INPUT, "%s: the norm epsilon is %g, want 0 to 1", where,
                          (double)d->norm_eps);
+    if (!isfinite(d->sub_norm_eps) || d->sub_norm_eps < 0 || d->sub_norm_eps > 1)
+        return base_fail(err, BASE_ERR_INPUT, "%s: the sub-norm epsilon is %g, want 0 to 1", where,
+                         (double)d->sub_norm_eps);
     st = check_rope(d, where, err);
     if (st != BASE_OK) return st;
     if ((unsigned)d->act > MODEL_ACT_RELU2 || (unsigned)d->rope > MODEL_ROPE_PAIR)
@@ -228,7 +251,8 @@ static base_status_t check_layer(const model_desc_t *d, uint32_t index, const ch
         bool                 norm = model_layer_tensor_is_norm(which);
         bool                 bias = model_layer_tensor_is_bias(which);
         if (l->t[w].type == MODEL_NONE && /* models without them */
-            (bias || which == MODEL_ATTN_SUB_NORM || which == MODEL_FFN_SUB_NORM))
+            (bias || model_layer_tensor_is_in_norm(which) || which == MODEL_ATTN_SUB_NORM ||
+             which == MODEL_FFN_SUB_NORM))
             continue;
         model_layer_tensor_shape(d, l, which, &n_rows, &n_cols);
         st = check_tensor(where, model_layer_tensor_name(index, which, name, sizeof(name)),

@@ -251,8 +251,8 @@ static base_status_t read_keys(reader_t *r)
     if (st != BASE_OK) goto out;
     st = model_gguf_f64(g, arch_key(r, "attention.layer_norm_rms_epsilon"), true, &eps, r->err);
     if (st != BASE_OK) goto out;
-    d->norm_eps = (float)eps;
-    st          = base_alloc(&p, n, sizeof(*d->layers), g->path, r->err);
+    d->norm_eps = d->sub_norm_eps = (float)eps;
+    st                            = base_alloc(&p, n, sizeof(*d->layers), g->path, r->err);
     if (st != BASE_OK) goto out;
     d->layers   = p;
     d->n_layers = n;
@@ -426,6 +426,7 @@ static base_status_t bind_layer(reader_t *r, uint32_t i)
         model_tensor_t            *to    = &r->desc->layers[i].t[w];
         base_status_t              st    = BASE_OK;
         char                       name[64];
+        if (model_layer_tensor_is_in_norm(which)) continue; /* no file of this format has them */
         model_layer_tensor_name(i, which, name, sizeof(name));
         if (model_layer_tensor_is_bias(which))
             st = bind_full(r, name, to);

@@ -21,7 +21,9 @@ typedef struct {
     double               norm_eps, rope_base;
     model_rope_scaling_t scaling;
     model_act_t          act;
-    bool                 tied, attention_bias;
+    bool                 tied, attention_bias, mlp_bias;
+    bool                 rms_norm; /* a norm in front of each ternary matrix */
+    double               rms_norm_eps;
     hf_quant_t           quant;
     bool                 scale_divides; /* linear_class bitlinear: weight_scale is a reciprocal */
 } hf_config_t;

@@ -100,15 +100,14 @@ static base_status_t read_shape(reader_t *r)
 
 static base_status_t read_flags(reader_t *r)
 {
-    bool          mlp_bias = false;
     base_status_t st =
         model_json_bool(r->root, "tie_word_embeddings", r->path, &r->c->tied, r->err);
     if (st != BASE_OK) return st;
     st = model_json_bool(r->root, "attention_bias", r->path, &r->c->attention_bias, r->err);
     if (st != BASE_OK) return st;
-    st = model_json_bool(r->root, "mlp_bias", r->path, &mlp_bias, r->err);
+    st = model_json_bool(r->root, "mlp_bias", r->path, &r->c->mlp_bias, r->err);
     if (st != BASE_OK) return st;
-    if (mlp_bias) return refuse(r, "mlp_bias", json_true());
+    if (r->c->mlp_bias && r->c->bitnet) return refuse(r, "mlp_bias", json_true());
     return BASE_OK;
 }
 
@@ -235,7 +234,6 @@ static base_status_t read_no_quant(reader_t *r)
 static base_status_t read_quant(reader_t *r)
 {
     const json_t *quant = model_json_get(r->root, "quantization_config");
-    bool          norm  = false;
     if (quant == NULL) return read_no_quant(r);
     const json_t *method = model_json_get(quant, "quant_method");
     const json_t *linear = model_json_get(quant, "linear_class");
@@ -243,9 +241,17 @@ static base_status_t read_quant(reader_t *r)
     if (!model_json_is(method, "bitnet"))
         return method == NULL ? refuse(r, "quantization_config", quant)
                               : refuse(r, "quant_method", method);
-    base_status_t st = model_json_bool(quant, "use_rms_norm", r->path, &norm, r->err);
+    base_status_t st = model_json_bool(quant, "use_rms_norm", r->path, &r->c->rms_norm, r->err);
     if (st != BASE_OK) return st;
-    if (norm) return refuse(r, "use_rms_norm", json_true());
+    r->c->rms_norm_eps = 1e-6;
+    st = model_json_f64(quant, "rms_norm_eps", r->path, false, &r->c->rms_norm_eps, r->err);
+    if (st != BASE_OK) return st;
+    if (r->c->rms_norm && r->c->bitnet)
+        return base_fail(
+            r->err, BASE_ERR_UNSUPPORTED,
+            "%s: 'use_rms_norm' is true for a model with sub-norms: two norms in a row "
+            "in front of o_proj and down_proj are not supported",
+            r->path);
     const bool automatic = model_json_is(linear, "autobitlinear");
     if (linear != NULL && !automatic && !model_json_is(linear, "bitlinear"))
         return refuse(r, "linear_class", linear);

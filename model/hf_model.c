@@ -27,21 +27,29 @@ typedef struct {
 static const struct {
     const char *name, *other;
 } parts[MODEL_LAYER_TENSOR_COUNT] = {
-    [MODEL_ATTN_NORM]     = {"input_layernorm", NULL},
-    [MODEL_ATTN_Q]        = {"self_attn.q_proj", NULL},
-    [MODEL_ATTN_K]        = {"self_attn.k_proj", NULL},
-    [MODEL_ATTN_V]        = {"self_attn.v_proj", NULL},
-    [MODEL_ATTN_SUB_NORM] = {"self_attn.attn_sub_norm", "self_attn.inner_attn_ln"},
-    [MODEL_ATTN_OUT]      = {"self_attn.o_proj", NULL},
-    [MODEL_FFN_NORM]      = {"post_attention_layernorm", NULL},
-    [MODEL_FFN_GATE]      = {"mlp.gate_proj", NULL},
-    [MODEL_FFN_UP]        = {"mlp.up_proj", NULL},
-    [MODEL_FFN_SUB_NORM]  = {"mlp.ffn_sub_norm", "mlp.ffn_layernorm"},
-    [MODEL_FFN_DOWN]      = {"mlp.down_proj", NULL},
-    [MODEL_ATTN_Q_BIAS]   = {"self_attn.q_proj", NULL},
-    [MODEL_ATTN_K_BIAS]   = {"self_attn.k_proj", NULL},
-    [MODEL_ATTN_V_BIAS]   = {"self_attn.v_proj", NULL},
-    [MODEL_ATTN_OUT_BIAS] = {"self_attn.o_proj", NULL},
+    [MODEL_ATTN_NORM]        = {"input_layernorm", NULL},
+    [MODEL_ATTN_Q]           = {"self_attn.q_proj", NULL},
+    [MODEL_ATTN_K]           = {"self_attn.k_proj", NULL},
+    [MODEL_ATTN_V]           = {"self_attn.v_proj", NULL},
+    [MODEL_ATTN_SUB_NORM]    = {"self_attn.attn_sub_norm", "self_attn.inner_attn_ln"},
+    [MODEL_ATTN_OUT]         = {"self_attn.o_proj", NULL},
+    [MODEL_FFN_NORM]         = {"post_attention_layernorm", NULL},
+    [MODEL_FFN_GATE]         = {"mlp.gate_proj", NULL},
+    [MODEL_FFN_UP]           = {"mlp.up_proj", NULL},
+    [MODEL_FFN_SUB_NORM]     = {"mlp.ffn_sub_norm", "mlp.ffn_layernorm"},
+    [MODEL_FFN_DOWN]         = {"mlp.down_proj", NULL},
+    [MODEL_ATTN_Q_BIAS]      = {"self_attn.q_proj", NULL},
+    [MODEL_ATTN_K_BIAS]      = {"self_attn.k_proj", NULL},
+    [MODEL_ATTN_V_BIAS]      = {"self_attn.v_proj", NULL},
+    [MODEL_ATTN_OUT_BIAS]    = {"self_attn.o_proj", NULL},
+    [MODEL_FFN_GATE_BIAS]    = {"mlp.gate_proj", NULL},
+    [MODEL_FFN_UP_BIAS]      = {"mlp.up_proj", NULL},
+    [MODEL_FFN_DOWN_BIAS]    = {"mlp.down_proj", NULL},
+    [MODEL_ATTN_Q_IN_NORM]   = {"self_attn.q_proj.rms_norm", NULL},
+    [MODEL_ATTN_K_IN_NORM]   = {"self_attn.k_proj.rms_norm", NULL},
+    [MODEL_ATTN_V_IN_NORM]   = {"self_attn.v_proj.rms_norm", NULL},
+    [MODEL_FFN_GATE_IN_NORM] = {"mlp.gate_proj.rms_norm", NULL},
+    [MODEL_FFN_UP_IN_NORM]   = {"mlp.up_proj.rms_norm", NULL},
 };
 
 static const char *file_of(const reader_t *r, const model_st_tensor_t *t)
@@ -151,8 +159,31 @@ static base_status_t bind_packed(reader_t *r, model_st_tensor_t *t, uint64_t n_r
 
 static bool is_wanted(const reader_t *r, model_layer_tensor_t which)
 {
-    if (model_layer_tensor_is_bias(which)) return r->config->attention_bias;
-    return r->config->bitnet || (which != MODEL_ATTN_SUB_NORM && which != MODEL_FFN_SUB_NORM);
+    const hf_config_t *c = r->config;
+    if (model_layer_tensor_is_bias(which))
+        return which <= MODEL_ATTN_OUT_BIAS ? c->attention_bias : c->mlp_bias;
+    if (model_layer_tensor_is_in_norm(which)) return c->rms_norm;
+    return c->bitnet || c->rms_norm ||
+           (which != MODEL_ATTN_SUB_NORM && which != MODEL_FFN_SUB_NORM);
+}
+
+/* "self_attn.q_proj": a norm in front of o_proj or down_proj alone is what a sub-norm is. */
+static const char *part_name(const reader_t *r, model_layer_tensor_t which)
+{
+    if (r->config->rms_norm && which == MODEL_ATTN_SUB_NORM) return "self_attn.o_proj.rms_norm";
+    if (r->config->rms_norm && which == MODEL_FFN_SUB_NORM) return "mlp.down_proj.rms_norm";
+    return parts[which].name;
+}
+
+/* Class autobitlinear multiplies by the weight scale after it has added the bias. */
+static void scale_bias(const reader_t *r, model_layer_t *l, model_layer_tensor_t which)
+{
+    static const model_layer_tensor_t matrices[] = {
+        MODEL_ATTN_Q,   MODEL_ATTN_K, MODEL_ATTN_V,  MODEL_ATTN_OUT,
+        MODEL_FFN_GATE, MODEL_FFN_UP, MODEL_FFN_DOWN}; /* in the order of their biases */
+    _Static_assert(MODEL_FFN_DOWN_BIAS - MODEL_ATTN_Q_BIAS == 6, "one bias each");
+    if (r->config->quant == HF_PACKED && !r->config->scale_divides)
+        l->t[which].out_scale = l->t[matrices[which - MODEL_ATTN_Q_BIAS]].scale;
 }
 
 static base_status_t bind_part(reader_t *r, uint32_t layer, model_layer_tensor_t which)
@@ -163,10 +194,10 @@ static base_status_t bind_part(reader_t *r, uint32_t layer, model_layer_tensor_t
     uint64_t       n_cols = 0;
     char           name[NAME_BYTES];
     base_status_t  st = BASE_OK;
-    (void)snprintf(name, sizeof(name), "model.layers.%" PRIu32 ".%s.%s", layer, parts[which].name,
+    (void)snprintf(name, sizeof(name), "model.layers.%" PRIu32 ".%s.%s", layer, part_name(r, which),
                    bias ? "bias" : "weight");
     model_st_tensor_t *t = model_st_find(r->st, name);
-    if (t == NULL && parts[which].other != NULL) {
+    if (t == NULL && parts[which].other != NULL && r->config->bitnet) {
         (void)snprintf(name, sizeof(name), "model.layers.%" PRIu32 ".%s.weight", layer,
                        parts[which].other);
         t = model_st_find(r->st, name);
@@ -177,6 +208,7 @@ static base_status_t bind_part(reader_t *r, uint32_t layer, model_layer_tensor_t
     if (matrix && r->config->quant == HF_PACKED) return bind_packed(r, t, n_rows, &l->t[which]);
     st = bind_float(r, t, &l->t[which]);
     if (st == BASE_OK && matrix) l->t[which].online = r->config->quant == HF_ONLINE;
+    if (st == BASE_OK && bias) scale_bias(r, l, which);
     return st;
 }
 
@@ -252,18 +284,19 @@ base_status_t model_hf_desc(const hf_config_t *config, model_st_t *st, const mod
     void              *p      = NULL;
     base_status_t      status = base_alloc(&p, c->n_layers, sizeof(*desc->layers), "layers", err);
     if (status != BASE_OK) return status;
-    *desc = (model_desc_t){.n_layers  = c->n_layers,
-                           .width     = c->width,
-                           .head_dim  = c->head_dim,
-                           .rope_dims = c->rope_dims,
-                           .n_vocab   = c->n_vocab,
-                           .context   = c->context,
-                           .norm_eps  = (float)c->norm_eps,
-                           .rope_base = c->rope_base,
-                           .act       = c->act,
-                           .rope      = MODEL_ROPE_HALF,
-                           .tied      = c->tied,
-                           .layers    = p};
+    *desc = (model_desc_t){.n_layers     = c->n_layers,
+                           .width        = c->width,
+                           .head_dim     = c->head_dim,
+                           .rope_dims    = c->rope_dims,
+                           .n_vocab      = c->n_vocab,
+                           .context      = c->context,
+                           .norm_eps     = (float)c->norm_eps,
+                           .sub_norm_eps = (float)(c->rms_norm ? c->rms_norm_eps : c->norm_eps),
+                           .rope_base    = c->rope_base,
+                           .act          = c->act,
+                           .rope         = MODEL_ROPE_HALF,
+                           .tied         = c->tied,
+                           .layers       = p};
     (void)snprintf(desc->arch, sizeof(desc->arch), "%s", c->arch);
     set_name(dir, desc);
     for (uint32_t i = 0; i < c->n_layers; i++) {

@@ -63,7 +63,7 @@ typedef struct {
     uint64_t     n_cols;
     float        scale; /* scaled types: the one scale, a factor, >= 0. `online`: 0, or the absolute
                              * mean once the worker knows it. Else 0. */
-    float        out_scale; /* the product is multiplied by this besides; 0: nothing */
+    float        out_scale; /* the product (a bias: the bias) is multiplied by this; 0: nothing */
     bool         online;    /* float weights to be made ternary at load by their absolute mean */
     bool         unit;      /* `online`, but each weight must be -1, 0 or 1, and scale is known */
 } model_tensor_t;
@@ -96,6 +96,16 @@ typedef enum {
     MODEL_ATTN_K_BIAS,   /* [n_kv_heads * head_dim] */
     MODEL_ATTN_V_BIAS,   /* [n_kv_heads * head_dim] */
     MODEL_ATTN_OUT_BIAS, /* [width] */
+    MODEL_FFN_GATE_BIAS, /* [ffn], MODEL_NONE mostly, as all that follow */
+    MODEL_FFN_UP_BIAS,   /* [ffn] */
+    MODEL_FFN_DOWN_BIAS, /* [width] */
+    /* [width]: a second norm of the normed hidden vector, in front of one matrix alone
+     * (transformers: use_rms_norm). That of o and of down is their sub-norm. */
+    MODEL_ATTN_Q_IN_NORM,
+    MODEL_ATTN_K_IN_NORM,
+    MODEL_ATTN_V_IN_NORM,
+    MODEL_FFN_GATE_IN_NORM,
+    MODEL_FFN_UP_IN_NORM,
     MODEL_LAYER_TENSOR_COUNT
 } model_layer_tensor_t;
 
@@ -119,6 +129,7 @@ typedef struct {
     uint32_t n_vocab;   /* rows of the embedding and of the head */
     uint32_t context;   /* trained context, positions */
     float    norm_eps;
+    float    sub_norm_eps; /* of sub-norms and of norms in front of one matrix; norm_eps mostly */
     double   rope_base;
     double   rope_scale; /* for information: the factor of linear scaling; 1 = none */
     /* For information, known where the file was opened. */
@@ -328,8 +339,8 @@ void          model_close(model_t **model); /* accepts NULL */
 
 /* Check shapes of a desc against each other and against limits; used by model_open and by ranks
  * that got it over the wire. `where` names the origin in the text. Tensors that are MODEL_NONE
- * are an error but for the sub-norms and biases, which some models lack. Status: OK | INPUT |
- * UNSUPPORTED | LIMIT. */
+ * are an error but for the sub-norms, norms of one matrix and biases, which some models lack.
+ * Status: OK | INPUT | UNSUPPORTED | LIMIT. */
 base_status_t model_desc_check(const model_desc_t *desc, const char *where, base_err_t *err);
 void          model_desc_free(model_desc_t *desc); /* frees layers; accepts zeroed */
 
@@ -338,6 +349,7 @@ void          model_desc_free(model_desc_t *desc); /* frees layers; accepts zero
 void     model_layer_tensor_shape(const model_desc_t *desc, const model_layer_t *layer,
                                   model_layer_tensor_t which, uint64_t *n_rows, uint64_t *n_cols);
 bool     model_layer_tensor_is_norm(model_layer_tensor_t which);
+bool     model_layer_tensor_is_in_norm(model_layer_tensor_t which); /* of one matrix; also a norm */
 bool     model_layer_tensor_is_bias(model_layer_tensor_t which);
 uint64_t model_desc_params(const model_desc_t *desc);
 

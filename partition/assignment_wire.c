@@ -57,21 +57,22 @@ static void layer_to_wire(const model_layer_t *l, wire_layer_t *w)
 /* All but the tensors and layers. Texts are only read. */
 static void shape_to_wire(const model_desc_t *d, Trireme__ModelShape *w)
 {
-    w->arch       = (char *)d->arch;
-    w->name       = (char *)d->name;
-    w->n_layers   = d->n_layers;
-    w->width      = d->width;
-    w->head_dim   = d->head_dim;
-    w->rope_dims  = d->rope_dims;
-    w->n_vocab    = d->n_vocab;
-    w->context    = d->context;
-    w->norm_eps   = d->norm_eps;
-    w->rope_base  = d->rope_base;
-    w->rope_scale = d->rope_scale;
-    w->act        = (uint32_t)d->act;
-    w->rope       = (uint32_t)d->rope;
-    w->tied       = d->tied;
-    w->n_params   = d->n_params;
+    w->arch         = (char *)d->arch;
+    w->name         = (char *)d->name;
+    w->n_layers     = d->n_layers;
+    w->width        = d->width;
+    w->head_dim     = d->head_dim;
+    w->rope_dims    = d->rope_dims;
+    w->n_vocab      = d->n_vocab;
+    w->context      = d->context;
+    w->norm_eps     = d->norm_eps;
+    w->sub_norm_eps = d->sub_norm_eps;
+    w->rope_base    = d->rope_base;
+    w->rope_scale   = d->rope_scale;
+    w->act          = (uint32_t)d->act;
+    w->rope         = (uint32_t)d->rope;
+    w->tied         = d->tied;
+    w->n_params     = d->n_params;
 
     w->n_rope_freq    = d->rope_dims / 2;
     w->rope_freq      = (double *)d->rope_freq; /* only read */
@@ -288,19 +289,20 @@ static base_status_t shape_take(const Trireme__ModelShape *w, model_desc_t *d, b
         st = base_fail(err, BASE_ERR_PEER, "assignment: norm_eps %g, rope_base %g, rope_scale %g",
                        (double)w->norm_eps, w->rope_base, w->rope_scale);
     if (st != BASE_OK) return st;
-    d->n_layers   = w->n_layers;
-    d->width      = w->width;
-    d->head_dim   = w->head_dim;
-    d->rope_dims  = w->rope_dims;
-    d->n_vocab    = w->n_vocab;
-    d->context    = w->context;
-    d->norm_eps   = w->norm_eps;
-    d->rope_base  = w->rope_base;
-    d->rope_scale = w->rope_scale;
-    d->act        = (model_act_t)w->act;
-    d->rope       = (model_rope_t)w->rope;
-    d->tied       = w->tied != 0;
-    d->n_params   = w->n_params;
+    d->n_layers     = w->n_layers;
+    d->width        = w->width;
+    d->head_dim     = w->head_dim;
+    d->rope_dims    = w->rope_dims;
+    d->n_vocab      = w->n_vocab;
+    d->context      = w->context;
+    d->norm_eps     = w->norm_eps;
+    d->sub_norm_eps = w->sub_norm_eps; /* model_desc_check looks at it */
+    d->rope_base    = w->rope_base;
+    d->rope_scale   = w->rope_scale;
+    d->act          = (model_act_t)w->act;
+    d->rope         = (model_rope_t)w->rope;
+    d->tied         = w->tied != 0;
+    d->n_params     = w->n_params;
 
     d->rope_magnitude = w->rope_magnitude; /* model_desc_check looks at both */
     if (w->n_rope_freq > 0)

@@ -6,7 +6,7 @@
 #include "partition/plan.h"
 
 enum {
-    PART_WIRE_VERSION         = 3, /* raise it with every change of meaning in control.proto */
+    PART_WIRE_VERSION         = 4, /* raise it with every change of meaning in control.proto */
     PART_ASSIGNMENT_MAX_BYTES = 8 << 20, /* above what the limits of all fields allow */
     PART_PACK_NAME_BYTES      = 8,
     PART_CPU_NAME_BYTES       = 16,

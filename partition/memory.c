@@ -80,6 +80,11 @@ static void layer_add(part_memory_t *m, const part_plan_t *plan, const model_des
     vector_add(m, &l->t[MODEL_ATTN_K_BIAS], s.kv);
     vector_add(m, &l->t[MODEL_ATTN_V_BIAS], s.kv);
     vector_add(m, &l->t[MODEL_ATTN_OUT_BIAS], out_rows);
+    vector_add(m, &l->t[MODEL_FFN_GATE_BIAS], s.ffn);
+    vector_add(m, &l->t[MODEL_FFN_UP_BIAS], s.ffn);
+    vector_add(m, &l->t[MODEL_FFN_DOWN_BIAS], d_rows ? end - begin : width);
+    for (int w = MODEL_ATTN_Q_IN_NORM; w <= MODEL_FFN_UP_IN_NORM; w++)
+        vector_add(m, &l->t[w], width);
 }
 
 /* Floats of one token that row-cut products need besides: the hidden vector normed, and the widest

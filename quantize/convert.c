@@ -40,6 +40,7 @@ typedef struct {
 static const char *arch_of(const model_desc_t *d)
 {
     const bool sub_norms = d->layers[0].t[MODEL_ATTN_SUB_NORM].type != MODEL_NONE;
+    if (d->layers[0].t[MODEL_ATTN_Q_IN_NORM].type != MODEL_NONE) return NULL;
     if (sub_norms && d->rope == MODEL_ROPE_HALF)
         return d->act == MODEL_ACT_SILU ? "bitnet" : "bitnet-b1.58";
     return sub_norms || d->act != MODEL_ACT_SILU ? NULL : "llama";
@@ -391,9 +392,12 @@ static base_status_t scaled_row(convert_t *c, const quant_item_t *item, uint64_t
 static base_status_t vector_row(convert_t *c, const quant_item_t *item, quant_scratch_t *scratch,
                                 uint8_t *out)
 {
-    const uint64_t n = item->tensor->n_cols;
-    for (uint64_t i = 0; i < n; i++)
-        model_store_u32(out + 4 * i, model_bits_of_float(scratch->row[source_row(c, item, i)]));
+    const uint64_t n      = item->tensor->n_cols;
+    const float    factor = item->tensor->out_scale == 0 ? 1 : item->tensor->out_scale;
+    for (uint64_t i = 0; i < n; i++) {
+        const float x = scratch->row[source_row(c, item, i)] * factor;
+        model_store_u32(out + 4 * i, model_bits_of_float(x));
+    }
     return BASE_OK;
 }
 

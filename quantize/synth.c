@@ -248,18 +248,19 @@ static base_status_t check_types(const quant_shape_t *s, model_type_t type, mode
 base_status_t quant_synth_desc(const quant_shape_t *shape, model_type_t type, model_type_t embed,
                                model_desc_t *out, base_err_t *err)
 {
-    model_desc_t  d  = {.n_layers   = shape->n_layers,
-                        .width      = shape->width,
-                        .head_dim   = shape->head_dim,
-                        .rope_dims  = shape->head_dim,
-                        .n_vocab    = shape->n_vocab,
-                        .context    = shape->context,
-                        .norm_eps   = shape->norm_eps,
-                        .rope_base  = (float)shape->rope_base,
-                        .rope_scale = 1,
-                        .act        = MODEL_ACT_SILU,
-                        .rope       = MODEL_ROPE_HALF,
-                        .tied       = true};
+    model_desc_t  d  = {.n_layers     = shape->n_layers,
+                        .width        = shape->width,
+                        .head_dim     = shape->head_dim,
+                        .rope_dims    = shape->head_dim,
+                        .n_vocab      = shape->n_vocab,
+                        .context      = shape->context,
+                        .norm_eps     = shape->norm_eps,
+                        .sub_norm_eps = shape->norm_eps,
+                        .rope_base    = (float)shape->rope_base,
+                        .rope_scale   = 1,
+                        .act          = MODEL_ACT_SILU,
+                        .rope         = MODEL_ROPE_HALF,
+                        .tied         = true};
     void         *p  = NULL;
     base_status_t st = check_types(shape, type, embed, err);
     if (st != BASE_OK) return st;
@@ -281,7 +282,7 @@ base_status_t quant_synth_desc(const quant_shape_t *shape, model_type_t type, mo
             uint64_t n_rows = 0;
             uint64_t n_cols = 0;
             bool     norm   = model_layer_tensor_is_norm((model_layer_tensor_t)w);
-            if (model_layer_tensor_is_bias((model_layer_tensor_t)w)) continue; /* none */
+            if (w >= QUANT_LAYER_TENSORS) continue; /* none */
             model_layer_tensor_shape(&d, l, (model_layer_tensor_t)w, &n_rows, &n_cols);
             set_tensor(&l->t[w], ID_LAYERS + (uint64_t)i * QUANT_LAYER_TENSORS + (uint64_t)w,
                        norm ? MODEL_F32 : type, n_rows, n_cols);

@@ -12,7 +12,7 @@
 
 #include "model/model.h"
 
-enum { QUANT_LAYER_TENSORS = MODEL_ATTN_Q_BIAS }; /* of a layer: all but the biases */
+enum { QUANT_LAYER_TENSORS = MODEL_ATTN_Q_BIAS }; /* of a layer: those that all models have */
 
 typedef struct {
     const char *name;

@@ -11,17 +11,18 @@
 #include "worker/linear.h"
 
 /* r of a hidden vector, which every rank holds whole. */
-static float hidden_rms(const worker_t *w, const float *x, worker_scratch_t *s)
+static float hidden_rms(const worker_t *w, const float *x, float eps, worker_scratch_t *s)
 {
     size_t width = w->config.desc->width;
     size_t n     = (width + WORKER_NORM_BLOCK - 1) / WORKER_NORM_BLOCK;
     w->kern.sumsq_f32(s->blocks, x, width, WORKER_NORM_BLOCK);
-    return worker_inverse_rms(w->kern.sum_f32(s->blocks, n), width, w->config.desc->norm_eps);
+    return worker_inverse_rms(w->kern.sum_f32(s->blocks, n), width, eps);
 }
 
-/* Norm this thread's tokens of the hidden stream into the forms that are needed. */
-static void prepare_hidden(worker_t *w, const float *norm, unsigned needs, int thread,
-                           int n_threads)
+/* Norm this thread's tokens of the hidden stream into the forms that are needed. `own`: a second
+ * norm, of what the first gave; or NULL. */
+static void prepare_hidden(worker_t *w, const float *norm, const float *own, unsigned needs,
+                           int thread, int n_threads)
 {
     size_t width = w->config.desc->width;
     size_t b     = 0;
@@ -29,11 +30,19 @@ static void prepare_hidden(worker_t *w, const float *norm, unsigned needs, int t
     worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
     for (size_t t = b; t < e; t++) {
         const float *x = w->x + t * width;
-        float        r = hidden_rms(w, x, &w->scratch[thread]);
+        float        r = hidden_rms(w, x, w->config.desc->norm_eps, &w->scratch[thread]);
+        const float *v = norm;
+        if (own != NULL) {
+            float *h = w->hidden + t * width;
+            w->kern.norm_f32(h, x, norm, r, width);
+            x = h;
+            v = own;
+            r = hidden_rms(w, x, w->config.desc->sub_norm_eps, &w->scratch[thread]);
+        }
         if ((needs & WORKER_NEED_INT8) != 0)
-            worker_quantise(w, needs, t, x, norm, r, w->kern.absmax_f32(x, norm, width), width);
+            worker_quantise(w, needs, t, x, v, r, w->kern.absmax_f32(x, v, width), width);
         if ((needs & WORKER_NEED_FLOAT) != 0)
-            w->kern.norm_f32(w->hidden + t * width, x, norm, r, width);
+            w->kern.norm_f32(w->hidden + t * width, x, v, r, width);
     }
 }
 
@@ -54,7 +63,7 @@ static void prepare_part(worker_t *w, int kind, uint32_t l, const float *v, int 
         float sumsq = 0;
         float max   = 0;
         worker_stats_total(w, kind, l, (uint32_t)t, row, &sumsq, &max);
-        float r = norm == NULL ? 1 : worker_inverse_rms(sumsq, n_all, w->config.desc->norm_eps);
+        float r = norm == NULL ? 1 : worker_inverse_rms(sumsq, n_all, w->config.desc->sub_norm_eps);
         worker_quantise(w, WORKER_NEED_INT8, t, v + t * n_own, norm, r, max, n_own);
     }
 }
@@ -83,7 +92,7 @@ static void prepare_whole(worker_t *w, int kind, uint32_t l, const float *v, int
         if (norm != NULL) {
             w->kern.sumsq_f32(row, x, n, block);
             float sumsq = w->kern.sum_f32(row, (n + block - 1) / block);
-            r           = worker_inverse_rms(sumsq, n, w->config.desc->norm_eps);
+            r           = worker_inverse_rms(sumsq, n, w->config.desc->sub_norm_eps);
         }
         if ((needs & WORKER_NEED_INT8) != 0)
             worker_quantise(w, needs, t, x, norm, r, w->kern.absmax_f32(x, norm, n), n);
@@ -112,26 +121,38 @@ static bool close_half(worker_t *w, int kind, uint32_t l, int thread, int n_thre
     return worker_add_product(w, l, id, run, thread, n_threads);
 }
 
+/* n products of the normed hidden vector, to outs[i]. It is made ready once, or again for each
+ * matrix whose input has a norm of its own. */
+static void hidden_products(worker_t *w, const worker_layer_t *layer, const float *norm,
+                            const worker_matrix_id_t *ids, float *const *outs, size_t n,
+                            size_t out_stride, int thread, int n_threads)
+{
+    size_t       width = w->config.desc->width;
+    worker_run_t run   = {.x = w->hidden, .x_stride = width, .out_stride = out_stride};
+    unsigned     needs = 0;
+    for (size_t i = 0; i < n; i++) needs |= worker_needs(&layer->m[ids[i]]);
+    for (size_t i = 0; i < n; i++) {
+        const float *own = layer->in_norm[ids[i]];
+        if (i > 0 && own != layer->in_norm[ids[i - 1]]) worker_team_barrier(w->config.team);
+        if (i == 0 || own != layer->in_norm[ids[i - 1]]) {
+            prepare_hidden(w, norm, own, needs, thread, n_threads);
+            worker_team_barrier(w->config.team);
+        }
+        run.out = outs[i];
+        worker_product(w, layer, ids[i], &run, thread, n_threads);
+    }
+}
+
 static bool attention_half(worker_t *w, uint32_t l, int thread, int n_threads)
 {
-    const worker_layer_t *layer = &w->shard->layers[l];
-    size_t                hd    = w->config.desc->head_dim;
-    size_t                n_q   = (layer->slice.q.end - layer->slice.q.begin) * hd;
-    size_t                n_kv  = (layer->slice.kv.end - layer->slice.kv.begin) * hd;
-    worker_run_t          run   = {.x          = w->hidden,
-                                   .x_stride   = w->config.desc->width,
-                                   .out        = w->flat,
-                                   .out_stride = n_q + 2 * n_kv};
-    unsigned needs = worker_needs(&layer->m[WORKER_Q]) | worker_needs(&layer->m[WORKER_K]) |
-                     worker_needs(&layer->m[WORKER_V]);
+    const worker_layer_t           *layer  = &w->shard->layers[l];
+    size_t                          hd     = w->config.desc->head_dim;
+    size_t                          n_q    = (layer->slice.q.end - layer->slice.q.begin) * hd;
+    size_t                          n_kv   = (layer->slice.kv.end - layer->slice.kv.begin) * hd;
+    static const worker_matrix_id_t ids[]  = {WORKER_Q, WORKER_K, WORKER_V};
+    float *const                    outs[] = {w->flat, w->flat + n_q, w->flat + n_q + n_kv};
 
-    prepare_hidden(w, layer->attn_norm, needs, thread, n_threads);
-    worker_team_barrier(w->config.team);
-    worker_product(w, layer, WORKER_Q, &run, thread, n_threads);
-    run.out += n_q;
-    worker_product(w, layer, WORKER_K, &run, thread, n_threads);
-    run.out += n_kv;
-    worker_product(w, layer, WORKER_V, &run, thread, n_threads);
+    hidden_products(w, layer, layer->attn_norm, ids, outs, 3, n_q + 2 * n_kv, thread, n_threads);
     worker_team_barrier(w->config.team);
     worker_store_heads(w, l, thread, n_threads);
     worker_team_barrier(w->config.team);
@@ -166,19 +187,14 @@ static void activate(worker_t *w, uint32_t l, size_t b, size_t e)
 
 static bool ffn_half(worker_t *w, uint32_t l, int thread, int n_threads)
 {
-    const worker_layer_t *layer = &w->shard->layers[l];
-    size_t                ffn   = layer->slice.ffn.end - layer->slice.ffn.begin;
-    worker_run_t          run   = {.x = w->hidden, .out = w->gate, .out_stride = ffn};
-    unsigned needs = worker_needs(&layer->m[WORKER_GATE]) | worker_needs(&layer->m[WORKER_UP]);
-    size_t   t0    = 0;
-    size_t   t1    = 0;
+    const worker_layer_t           *layer  = &w->shard->layers[l];
+    size_t                          ffn    = layer->slice.ffn.end - layer->slice.ffn.begin;
+    static const worker_matrix_id_t ids[]  = {WORKER_GATE, WORKER_UP};
+    float *const                    outs[] = {w->gate, w->up};
+    size_t                          t0     = 0;
+    size_t                          t1     = 0;
 
-    run.x_stride = w->config.desc->width;
-    prepare_hidden(w, layer->ffn_norm, needs, thread, n_threads);
-    worker_team_barrier(w->config.team);
-    worker_product(w, layer, WORKER_GATE, &run, thread, n_threads);
-    run.out = w->up;
-    worker_product(w, layer, WORKER_UP, &run, thread, n_threads);
+    hidden_products(w, layer, layer->ffn_norm, ids, outs, 2, ffn, thread, n_threads);
     worker_tile_share(layer, WORKER_GATE, thread, n_threads, &t0, &t1);
     activate(w, l, base_min_size(t0 * KERN_TILE_ROWS, ffn),
              base_min_size(t1 * KERN_TILE_ROWS, ffn));
@@ -236,7 +252,7 @@ static void head(worker_t *w, int thread, int n_threads)
     for (size_t i = b; i < e; i++) {
         const float *x = w->x + (size_t)w->out_tok[i] * width;
         w->kern.norm_f32(w->normed + i * width, x, s->out_norm,
-                         hidden_rms(w, x, &w->scratch[thread]), width);
+                         hidden_rms(w, x, w->config.desc->norm_eps, &w->scratch[thread]), width);
     }
     worker_team_barrier(w->config.team);
     worker_share(rows, KERN_TILE_ROWS, thread, n_threads, &b, &e);

@@ -54,10 +54,11 @@ typedef struct {
     part_slice_t    slice;
     uint32_t        n_heads, n_kv_heads, ffn; /* of the whole layer */
     worker_matrix_t m[WORKER_MATRIX_COUNT];
-    float          *attn_norm; /* [width] */
-    float          *ffn_norm;  /* [width] */
-    float *attn_sub_norm;      /* own heads * head_dim, all heads when o is cut by rows; or NULL */
-    float *ffn_sub_norm;       /* own FFN rows, all when down is cut by rows; or NULL */
+    float          *in_norm[WORKER_MATRIX_COUNT]; /* [width] of q, k, v, gate, up; NULL mostly */
+    float          *attn_norm;                    /* [width] */
+    float          *ffn_norm;                     /* [width] */
+    float *attn_sub_norm; /* own heads * head_dim, all heads when o is cut by rows; or NULL */
+    float *ffn_sub_norm;  /* own FFN rows, all when down is cut by rows; or NULL */
 } worker_layer_t;
 
 typedef struct {

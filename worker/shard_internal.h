@@ -38,8 +38,10 @@ typedef struct {
 } load_t;
 
 model_layer_tensor_t worker_shard_tensor(worker_matrix_id_t id);
-model_layer_tensor_t worker_shard_bias(
-    worker_matrix_id_t id); /* MODEL_LAYER_TENSOR_COUNT: has none */
+model_layer_tensor_t worker_shard_bias(worker_matrix_id_t id);
+/* The norm of this matrix's input alone; MODEL_LAYER_TENSOR_COUNT: o and down, whose is the
+ * sub-norm */
+model_layer_tensor_t worker_shard_in_norm(worker_matrix_id_t id);
 /* "blk.3.attn_q" of layer l of this stage. */
 const char *worker_shard_tensor_name(const load_t *job, uint32_t l, worker_matrix_id_t id,
                                      char *buf, size_t buf_bytes);

@@ -140,11 +140,15 @@ static void read_vectors(load_t *job, uint32_t l)
         read_floats(job, &src->t[MODEL_ATTN_SUB_NORM], o->col0, o->cols, layer->attn_sub_norm);
     if (layer->ffn_sub_norm != NULL)
         read_floats(job, &src->t[MODEL_FFN_SUB_NORM], down->col0, down->cols, layer->ffn_sub_norm);
-    for (int id = 0; id < WORKER_MATRIX_COUNT; id++) {
-        worker_matrix_t *m = &layer->m[id];
+    for (int i = 0; i < WORKER_MATRIX_COUNT; i++) {
+        const worker_matrix_id_t id   = (worker_matrix_id_t)i;
+        worker_matrix_t         *m    = &layer->m[id];
+        const model_tensor_t    *bias = &src->t[worker_shard_bias(id)];
+        if (layer->in_norm[id] != NULL)
+            read_floats(job, &src->t[worker_shard_in_norm(id)], 0, width, layer->in_norm[id]);
         if (m->bias == NULL) continue;
-        read_floats(job, &src->t[worker_shard_bias((worker_matrix_id_t)id)], m->row0, m->rows,
-                    m->bias);
+        read_floats(job, bias, m->row0, m->rows, m->bias);
+        for (size_t r = 0; bias->out_scale != 0 && r < m->rows; r++) m->bias[r] *= bias->out_scale;
     }
 }
 

@@ -14,11 +14,23 @@ model_layer_tensor_t worker_shard_tensor(worker_matrix_id_t id)
 
 model_layer_tensor_t worker_shard_bias(worker_matrix_id_t id)
 {
+    static const model_layer_tensor_t table[WORKER_MATRIX_COUNT] = {
+        [WORKER_Q] = MODEL_ATTN_Q_BIAS,      [WORKER_K] = MODEL_ATTN_K_BIAS,
+        [WORKER_V] = MODEL_ATTN_V_BIAS,      [WORKER_O] = MODEL_ATTN_OUT_BIAS,
+        [WORKER_GATE] = MODEL_FFN_GATE_BIAS, [WORKER_UP] = MODEL_FFN_UP_BIAS,
+        [WORKER_DOWN] = MODEL_FFN_DOWN_BIAS,
+    };
+    return table[id];
+}
+
+model_layer_tensor_t worker_shard_in_norm(worker_matrix_id_t id)
+{
     switch (id) {
-    case WORKER_Q: return MODEL_ATTN_Q_BIAS;
-    case WORKER_K: return MODEL_ATTN_K_BIAS;
-    case WORKER_V: return MODEL_ATTN_V_BIAS;
-    case WORKER_O: return MODEL_ATTN_OUT_BIAS;
+    case WORKER_Q: return MODEL_ATTN_Q_IN_NORM;
+    case WORKER_K: return MODEL_ATTN_K_IN_NORM;
+    case WORKER_V: return MODEL_ATTN_V_IN_NORM;
+    case WORKER_GATE: return MODEL_FFN_GATE_IN_NORM;
+    case WORKER_UP: return MODEL_FFN_UP_IN_NORM;
     default: return MODEL_LAYER_TENSOR_COUNT;
     }
 }
@@ -152,13 +164,13 @@ static size_t scale_bytes(const worker_matrix_t *m)
 static bool has_bias(const load_t *job, uint32_t l, worker_matrix_id_t id)
 {
     model_layer_tensor_t bias = worker_shard_bias(id);
-    return bias != MODEL_LAYER_TENSOR_COUNT &&
-           job->desc->layers[job->shard->layer0 + l].t[bias].type != MODEL_NONE;
+    return job->desc->layers[job->shard->layer0 + l].t[bias].type != MODEL_NONE;
 }
 
 static bool has_norm(const load_t *job, uint32_t l, model_layer_tensor_t norm)
 {
-    return job->desc->layers[job->shard->layer0 + l].t[norm].type != MODEL_NONE;
+    return norm != MODEL_LAYER_TENSOR_COUNT &&
+           job->desc->layers[job->shard->layer0 + l].t[norm].type != MODEL_NONE;
 }
 
 static size_t layer_bytes(const load_t *job, uint32_t l)
@@ -171,6 +183,8 @@ static size_t layer_bytes(const load_t *job, uint32_t l)
         const worker_matrix_t *m = &layer->m[id];
         bytes += padded(matrix_bytes(m)) + padded(scale_bytes(m));
         if (has_bias(job, l, (worker_matrix_id_t)id)) bytes += padded(m->rows * 4);
+        if (has_norm(job, l, worker_shard_in_norm((worker_matrix_id_t)id)))
+            bytes += padded(job->desc->width * 4);
     }
     return bytes;
 }
@@ -195,6 +209,8 @@ static void place_layer(load_t *job, uint32_t l)
         m->data            = base_arena_take(arena, matrix_bytes(m));
         if (m->kind == WORKER_BLOCK) m->scales = base_arena_take(arena, scale_bytes(m));
         if (has_bias(job, l, (worker_matrix_id_t)id)) m->bias = take_floats(arena, m->rows);
+        if (has_norm(job, l, worker_shard_in_norm((worker_matrix_id_t)id)))
+            layer->in_norm[id] = take_floats(arena, job->desc->width);
     }
 }
 

@@ -89,7 +89,7 @@ typedef struct {
     size_t blocks, all; /* blocks of a sub-norm: own, of all shards */
     size_t in;          /* columns of a matrix */
     size_t whole;       /* elements of a gathered vector; 0: nothing is cut by rows */
-    bool   dense, block;
+    bool   dense, block, in_norm;
 } widest_t;
 
 /* Elements that each shard has of the vectors that row-cut products gather. */
@@ -117,6 +117,7 @@ static base_status_t count_lengths(worker_t *w, widest_t *widest, base_err_t *er
             widest->in               = base_max_size(widest->in, m->cols);
             if (m->kind == WORKER_DENSE) widest->dense = true;
             if (m->kind == WORKER_BLOCK) widest->block = true;
+            if (layer->in_norm[id] != NULL) widest->in_norm = true;
         }
         if (worker_by_rows(&layer->m[WORKER_O]))
             widest->whole = base_max_size(widest->whole, layer->n_heads * c->desc->head_dim);
@@ -199,7 +200,7 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     RESERVE(q8, B * kern_q_stride(widest->in));
     if (widest->block)
         RESERVE(q_blocks, B * kern_blocks(kern_granules(kern_format(KERN_T2), widest->in)));
-    if (widest->dense || widest->whole > 0) RESERVE(hidden, B * d->width);
+    if (widest->dense || widest->whole > 0 || widest->in_norm) RESERVE(hidden, B * d->width);
     if (widest->whole > 0) {
         RESERVE(pieces, B * widest->whole);
         RESERVE(whole, B * widest->whole);

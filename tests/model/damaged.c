@@ -468,7 +468,7 @@ static const struct {
      BASE_ERR_UNSUPPORTED,
      "sub-norms in this architecture"},
     {"odd bias",
-     {.arch = "llama", .rename = "blk.1.attn_q.bias", .name = "blk.1.ffn_up.bias"},
+     {.arch = "llama", .rename = "blk.1.attn_q.bias", .name = "blk.1.attn_norm.bias"},
      BASE_ERR_UNSUPPORTED,
      "biases of this kind"},
     {"short bias",

@@ -53,6 +53,7 @@ static void descs_equal(const model_desc_t *a, const model_desc_t *b, part_range
     assert_int_equal(a->n_vocab, b->n_vocab);
     assert_int_equal(a->context, b->context);
     assert_memory_equal(&a->norm_eps, &b->norm_eps, sizeof(a->norm_eps));
+    assert_true(a->sub_norm_eps == b->sub_norm_eps && a->sub_norm_eps != a->norm_eps);
     assert_memory_equal(&a->rope_base, &b->rope_base, sizeof(a->rope_base));
     assert_memory_equal(&a->rope_scale, &b->rope_scale, sizeof(a->rope_scale));
     assert_memory_equal(a->rope_freq, b->rope_freq, sizeof(a->rope_freq));

@@ -48,20 +48,21 @@ static inline model_desc_t fixture_desc(fixture_shape_t s)
     const uint64_t q = (uint64_t)s.n_heads * s.head_dim, kv = (uint64_t)s.n_kv_heads * s.head_dim;
     uint64_t       at = 4096;
     model_desc_t   d  = {
-           .arch       = "bitnet",
-           .name       = "fixture",
-           .n_layers   = s.n_layers,
-           .width      = s.width,
-           .head_dim   = s.head_dim,
-           .rope_dims  = s.head_dim,
-           .n_vocab    = s.n_vocab,
-           .context    = 2048,
-           .norm_eps   = 1e-5f,
-           .rope_base  = 10000,
-           .rope_scale = 1,
-           .act        = MODEL_ACT_RELU2,
-           .rope       = MODEL_ROPE_HALF,
-           .tied       = s.tied,
+           .arch         = "bitnet",
+           .name         = "fixture",
+           .n_layers     = s.n_layers,
+           .width        = s.width,
+           .head_dim     = s.head_dim,
+           .rope_dims    = s.head_dim,
+           .n_vocab      = s.n_vocab,
+           .context      = 2048,
+           .norm_eps     = 1e-5f,
+           .sub_norm_eps = 2e-5f,
+           .rope_base    = 10000,
+           .rope_scale   = 1,
+           .act          = MODEL_ACT_RELU2,
+           .rope         = MODEL_ROPE_HALF,
+           .tied         = s.tied,
     };
     d.embed    = fixture_tensor(s.dense, s.n_vocab, s.width, &at);
     d.out_norm = fixture_tensor(MODEL_F32, 1, s.width, &at);
