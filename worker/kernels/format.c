@@ -1,49 +1,74 @@
 /* worker/kernels/format.c
  * The ternary formats: one row each, with its packing. See kernel.h for the layouts. */
+#include <string.h>
+
 #include "base/status.h"
 #include "worker/kernels/kernel.h"
 #include "worker/kernels/pack.h"
 
-/* The code of a trit, or of the zero weight outside the tensor. */
-static unsigned code_at(const int8_t *trits, size_t stride, size_t n_rows, size_t k, size_t r,
-                        size_t col)
-{
-    if (r >= n_rows || col >= k) return 1;
+enum { WORD = 4, MAX_K = 20 }; /* weights of one word; of one granule's row, at most */
 
-    const int trit = trits[r * stride + col];
-    base_assert(trit >= -1 && trit <= 1);
-    return (unsigned)(trit + 1);
+/* Codes (trit + 1) of a row's granule: byte i of word n is that of column 4 * n + i. The bytes of
+ * a word are worked on together, none carries into the next. Beyond the tensor: code 1. */
+static void granule_codes(const int8_t *trits, size_t n, size_t n_words, uint32_t *out)
+{
+    const uint32_t low         = 0x7f7f7f7f;
+    const uint32_t ones        = 0x01010101;
+    int8_t         part[MAX_K] = {0};
+    uint32_t       bad         = 0;
+
+    if (n < n_words * WORD) {
+        for (size_t i = 0; i < n; i++) part[i] = trits[i];
+        trits = part;
+    }
+    for (size_t w = 0; w < n_words; w++) {
+        uint32_t x;
+        memcpy(&x, trits + w * WORD, sizeof(x));
+        x = ((x & low) + ones) ^ (x & ~low);
+        bad |= x | (x & x >> 1) << 2; /* bit 2 and up of a byte: no trit */
+        out[w] = x;
+    }
+    base_assert((bad & 0xfcfcfcfc) == 0);
+}
+
+static size_t at_most(size_t n, size_t max)
+{
+    return n < max ? n : max;
 }
 
 static void t2_pack_tile(uint8_t *out, const int8_t *trits, size_t stride, size_t n_rows, size_t k)
 {
+    uint32_t c[KERN_T2_K / WORD];
     base_assert(n_rows <= KERN_TILE_ROWS);
     for (size_t col = 0; col < k; col += KERN_T2_K, out += 64) {
-        for (size_t r = 0; r < KERN_TILE_ROWS; r++) {
-            for (size_t j = 0; j < 4; j++) {
-                unsigned byte = 0;
-                for (size_t s = 0; s < 4; s++) {
-                    byte |= code_at(trits, stride, n_rows, k, r, col + 4 * s + j) << (2 * s);
-                }
-                out[kern_pack_byte(r, j)] = (uint8_t)byte;
-            }
+        for (size_t r = 0; r < n_rows; r++) {
+            granule_codes(trits + r * stride + col, at_most(k - col, KERN_T2_K), 4, c);
+            const uint32_t bytes = c[0] | c[1] << 2 | c[2] << 4 | c[3] << 6;
+            memcpy(out + kern_pack_byte(r, 0), &bytes, sizeof(bytes));
         }
+        memset(out + kern_pack_byte(n_rows, 0), 0x55, 4 * (KERN_TILE_ROWS - n_rows));
     }
+}
+
+/* Five codes as one byte: ceil(v * 256 / 243), v = 81 c0 + 27 c1 + 9 c2 + 3 c3 + c4. */
+static uint8_t t3_byte(uint32_t v)
+{
+    return (uint8_t)((v * 256 + 242) / 243);
 }
 
 static void t3_pack_tile(uint8_t *out, const int8_t *trits, size_t stride, size_t n_rows, size_t k)
 {
+    uint32_t c[KERN_T3_K / WORD];
+    uint8_t  v[WORD];
     base_assert(n_rows <= KERN_TILE_ROWS);
     for (size_t col = 0; col < k; col += KERN_T3_K, out += 64) {
-        for (size_t r = 0; r < KERN_TILE_ROWS; r++) {
-            for (size_t j = 0; j < 4; j++) {
-                unsigned v = 0;
-                for (size_t n = 0; n < 5; n++) {
-                    v = 3 * v + code_at(trits, stride, n_rows, k, r, col + 4 * n + j);
-                }
-                out[kern_pack_byte(r, j)] = (uint8_t)((v * 256 + 242) / 243);
-            }
+        for (size_t r = 0; r < n_rows; r++) {
+            granule_codes(trits + r * stride + col, at_most(k - col, KERN_T3_K), 5, c);
+            const uint32_t sums = 3 * (3 * (3 * (3 * c[0] + c[1]) + c[2]) + c[3]) + c[4];
+            memcpy(v, &sums, sizeof(v));
+            for (size_t j = 0; j < WORD; j++) out[kern_pack_byte(r, j)] = t3_byte(v[j]);
         }
+        memset(out + kern_pack_byte(n_rows, 0), t3_byte(121), 4 * (KERN_TILE_ROWS - n_rows));
     }
 }
 
