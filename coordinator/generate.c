@@ -158,9 +158,12 @@ static bool interrupted(const generation_t *g)
 static base_status_t run(generation_t *g, const int32_t *ids, uint32_t n, uint32_t n_out,
                          base_err_t *err)
 {
-    const part_run_t   one   = {.pos = (uint32_t)g->r.n_held, .n = n, .n_out = n_out};
-    const part_batch_t batch = part_batch_one(&one, ids);
-    base_status_t      st    = g->p->step(g->p->step_ctx, &batch, &g->logits, err);
+    const part_run_t one   = {.pos = (uint32_t)g->r.n_held, .n = n, .n_out = n_out};
+    part_batch_t     batch = part_batch_one(&one, ids);
+    base_status_t    st;
+
+    if (g->p->n_probs == 0) batch.n_top = coord_sampler_n_top(g->sampler);
+    st = g->p->step(g->p->step_ctx, &batch, &g->logits, err);
 
     if (st == BASE_OK) g->r.n_held += n;
     return st;

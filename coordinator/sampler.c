@@ -40,6 +40,8 @@ struct coord_sampler {
     uint32_t *counts; /* n_vocab: how often among the last repeat_last_n; NULL: no penalties */
     int32_t  *recent; /* ring of repeat_last_n ids; NULL: nothing is forgotten */
     uint32_t  n_recent, next_recent;
+    uint32_t  n_biased; /* ids with a bias other than 0 */
+    bool      raised;   /* one of them is positive */
 
     item_t            *item_block;    /* both of these */
     item_t            *items, *spare; /* n_vocab each; sorting swaps them */
@@ -294,6 +296,8 @@ base_status_t coord_sampler_bias(coord_sampler_t *sampler, int32_t id, float bia
         if (st != BASE_OK) return st;
         s->bias = room;
     }
+    s->n_biased += (bias != 0) - (uint32_t)(s->bias[id] != 0);
+    s->raised   = s->raised || bias > 0;
     s->bias[id] = bias;
     return BASE_OK;
 }
@@ -321,6 +325,47 @@ void coord_sampler_reset(coord_sampler_t *sampler)
         memset(sampler->counts, 0, sampler->n_vocab * sizeof *sampler->counts);
     sampler->n_recent    = 0;
     sampler->next_recent = 0;
+}
+
+/* ---- what a sample depends on ---- */
+
+/* Without biases and penalties: the k best decide, 0: all do. The first candidate is never cut, so
+ * it decides where the temperature takes it. Otherwise the cut to k must come before every stage
+ * that looks at what is behind it. */
+static uint32_t first_cut(const coord_sampler_t *s)
+{
+    uint32_t i = s->n_stages > 0 && s->stages[0] == COORD_STAGE_PENALTIES ? 1 : 0;
+
+    if (greedy(s)) return 1;
+    return i < s->n_stages && s->stages[i] == COORD_STAGE_TOP_K ? (uint32_t)s->params.top_k : 0;
+}
+
+static bool only_lowers(const coord_sampler_params_t *p)
+{
+    return !penalizes(p) ||
+           (p->repeat_penalty >= 1 && p->presence_penalty >= 0 && p->frequency_penalty >= 0);
+}
+
+/* Biases and penalties that only lower, on m ids: an id outside the k + m best raw logits has k + m
+ * before it, k of which are not lowered and so stay before it: it is not among the k best after. */
+uint32_t coord_sampler_n_top(const coord_sampler_t *sampler)
+{
+    const coord_sampler_t *s = sampler;
+    uint64_t               n = first_cut(s);
+
+    if (n == 0 || s->raised || !only_lowers(&s->params) || s->params.want_logprob) return 0;
+    if (s->counts != NULL && s->recent == NULL) return 0; /* any number of ids */
+    n += (uint64_t)s->n_biased + s->n_recent;
+    return n < s->n_vocab ? (uint32_t)n : 0;
+}
+
+bool coord_sampler_few(const coord_sampler_params_t *params)
+{
+    coord_sampler_t s = {.params = *params, .n_vocab = LIMIT_VOCAB};
+
+    take_order(&s);
+    return first_cut(&s) > 0 && only_lowers(&s.params) && !params->want_logprob &&
+           !(penalizes(&s.params) && s.params.repeat_last_n < 0);
 }
 
 /* ---- the chain ------------------------------------------------------------------------------ */

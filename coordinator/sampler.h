@@ -108,6 +108,12 @@ void          coord_sampler_destroy(coord_sampler_t **sampler); /* accepts NULL,
  * Status: OK | USAGE (id out of range, NaN, +infinity) | MEMORY. */
 base_status_t coord_sampler_bias(coord_sampler_t *sampler, int32_t id, float bias, base_err_t *err);
 
+/* How many of the best raw logits decide the next sample: a row with those and anything finite and
+ * lower in the other places gives the same sample. 0: all. Changes with what was accepted. */
+uint32_t coord_sampler_n_top(const coord_sampler_t *sampler);
+/* Whether a sampler with these parameters, without biases, names such a number at all. Pure. */
+bool coord_sampler_few(const coord_sampler_params_t *params);
+
 /* Record an id, of the prompt or chosen, for the penalties. Ids out of range are ignored. */
 void coord_sampler_accept(coord_sampler_t *sampler, int32_t id);
 /* Forget what was accepted. */

@@ -4,7 +4,9 @@
  *   peak_rss_bytes       of the rank with most (anonymous memory; mapped file pages not counted)
  *   compute_ms, comm_ms  of one token: kernels, waiting in communication; mean over the ranks
  *   bytes_per_token      sent by all ranks together for one token
- *   pack, cpu            ternary weights in memory, kernel variant */
+ *   pack, cpu            ternary weights in memory, kernel variant
+ *   head                 full rows of logits, or screened: the best token alone; then
+ *   head_rows            rows of the head read whole for one token, all ranks together */
 #include "launch/bench_report.h"
 
 #include <inttypes.h>
@@ -100,7 +102,7 @@ static double bench_tokens(const bench_result_t *r)
     return (double)(r->n_prompt + r->n_gen) * r->n_seq;
 }
 
-static void test_name(const bench_result_t *r, char *buf, size_t buf_bytes)
+static void test_name(const bench_result_t *r, bool screened, char *buf, size_t buf_bytes)
 {
     int n = 0;
 
@@ -109,7 +111,8 @@ static void test_name(const bench_result_t *r, char *buf, size_t buf_bytes)
         n += snprintf(buf + n, buf_bytes - (size_t)n, "%stg%" PRIu32, r->n_prompt > 0 ? "+" : "",
                       r->n_gen);
     if (r->n_seq > 1) n += snprintf(buf + n, buf_bytes - (size_t)n, " x%" PRIu32, r->n_seq);
-    if (r->n_depth > 0) (void)snprintf(buf + n, buf_bytes - (size_t)n, " @ d%" PRIu32, r->n_depth);
+    if (r->n_depth > 0) n += snprintf(buf + n, buf_bytes - (size_t)n, " @ d%" PRIu32, r->n_depth);
+    if (screened) (void)snprintf(buf + n, buf_bytes - (size_t)n, " screened");
 }
 
 static void backend_name(const engine_info_t *info, char *buf, size_t buf_bytes)
@@ -146,12 +149,14 @@ static void add_rank_figures(json_t *value, const engine_info_t *info, const ben
     double   compute = 0;
     double   waiting = 0;
     double   bytes   = 0;
+    double   rows    = 0;
     uint64_t peak    = 0;
 
     for (uint32_t i = 0; i < info->n_ranks; i++) {
         compute += (double)stats[i].compute_us / 1e3;
         waiting += (double)stats[i].comm_us / 1e3;
         bytes += (double)stats[i].comm_bytes;
+        rows += (double)stats[i].head_rows;
         if (stats[i].rss_bytes > peak) peak = stats[i].rss_bytes;
     }
     json_t *ours =
@@ -164,6 +169,8 @@ static void add_rank_figures(json_t *value, const engine_info_t *info, const ben
                   out_json_real(bytes / tokens), "weight_bytes", (json_int_t)info->weight_bytes,
                   "pack", info->pack, "cpu", info->cpu, "load_s", out_json_real(info->load_s));
     (void)json_object_update(value, ours);
+    (void)json_object_set_new(value, "head", json_string(info->screened ? "screened" : "full"));
+    if (info->screened) (void)json_object_set_new(value, "head_rows", out_json_real(rows / tokens));
     json_decref(ours);
 }
 
@@ -223,7 +230,7 @@ static void print_md(bench_report_t *report, const engine_t *engine, const bench
 
     model_type(engine_model(engine), census, type, sizeof(type));
     backend_name(&info, backend, sizeof(backend));
-    test_name(r, test, sizeof(test));
+    test_name(r, info.screened, test, sizeof(test));
     (void)snprintf(params, sizeof(params), "%.2f %s", n >= 1e9 ? n / 1e9 : n / 1e6,
                    n >= 1e9 ? "B" : "M");
     (void)snprintf(speed, sizeof(speed), "%.2f ± %.2f", s_ts.mean, s_ts.deviation);

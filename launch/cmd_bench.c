@@ -76,6 +76,7 @@ static base_status_t run_step(bench_t *b, engine_t *engine, const phase_t *p, bo
     part_batch_t batch  = {.runs = b->runs, .ids = b->step_ids, .n_ids = count};
     const float *logits = NULL;
 
+    if (engine_info(engine).screened) batch.n_top = 1;
     if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
     for (uint32_t done = 0; done < count;) {
         uint32_t    seq = (uint32_t)(together ? (at + done) % p->n_seq : (at + done) / p->n);

@@ -76,6 +76,7 @@ int cmd_plan(const options_t *o)
     a.tensor_parallel   = opt_u32(o, OPT_TENSOR_PARALLEL);
     a.split             = opt_string(o, OPT_SPLIT);
     a.pack              = opt_string(o, OPT_PACK);
+    a.head              = opt_string(o, OPT_HEAD);
     a.json              = opt_flag(o, OPT_JSON);
     return launch_plan(&a);
 }

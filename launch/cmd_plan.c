@@ -136,6 +136,9 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
                           .pipeline_parallel = args->pipeline_parallel,
                           .tensor_parallel   = args->tensor_parallel,
                           .split             = args->split};
+    if (args->head != NULL && strcmp(args->head, "full") != 0)
+        r->ask.screen = strcmp(args->head, "auto") == 0 ? part_screen_pays(&r->desc)
+                                                        : part_screen_possible(&r->desc);
     if ((uint64_t)ctx * r->ask.n_seq > LIMIT_POSITIONS)
         return base_fail(err, BASE_ERR_USAGE, "-np %u of -c %u positions: %d together at most",
                          r->ask.n_seq, ctx, LIMIT_POSITIONS);
@@ -221,9 +224,9 @@ static void print_rank(const plan_run_t *r, uint32_t rank)
     (void)snprintf(span[2], sizeof(span[2]), "%u", s.ffn.end - s.ffn.begin);
     (void)printf("%4u  %-12s %5u  %-9s %-8s %6s %8.2f %8.2f %8.2f %8.2f %8.2f %5.0f %%  %s\n", rank,
                  r->cluster.nodes[node].name, stage, span[0], span[1], span[2],
-                 (double)m->ternary / GIB, (double)m->dense / GIB, (double)m->kv / GIB,
-                 (double)m->activations / GIB, (double)m->total / GIB, share * 100,
-                 (double)c->node_bytes[node] <= usable ? "yes" : "NO");
+                 (double)m->ternary / GIB, (double)(m->dense + m->screen) / GIB,
+                 (double)m->kv / GIB, (double)m->activations / GIB, (double)m->total / GIB,
+                 share * 100, (double)c->node_bytes[node] <= usable ? "yes" : "NO");
 }
 
 /* Digits behind the point that make about three in all. */
@@ -338,7 +341,7 @@ static json_t *json_rank(const plan_run_t *r, uint32_t rank)
     const char          *node   = r->cluster.nodes[part_cluster_node(&r->cluster, rank)].name;
 
     /* clang-format off */
-    return json_pack("{s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I}",
+    return json_pack("{s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}",
                      "node", out_json_text(node, strlen(node)),
                      "stage", (int)stage,
                      "shard", (int)shard,
@@ -348,6 +351,7 @@ static json_t *json_rank(const plan_run_t *r, uint32_t rank)
                      "ffn", json_range(s.ffn),
                      "ternary_bytes", (json_int_t)m->ternary,
                      "dense_bytes", (json_int_t)m->dense,
+                     "screen_bytes", (json_int_t)m->screen,
                      "kv_bytes", (json_int_t)m->kv,
                      "activation_bytes", (json_int_t)m->activations);
     /* clang-format on */

@@ -31,6 +31,7 @@ typedef struct {
     uint32_t    pipeline_parallel, tensor_parallel; /* aliases */
     const char *split;                              /* --split */
     const char *pack; /* --pack t2|t3|auto; NULL: auto, follows the stored type */
+    const char *head; /* --head auto|full|screened; NULL: full */
     bool        json;
 } launch_plan_args_t;
 

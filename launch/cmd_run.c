@@ -177,13 +177,14 @@ int cmd_run(const options_t *o)
     if (run_check(o, &err) != BASE_OK) return cli_usage_error(&err, "run");
     memset(&run, 0, sizeof(run));
     memset(&session, 0, sizeof(session));
-    run.o           = o;
-    session.options = o;
-    session.config  = session_config(o);
-    session.prepare = prepare;
-    session.work    = work;
-    session.context = &run;
-    rc              = opt_flag(o, OPT_DUMP_PROMPT) ? dump(&run) : session_main(&session);
+    run.o               = o;
+    session.options     = o;
+    session.config      = session_config(o);
+    session.config.head = run_head(o);
+    session.prepare     = prepare;
+    session.work        = work;
+    session.context     = &run;
+    rc                  = opt_flag(o, OPT_DUMP_PROMPT) ? dump(&run) : session_main(&session);
     run_free(&run);
     return rc;
 }

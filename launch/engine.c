@@ -28,9 +28,10 @@ struct engine {
     engine_info_t        info;
     uint64_t             step_us; /* in steps since the last reset */
     uint64_t             rss_bytes;
-    engine_rank_stats_t *records; /* rank 0: one per rank */
-    part_batch_limits_t  limits;  /* of a step */
-    part_step_room_t    *room;    /* other ranks: of the step at hand */
+    uint64_t             head_rows; /* at the last reset */
+    engine_rank_stats_t *records;   /* rank 0: one per rank */
+    part_batch_limits_t  limits;    /* of a step */
+    part_step_room_t    *room;      /* other ranks: of the step at hand */
     uint8_t              message[PART_STEP_MAX_BYTES];
 };
 
@@ -77,6 +78,13 @@ out:
     return st;
 }
 
+static bool wants_screen(const engine_config_t *config, const model_desc_t *desc)
+{
+    const char *head = config->head != NULL ? config->head : "full";
+    if (strcmp(head, "auto") == 0) return part_screen_pays(desc);
+    return strcmp(head, "screened") == 0 && part_screen_possible(desc);
+}
+
 /* The numbers that the user left open. */
 static base_status_t fill_numbers(const engine_config_t *config, const model_desc_t *desc,
                                   part_assignment_t *a, base_err_t *err)
@@ -106,6 +114,7 @@ static base_status_t fill_numbers(const engine_config_t *config, const model_des
     if (a->n_batch > a->n_ctx * (uint64_t)a->n_seq) a->n_batch = a->n_ctx * a->n_seq;
     if (a->n_out_max > a->n_batch) a->n_out_max = a->n_batch;
     a->n_threads = config->n_threads;
+    a->screen    = wants_screen(config, desc);
     (void)snprintf(a->pack, sizeof(a->pack), "%s", pack);
     (void)snprintf(a->cpu, sizeof(a->cpu), "%s", config->cpu != NULL ? config->cpu : "");
     return BASE_OK;
@@ -276,6 +285,7 @@ static base_status_t start_worker(engine_t *e, const engine_config_t *config, ba
                          .cpu      = e->part.cpu[0] != '\0' ? e->part.cpu : NULL,
                          .limits   = e->limits,
                          .is_root  = e->part.rank == 0,
+                         .screen   = e->part.screen,
                          .progress = e->part.rank == 0 && !config->quiet};
     return worker_create(&w, &e->worker, err);
 }
@@ -310,9 +320,10 @@ static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
     (void)part_layout_name(&e->part.plan, info->layout, sizeof(info->layout));
     (void)snprintf(info->cpu, sizeof(info->cpu), "%s", worker_cpu_name(e->worker));
     (void)snprintf(info->pack, sizeof(info->pack), "%s", e->part.pack);
-    info->n_ranks = (uint32_t)n;
-    info->n_hosts = (uint32_t)comm_host_count(e->world);
-    st            = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
+    info->screened = e->part.screen;
+    info->n_ranks  = (uint32_t)n;
+    info->n_hosts  = (uint32_t)comm_host_count(e->world);
+    st             = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
     for (size_t r = 0; e->records != NULL && r < n; r++)
         info->weight_bytes += e->records[r].shard_bytes;
     info->load_s = (double)(base_clock_us() - start_us) * 1e-6;
@@ -430,12 +441,14 @@ static engine_rank_stats_t own_stats(engine_t *e, bool reset)
                              .kv_bytes    = worker_kv_bytes(e->worker),
                              .compute_us  = e->step_us > c.wait_us ? e->step_us - c.wait_us : 0,
                              .comm_us     = c.wait_us,
-                             .comm_bytes  = c.bytes};
+                             .comm_bytes  = c.bytes,
+                             .head_rows   = worker_head_rows(e->worker) - e->head_rows};
     note_rss(e);
     s.rss_bytes = e->rss_bytes;
     if (reset) {
         comm_stats_reset(e->grid);
-        e->step_us = 0;
+        e->step_us   = 0;
+        e->head_rows = worker_head_rows(e->worker);
     }
     return s;
 }

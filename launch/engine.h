@@ -32,6 +32,8 @@ typedef struct {
     const char        *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (follows the
                                * file) */
     const char        *cpu;  /* "ref", "avx2", "avx512vnni" at most; NULL: the best there is */
+    const char        *head; /* "screened": keep coarse rows of the head (NUMERICS 9), "auto":
+                               * where they pay; else no */
     bool               no_pin;
     bool               quiet; /* no progress */
 } engine_config_t;
@@ -64,6 +66,7 @@ typedef struct {
     char     layout[32]; /* "2x4" */
     char     cpu[16];    /* "avx512vnni" */
     char     pack[8];    /* "t2" */
+    bool     screened;   /* coarse rows of the head are there */
     double   load_s;     /* engine_start, on rank 0 */
     uint32_t n_ranks, n_hosts;
     uint64_t weight_bytes; /* packed + dense bytes read per token, all ranks */
@@ -78,6 +81,7 @@ typedef struct {
     uint64_t compute_us; /* in kernels since the last reset */
     uint64_t comm_us;    /* waiting in communication since the last reset */
     uint64_t comm_bytes; /* sent since the last reset */
+    uint64_t head_rows;  /* of the screened head, read whole since the last reset */
 } engine_rank_stats_t;
 /* stats: n_ranks entries. reset: set the counters to zero afterwards. Rank 0. */
 base_status_t engine_stats(engine_t *engine, engine_rank_stats_t *stats, bool reset,

@@ -272,45 +272,66 @@ static void on_prompt(void *context, uint64_t done, uint64_t total)
     if (total > engine_n_batch(run->engine)) base_progress("prompt", done, total);
 }
 
+/* The sampler's part of the options; the seed is the run's. */
+static base_status_t sampler_parameters(const options_t *o, coord_sampler_params_t *p,
+                                        base_err_t *err)
+{
+    *p                   = coord_sampler_defaults();
+    p->temp              = (float)opt_float(o, OPT_TEMP);
+    p->top_k             = (int32_t)opt_int(o, OPT_TOP_K);
+    p->top_p             = (float)opt_float(o, OPT_TOP_P);
+    p->typical_p         = (float)opt_float(o, OPT_TYPICAL);
+    p->min_p             = (float)opt_float(o, OPT_MIN_P);
+    p->repeat_penalty    = (float)opt_float(o, OPT_REPEAT_PENALTY);
+    p->repeat_last_n     = (int32_t)opt_int(o, OPT_REPEAT_LAST_N);
+    p->presence_penalty  = (float)opt_float(o, OPT_PRESENCE_PENALTY);
+    p->frequency_penalty = (float)opt_float(o, OPT_FREQUENCY_PENALTY);
+    return coord_sampler_order_parse(opt_string(o, OPT_SAMPLERS), p, err);
+}
+
+const char *run_head(const options_t *o)
+{
+    const char            *head = opt_string(o, OPT_HEAD);
+    coord_sampler_params_t sampler;
+
+    if (strcmp(head, "auto") != 0) return head;
+    if (opt_u32(o, OPT_N_PROBS) > 0 || sampler_parameters(o, &sampler, NULL) != BASE_OK ||
+        !coord_sampler_few(&sampler))
+        return "full";
+    return head;
+}
+
 base_status_t run_parameters(run_t *run, const coord_tokenizer_t *tokenizer, const int32_t *ids,
                              size_t n_ids, coord_generate_params_t *p, base_err_t *err)
 {
-    const options_t *o = run->o;
+    const options_t *o  = run->o;
+    base_status_t    st = BASE_OK;
 
     memset(p, 0, sizeof(*p));
-    p->step                      = session_step;
-    p->step_ctx                  = run->engine;
-    p->n_vocab                   = engine_model(run->engine)->desc.n_vocab;
-    p->n_ctx                     = engine_n_ctx(run->engine);
-    p->n_batch                   = engine_n_batch(run->engine);
-    p->tokenizer                 = tokenizer;
-    p->sampler                   = coord_sampler_defaults();
-    p->sampler.temp              = (float)opt_float(o, OPT_TEMP);
-    p->sampler.top_k             = (int32_t)opt_int(o, OPT_TOP_K);
-    p->sampler.top_p             = (float)opt_float(o, OPT_TOP_P);
-    p->sampler.typical_p         = (float)opt_float(o, OPT_TYPICAL);
-    p->sampler.min_p             = (float)opt_float(o, OPT_MIN_P);
-    p->sampler.repeat_penalty    = (float)opt_float(o, OPT_REPEAT_PENALTY);
-    p->sampler.repeat_last_n     = (int32_t)opt_int(o, OPT_REPEAT_LAST_N);
-    p->sampler.presence_penalty  = (float)opt_float(o, OPT_PRESENCE_PENALTY);
-    p->sampler.frequency_penalty = (float)opt_float(o, OPT_FREQUENCY_PENALTY);
-    p->sampler.seed              = run->seed;
-    p->prompt                    = ids;
-    p->n_prompt                  = n_ids;
-    p->n_predict                 = opt_int(o, OPT_N_PREDICT);
-    p->n_probs                   = opt_u32(o, OPT_N_PROBS);
-    p->ignore_eos                = opt_flag(o, OPT_IGNORE_EOS);
-    p->text_start                = run->prompt_bytes == 0 || run->chat != NULL;
-    p->stops                     = (const char *const *)run->stops;
-    p->n_stops                   = run->n_stops;
-    p->bias                      = run->bias;
-    p->n_bias                    = run->n_bias;
-    p->on_text                   = on_text;
-    p->on_token                  = on_token;
-    p->on_prompt                 = on_prompt;
-    p->callback_ctx              = run;
-    p->interrupt                 = &run->stop;
-    return coord_sampler_order_parse(opt_string(o, OPT_SAMPLERS), &p->sampler, err);
+    p->step         = session_step;
+    p->step_ctx     = run->engine;
+    p->n_vocab      = engine_model(run->engine)->desc.n_vocab;
+    p->n_ctx        = engine_n_ctx(run->engine);
+    p->n_batch      = engine_n_batch(run->engine);
+    p->tokenizer    = tokenizer;
+    p->prompt       = ids;
+    p->n_prompt     = n_ids;
+    p->n_predict    = opt_int(o, OPT_N_PREDICT);
+    p->n_probs      = opt_u32(o, OPT_N_PROBS);
+    p->ignore_eos   = opt_flag(o, OPT_IGNORE_EOS);
+    p->text_start   = run->prompt_bytes == 0 || run->chat != NULL;
+    p->stops        = (const char *const *)run->stops;
+    p->n_stops      = run->n_stops;
+    p->bias         = run->bias;
+    p->n_bias       = run->n_bias;
+    p->on_text      = on_text;
+    p->on_token     = on_token;
+    p->on_prompt    = on_prompt;
+    p->callback_ctx = run;
+    p->interrupt    = &run->stop;
+    st              = sampler_parameters(o, &p->sampler, err);
+    p->sampler.seed = run->seed;
+    return st;
 }
 
 void run_log_seed(const run_t *run)

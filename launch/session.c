@@ -31,8 +31,9 @@ engine_config_t session_config(const options_t *o)
     c.split             = opt_string(o, OPT_SPLIT);
     c.pack              = opt_string(o, OPT_PACK);
     c.cpu               = opt_string(o, OPT_CPU);
-    c.no_pin            = opt_flag(o, OPT_NO_PIN);
-    c.quiet             = opt_flag(o, OPT_QUIET);
+    if (o->command == CMD_BENCH) c.head = opt_string(o, OPT_BENCH_HEAD);
+    c.no_pin = opt_flag(o, OPT_NO_PIN);
+    c.quiet  = opt_flag(o, OPT_QUIET);
     if (o->command == CMD_BENCH && opt_given(o, OPT_SHAPE)) {
         c.shape      = opt_string(o, OPT_SHAPE);
         c.type       = opt_string(o, OPT_TYPE);

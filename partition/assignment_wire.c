@@ -127,6 +127,8 @@ base_status_t part_assignment_pack(const part_assignment_t *a, uint8_t **bytes_p
     m.n_batch        = a->n_batch;
     m.n_out_max      = a->n_out_max;
     m.n_threads      = a->n_threads;
+    m.has_screen     = 1;
+    m.screen         = a->screen;
     m.pack           = (char *)a->pack;
     m.cpu            = (char *)a->cpu;
     m.has_synth_seed = a->n_paths == 0;
@@ -379,6 +381,7 @@ static base_status_t numbers_take(const Trireme__Assignment *m, part_assignment_
     a->n_batch    = m->n_batch;
     a->n_out_max  = m->n_out_max;
     a->n_threads  = m->n_threads;
+    a->screen     = m->screen != 0;
     a->synth_seed = m->synth_seed;
     return st;
 }

@@ -26,6 +26,7 @@ typedef struct {
     uint32_t     n_batch;    /* 1..LIMIT_BATCH */
     uint32_t     n_out_max;  /* 1..LIMIT_BATCH */
     uint32_t     n_threads;  /* 0: automatic */
+    bool         screen;     /* coarse rows of the head (NUMERICS 9) */
     char         pack[PART_PACK_NAME_BYTES]; /* "t2" */
     char         cpu[PART_CPU_NAME_BYTES];   /* "avx2"; "": the best there is */
 } part_assignment_t;

@@ -9,8 +9,13 @@
 #ifndef TRIREME_PARTITION_BATCH_H
 #define TRIREME_PARTITION_BATCH_H
 
+#include <float.h>
+
 #include "base/limits.h"
 #include "base/status.h"
+
+/* In the place of a logit that was not computed: below every one that was. */
+#define PART_LOGIT_UNSEEN (-FLT_MAX)
 
 typedef struct {
     uint32_t seq;   /* slot of the KV cache */
@@ -23,8 +28,8 @@ typedef struct {
     const part_run_t *runs; /* n_runs, 1 or more */
     const int32_t    *ids;  /* n_ids: those of the runs one after the other */
     uint32_t          n_runs, n_ids;
-    /* 0: whole rows of logits. k: no more than the k best of each row will be looked at (a hint;
-     * rows are whole today). */
+    /* 0: whole rows of logits. k: only the k best of a row, ordered by (value descending, id
+     * ascending), must be there; of the others each may be PART_LOGIT_UNSEEN instead. */
     uint32_t n_top;
 } part_batch_t;
 

@@ -16,6 +16,11 @@ enum {
     KV_PAGE       = 64, /* positions: KERN_PAGE */
     FLOAT_LANES   = 16, /* KERN_LANES */
     ALIGN         = 64, /* of every piece of an arena */
+
+    SCREEN_K           = 64,      /* columns of a block of coarse rows: KERN_SCREEN_K */
+    SCREEN_BLOCK_BYTES = 768,     /* its codes in a tile: KERN_SCREEN_BLOCK_BYTES */
+    SCREEN_COLS_MAX    = 1 << 17, /* KERN_SCREEN_MAX_COLS */
+    SCREEN_ROWS_LEAST  = 4096,    /* a vocabulary below is not worth it */
 };
 
 /* Packed tiles of rows x cols. */
@@ -131,6 +136,27 @@ static uint64_t activation_bytes(const part_plan_t *plan, const model_desc_t *de
     return bytes;
 }
 
+uint64_t part_screen_bytes(uint64_t rows, uint64_t cols)
+{
+    const uint64_t tiles  = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const uint64_t blocks = (cols + SCREEN_K - 1) / SCREEN_K;
+    const uint64_t floats = 3 * TILE_ROWS * 4;
+    return tiles *
+           (floats + base_round_up(blocks * TILE_ROWS, ALIGN) + blocks * SCREEN_BLOCK_BYTES);
+}
+
+bool part_screen_possible(const model_desc_t *desc)
+{
+    return desc->width <= SCREEN_COLS_MAX;
+}
+
+bool part_screen_pays(const model_desc_t *desc)
+{
+    const uint64_t full = desc->n_vocab * model_row_bytes(desc->head.type, desc->width);
+    return part_screen_possible(desc) && desc->n_vocab >= SCREEN_ROWS_LEAST &&
+           part_screen_bytes(desc->n_vocab, desc->width) <= full / 5 * 4;
+}
+
 static bool same_widths(const model_layer_t *a, const model_layer_t *b)
 {
     return a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->ffn == b->ffn;
@@ -168,9 +194,10 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
         m.dense += floats_bytes(desc->width);
         m.dense += base_round_up(
             (rows.end - rows.begin) * model_row_bytes(desc->head.type, desc->width), ALIGN);
+        if (sizes->screen) m.screen = part_screen_bytes(rows.end - rows.begin, desc->width);
     }
     m.activations = activation_bytes(plan, desc, rank, most, sizes->n_batch, sizes->n_out) +
                     whole_floats(desc, layers) * 4 * sizes->n_batch;
-    m.total = m.ternary + m.dense + m.kv + m.activations;
+    m.total = m.ternary + m.dense + m.screen + m.kv + m.activations;
     return m;
 }

@@ -77,6 +77,7 @@ typedef struct {
     uint32_t n_seq;        /* sequences; 0 counts as 1 */
     uint32_t n_batch;      /* tokens of one step */
     uint32_t n_out;        /* rows of logits kept */
+    bool     screen;       /* coarse rows of the head besides (part_screen_pays) */
 } part_sizes_t;
 
 /* Predicted bytes of one rank. The layers of the rank's own stage must be there, others may be
@@ -84,10 +85,18 @@ typedef struct {
 typedef struct {
     uint64_t ternary;     /* packed ternary weights, with tile padding */
     uint64_t dense;       /* head and norms of this rank (the embedding stays in the file) */
+    uint64_t screen;      /* coarse rows of the head */
     uint64_t kv;          /* pages of the KV cache */
     uint64_t activations; /* step arena, without the buffers of each thread */
     uint64_t total;
 } part_memory_t;
+
+/* The screened head (NUMERICS 9): bytes of the coarse rows of `rows` rows of the head; can the head
+ * be screened; does it pay: the coarse rows must save a fifth of the bytes read, and the vocabulary
+ * be large. */
+uint64_t part_screen_bytes(uint64_t rows, uint64_t cols);
+bool     part_screen_possible(const model_desc_t *desc);
+bool     part_screen_pays(const model_desc_t *desc);
 
 part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
                           const part_sizes_t *sizes);

@@ -10,8 +10,7 @@
 #include "base/checked.h"
 #include "worker/linear.h"
 
-/* r of a hidden vector, which every rank holds whole. */
-static float hidden_rms(const worker_t *w, const float *x, float eps, worker_scratch_t *s)
+float worker_hidden_rms(const worker_t *w, const float *x, float eps, worker_scratch_t *s)
 {
     size_t width = w->config.desc->width;
     size_t n     = (width + WORKER_NORM_BLOCK - 1) / WORKER_NORM_BLOCK;
@@ -30,14 +29,14 @@ static void prepare_hidden(worker_t *w, const float *norm, const float *own, uns
     worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
     for (size_t t = b; t < e; t++) {
         const float *x = w->x + t * width;
-        float        r = hidden_rms(w, x, w->config.desc->norm_eps, &w->scratch[thread]);
+        float        r = worker_hidden_rms(w, x, w->config.desc->norm_eps, &w->scratch[thread]);
         const float *v = norm;
         if (own != NULL) {
             float *h = w->hidden + t * width;
             w->kern.norm_f32(h, x, norm, r, width);
             x = h;
             v = own;
-            r = hidden_rms(w, x, w->config.desc->sub_norm_eps, &w->scratch[thread]);
+            r = worker_hidden_rms(w, x, w->config.desc->sub_norm_eps, &w->scratch[thread]);
         }
         if ((needs & WORKER_NEED_INT8) != 0)
             worker_quantise(w, needs, t, x, v, r, w->kern.absmax_f32(x, v, width), width);
@@ -201,7 +200,7 @@ static bool ffn_half(worker_t *w, uint32_t l, int thread, int n_threads)
     return close_half(w, 1, l, thread, n_threads);
 }
 
-/* --- the ends: embedding or the previous stage; head or the next stage --- */
+/* --- the beginning: embedding or the previous stage (the end: head.c) --- */
 
 static void embed_rows(worker_t *w, int thread, int n_threads)
 {
@@ -238,43 +237,6 @@ static bool input(worker_t *w, int thread, int n_threads)
     return !w->stop;
 }
 
-/* Final norm and head rows for the tokens whose logits are wanted: one product, so that each row of
- * the head is read once for all of them. */
-static void head(worker_t *w, int thread, int n_threads)
-{
-    const worker_shard_t *s     = w->shard;
-    size_t                width = w->config.desc->width;
-    size_t                rows  = s->vocab.end - s->vocab.begin;
-    kern_dense_fn        *dense = kern_dense(&w->kern, s->head_type);
-    size_t                b     = 0;
-    size_t                e     = 0;
-    worker_share(w->n_out, 1, thread, n_threads, &b, &e);
-    for (size_t i = b; i < e; i++) {
-        const float *x = w->x + (size_t)w->out_tok[i] * width;
-        w->kern.norm_f32(w->normed + i * width, x, s->out_norm,
-                         hidden_rms(w, x, w->config.desc->norm_eps, &w->scratch[thread]), width);
-    }
-    worker_team_barrier(w->config.team);
-    worker_share(rows, KERN_TILE_ROWS, thread, n_threads, &b, &e);
-    if (b < e)
-        dense(w->piece + b, rows, s->head + b * s->head_row_bytes, s->head_row_bytes, e - b, width,
-              w->normed, width, w->n_out);
-}
-
-static void output(worker_t *w, int thread, int n_threads)
-{
-    const worker_config_t *c = &w->config;
-    if (w->shard->has_head && w->n_out > 0) head(w, thread, n_threads);
-    worker_team_barrier(c->team);
-    if (thread != 0) return;
-    if (!w->shard->has_head)
-        w->st = comm_stage_send(c->grid, w->x, (size_t)w->n_tok * c->desc->width, &w->err);
-    if (w->st != BASE_OK || w->n_out == 0) return;
-    if (w->shards == 1 && c->plan->stages == 1) return; /* a lone rank computes in place */
-    w->st = comm_logits_to_root(c->grid, w->piece, w->n_out, w->vocab_counts, w->vocab_offsets,
-                                w->logits, c->desc->n_vocab, w->staging, &w->err);
-}
-
 static void step(void *ctx, int thread, int n_threads)
 {
     worker_t *w = ctx;
@@ -285,7 +247,7 @@ static void step(void *ctx, int thread, int n_threads)
         if (!ffn_half(w, l, thread, n_threads)) return;
         worker_team_barrier(w->config.team);
     }
-    output(w, thread, n_threads);
+    worker_output(w, thread, n_threads);
 }
 
 /* What each token is, and which of them give rows of logits. */
@@ -304,6 +266,7 @@ static void take_batch(worker_t *w, const part_batch_t *batch)
     w->ids   = batch->ids;
     w->n_tok = t;
     w->n_out = o;
+    w->n_top = batch->n_top;
 }
 
 base_status_t worker_step(worker_t *w, const part_batch_t *batch, const float **logits,

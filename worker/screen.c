@@ -16,9 +16,8 @@
 #include "worker/team.h"
 
 enum {
-    CHUNK_TILES   = 4, /* coarse tiles at a time: small against L2, for several vectors in turn */
-    PAYS_ROWS_MIN = 4096,
-    PREFETCH      = 512, /* bytes of the next true row asked for ahead */
+    CHUNK_TILES = 4,   /* coarse tiles at a time: small against L2, for several vectors in turn */
+    PREFETCH    = 512, /* bytes of the next true row asked for ahead */
 };
 
 /* The best rows that a thread knows of a vector, ordered. */
@@ -50,8 +49,11 @@ enum { READ_STRIDE = 8, UNFIT_STRIDE = 64 }; /* a cache line for each thread */
 
 /* --- ordered lists --- */
 
+/* What is no number comes first, so that it is not lost: the sampler must see it. */
 static inline bool before(worker_best_t a, worker_best_t b)
 {
+    const bool odd_a = !isfinite(a.value), odd_b = !isfinite(b.value);
+    if (odd_a || odd_b) return odd_a && (!odd_b || a.id < b.id);
     return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
@@ -83,12 +85,6 @@ uint32_t worker_best_merge(worker_best_t *out, uint32_t k, const worker_best_t *
 uint64_t worker_screen_coarse_bytes(size_t rows, size_t cols)
 {
     return (uint64_t)kern_tiles(rows) * kern_screen_tile_bytes(kern_screen_blocks(cols));
-}
-
-bool worker_screen_pays(size_t rows, size_t cols, size_t row_bytes)
-{
-    return rows >= PAYS_ROWS_MIN && cols <= KERN_SCREEN_MAX_COLS &&
-           worker_screen_coarse_bytes(rows, cols) <= (uint64_t)rows * row_bytes / 5 * 4;
 }
 
 /* Place everything, or only count: the arena without memory counts. */

@@ -22,7 +22,8 @@
 
 enum { WORKER_SCREEN_K_MAX = 256 }; /* rows wanted of one vector, at most */
 
-/* A row of the head and its logit. Ordered by (value descending, id ascending). */
+/* A row of the head and its logit. Ordered by (value descending, id ascending); logits that are no
+ * numbers, which only an unscreened head can give, come before all. */
 typedef struct {
     float    value;
     uint32_t id;
@@ -40,10 +41,6 @@ typedef struct {
 } worker_screen_config_t;
 
 typedef struct worker_screen worker_screen_t;
-
-/* Would coarse rows pay for a head of so many rows (of the whole model) of such a type? They must
- * save at least a fifth of the bytes read, and the head must be large. Pure. */
-bool worker_screen_pays(size_t rows, size_t cols, size_t row_bytes);
 
 /* Bytes that a screen of these sizes holds; what one vector's pass over the coarse rows reads.
  * Pure. */

@@ -7,12 +7,14 @@
 #ifndef TRIREME_WORKER_STATE_H
 #define TRIREME_WORKER_STATE_H
 
+#include "worker/screen.h"
 #include "worker/shard.h"
 #include "worker/worker.h"
 
 enum {
     WORKER_NORM_BLOCK = 128, /* of the hidden vector, NUMERICS 2 */
     WORKER_ACC_ELEMS  = 1 << 15,
+    WORKER_HEAD_SLOTS = 16, /* S of worker_head_t, at most: the bounds take 4 bytes a row each */
 };
 
 /* What one thread owns. */
@@ -28,6 +30,19 @@ typedef struct {
 typedef struct {
     float *k, *v;
 } worker_kv_t;
+
+/* The screened head (head.c). S: vectors that pass over the coarse rows together. K:
+ * WORKER_SCREEN_K_MAX. */
+typedef struct {
+    worker_screen_t *screen; /* with the head; NULL: it is read whole */
+    uint32_t         slots;  /* S */
+    worker_best_t   *floors; /* [shards][n <= S][n_top] the best known, of every shard */
+    float           *floor;  /* [S] */
+    worker_best_t   *list;   /* [n_out][n_top] the best of this shard */
+    worker_best_t   *lists;  /* root: [n_out][shards][n_top] of all shards */
+    uint32_t        *seen;   /* root: [n_out][K] ids whose logits stand in a row */
+    uint32_t        *n_seen; /* root: [n_out] how many; UINT32_MAX: all, the row is whole */
+} worker_head_t;
 
 struct worker {
     worker_config_t config;
@@ -71,6 +86,7 @@ struct worker {
     float            *piece;               /* [n_out][own vocabulary rows] */
     float            *logits;              /* root: [n_out][n_vocab] */
     float            *staging;             /* root: room for one piece of the widest */
+    worker_head_t     head;                /* with the last stage's shards and the root */
     worker_scratch_t *scratch;             /* per thread */
     uint32_t         *blocks[2];  /* [n_layers][shards] attention, FFN blocks of each shard */
     uint32_t         *lengths[3]; /* the same: elements of attention, FFN, rows of o and down */
@@ -79,11 +95,20 @@ struct worker {
 
     /* the step at hand, written by thread 0 before the team runs */
     const int32_t *ids;
-    uint32_t       n_tok, n_out;
+    uint32_t       n_tok, n_out, n_top;
     base_status_t  st; /* of the communication, by thread 0 */
     base_err_t     err;
     bool           stop; /* a communication failed: all threads leave at the next barrier */
 };
+
+/* r of a hidden vector, which every rank holds whole. */
+float worker_hidden_rms(const worker_t *w, const float *x, float eps, worker_scratch_t *s);
+
+/* What a screened head needs besides the step arena: coarse rows, packed by the team. After the
+ * arena. Status: OK | MEMORY. */
+base_status_t worker_head_create(worker_t *w, base_err_t *err);
+/* The end of a step: logits to the root, or the hidden vectors to the next stage. All threads. */
+void worker_output(worker_t *w, int thread, int n_threads);
 
 /* Attention of this thread's share of (token, head group) items, layer l; writes w->attn and the
  * statistics of its heads. */

@@ -52,6 +52,11 @@ uint64_t worker_weight_bytes(const worker_t *worker)
     return worker->shard->bytes;
 }
 
+uint64_t worker_head_rows(const worker_t *worker)
+{
+    return worker->head.screen == NULL ? 0 : worker_screen_rows_read(worker->head.screen);
+}
+
 uint64_t worker_kv_bytes(const worker_t *worker)
 {
     return worker->kv_arena.used;
@@ -184,6 +189,22 @@ static size_t lay_out_scratch(worker_t *w, worker_scratch_t *s, size_t total)
     return total;
 }
 
+static size_t lay_out_head(worker_t *w, bool lone, size_t total)
+{
+    const size_t n_out = w->config.limits.n_out, K = WORKER_SCREEN_K_MAX;
+    w->head.slots = (uint32_t)base_min_size(n_out, WORKER_HEAD_SLOTS);
+    if (w->shard->has_head) {
+        RESERVE(head.floors, w->shards * w->head.slots * K);
+        RESERVE(head.floor, w->head.slots);
+        RESERVE(head.list, n_out * K);
+    }
+    if (!w->config.is_root) return total;
+    if (!lone) RESERVE(head.lists, n_out * w->shards * K);
+    RESERVE(head.seen, n_out * K);
+    RESERVE(head.n_seen, n_out);
+    return total;
+}
+
 static size_t lay_out(worker_t *w, const widest_t *widest)
 {
     const worker_config_t *c     = &w->config;
@@ -230,8 +251,10 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     if (c->is_root && lone) w->logits = w->piece;
     if (c->is_root && !lone) {
         RESERVE(logits, (size_t)c->limits.n_out * d->n_vocab);
-        RESERVE(staging, (size_t)c->limits.n_out * w->widest_piece);
+        size_t most = base_max_size(w->widest_piece, c->screen ? 2 * WORKER_SCREEN_K_MAX : 0);
+        RESERVE(staging, (size_t)c->limits.n_out * most);
     }
+    if (c->screen) total = lay_out_head(w, lone, total);
     for (int t = 0; t < worker_team_size(c->team); t++)
         total = lay_out_scratch(w, &w->scratch[t], total);
     return total;
@@ -297,6 +320,8 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
     if (st != BASE_OK) goto out;
     st = step_create(w, err);
     if (st != BASE_OK) goto out;
+    st = worker_head_create(w, err);
+    if (st != BASE_OK) goto out;
     *out = w;
     w    = NULL;
 out:
@@ -308,6 +333,7 @@ void worker_destroy(worker_t **worker)
 {
     worker_t *w = worker == NULL ? NULL : *worker;
     if (w == NULL) return;
+    worker_screen_destroy(&w->head.screen);
     worker_shard_destroy(&w->shard);
     base_arena_destroy(&w->kv_arena);
     base_arena_destroy(&w->arena);

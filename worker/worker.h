@@ -21,6 +21,7 @@ typedef struct {
     const char           *cpu;     /* strongest kernel variant to use; NULL: the best there is */
     part_batch_limits_t   limits;  /* of a step; they size the KV cache and the step arena */
     bool                  is_root; /* this rank receives the logits */
+    bool                  screen;  /* keep coarse rows of the head for steps with n_top */
     bool                  progress;
 } worker_config_t;
 
@@ -33,11 +34,14 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
 void          worker_destroy(worker_t **worker); /* accepts NULL */
 
 /* One step: the runs of a batch that is within the limits (asserted; the engine has checked it).
- * *logits: on the root the rows wanted in the order of the runs, n_vocab floats each, the worker's,
- * until the next step; else NULL. No allocation. Status: OK | PEER.
+ * *logits: on the root the rows wanted in the order of the runs, n_vocab floats each, whole or as
+ * n_top allows, the worker's, until the next step; else NULL. No allocation. Status: OK | PEER.
  * Collective over the grid. One calling thread, the team's creator. */
 base_status_t worker_step(worker_t *worker, const part_batch_t *batch, const float **logits,
                           base_err_t *err);
+
+/* Rows of the head read by steps with n_top since the start, by this rank. */
+uint64_t worker_head_rows(const worker_t *worker);
 
 /* Bytes held: weights, KV cache; and the name of the kernel variants in use. */
 uint64_t    worker_weight_bytes(const worker_t *worker);

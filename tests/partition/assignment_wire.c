@@ -22,6 +22,7 @@ static part_assignment_t make(model_desc_t desc, const char *layout, uint32_t n_
                               .n_batch   = 512,
                               .n_out_max = 512,
                               .n_threads = 3,
+                              .screen    = true,
                               .pack      = "t3",
                               .cpu       = "avx2"};
     if (part_plan_make(&wish, &a.desc, &a.plan, &err) != BASE_OK) fail_msg("%s", err.text);
@@ -101,6 +102,7 @@ static void round_trip(const part_assignment_t *a)
     assert_int_equal(b.n_batch, a->n_batch);
     assert_int_equal(b.n_out_max, a->n_out_max);
     assert_int_equal(b.n_threads, a->n_threads);
+    assert_int_equal(b.screen, a->screen);
     assert_string_equal(b.pack, a->pack);
     assert_string_equal(b.cpu, a->cpu);
     part_assignment_free(&b);
@@ -222,8 +224,9 @@ static base_status_t hostile(const uint8_t *bytes, size_t n, const char *piece)
         part_slice_t s = part_slice(&a.plan, &a.desc.layers[i], a.rank % a.plan.shards);
         assert_true(s.kv.end <= a.desc.layers[i].n_kv_heads);
     }
-    part_memory_t m = part_memory(&a.plan, &a.desc, a.rank,
-                                  &(part_sizes_t){2, a.n_ctx, a.n_seq, a.n_batch, a.n_out_max});
+    part_memory_t m =
+        part_memory(&a.plan, &a.desc, a.rank,
+                    &(part_sizes_t){2, a.n_ctx, a.n_seq, a.n_batch, a.n_out_max, a.screen});
     assert_true(m.total > 0);
     part_assignment_free(&a);
     return BASE_OK;

@@ -160,8 +160,9 @@ static void memory_one_rank(void **state)
     assert_int_equal(part_plan_make(&wish, &desc, &plan, NULL), BASE_OK);
     for (uint32_t t3 = 0; t3 < 2; t3++) {
         const uint64_t k = t3 ? 20 : 16;
-        part_memory_t m = part_memory(&plan, &desc, 0, &(part_sizes_t){t3 ? 1.6 : 2, 100, 1, 1, 1});
-        uint64_t layer  = packed(1280, 256, k) + 2 * packed(320, 256, k) + packed(256, 1280, k) +
+        part_memory_t  m =
+            part_memory(&plan, &desc, 0, &(part_sizes_t){t3 ? 1.6 : 2, 100, 1, 1, 1, false});
+        uint64_t layer = packed(1280, 256, k) + 2 * packed(320, 256, k) + packed(256, 1280, k) +
                          2 * packed(768, 256, k) + packed(256, 768, k);
         assert_int_equal(m.ternary, 6 * layer);
         /* F16 embedding once (tied), norms of two hidden, one attention and one FFN vector a layer.
@@ -183,7 +184,7 @@ static void memory_adds_up(void **state)
     part_wish_t one  = {.n_ranks = 1};
     part_plan_t plan = {0};
     assert_int_equal(part_plan_make(&one, &desc, &plan, NULL), BASE_OK);
-    part_memory_t whole = part_memory(&plan, &desc, 0, &(part_sizes_t){2, 64, 1, 1, 1});
+    part_memory_t whole = part_memory(&plan, &desc, 0, &(part_sizes_t){2, 64, 1, 1, 1, false});
     part_plan_free(&plan);
     for (uint32_t stages = 1; stages <= 6; stages++) {
         for (uint32_t shards = 1; shards <= 30; shards++) {
@@ -193,7 +194,8 @@ static void memory_adds_up(void **state)
             assert_int_equal(part_plan_make(&wish, &desc, &plan, NULL), BASE_OK);
             part_memory_t sum = {0};
             for (uint32_t r = 0; r < stages * shards; r++) {
-                part_memory_t m = part_memory(&plan, &desc, r, &(part_sizes_t){2, 64, 1, 1, 1});
+                part_memory_t m =
+                    part_memory(&plan, &desc, r, &(part_sizes_t){2, 64, 1, 1, 1, false});
                 sum.ternary += m.ternary;
                 sum.dense += m.dense;
                 sum.kv += m.kv;

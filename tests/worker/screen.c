@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "partition/plan.h"
 #include "worker/kernels/screen.h"
 #include "worker/screen.h"
 #include "worker/team.h"
@@ -375,13 +376,13 @@ static void odd_numbers_fall_back(void **state)
     free(want);
 }
 
-static void it_pays_where_it_saves(void **state)
+static void sizes_are_those_of_the_plan(void **state)
 {
+    static const size_t shapes[][2] = {{1, 1}, {16, 64}, {1003, 100}, {49152, 576}, {128256, 2560}};
     (void)state;
-    assert_true(worker_screen_pays(128256, 2560, 2 * 2560));
-    assert_true(worker_screen_pays(49152, 576, 576 / 32 * 34));
-    assert_false(worker_screen_pays(49152, 512, 512 / 32 * 20)); /* 5 bits a weight */
-    assert_false(worker_screen_pays(1024, 2560, 2 * 2560));
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+        assert_int_equal(worker_screen_coarse_bytes(shapes[i][0], shapes[i][1]),
+                         part_screen_bytes(shapes[i][0], shapes[i][1]));
     /* 6 bits a weight, 8 a block of 64, 96 a row, as the layout says */
     assert_int_equal(worker_screen_coarse_bytes(128256, 2560),
                      (uint64_t)128256 * (2560 * 6 / 8 + 2560 / 64 + 12));
@@ -394,7 +395,7 @@ int main(void)
         cmocka_unit_test(the_bound_holds),
         cmocka_unit_test(the_bound_is_nearly_reached),
         cmocka_unit_test(odd_numbers_fall_back),
-        cmocka_unit_test(it_pays_where_it_saves),
+        cmocka_unit_test(sizes_are_those_of_the_plan),
     };
     head = calloc((size_t)MAX_ROWS * 640, sizeof(float));
     x    = calloc((size_t)MAX_SLOTS * MAX_COLS, sizeof(float));

@@ -1,0 +1,237 @@
+/* worker/head.c
+ * The output head: final norm, then whole rows of logits, or only the best of each row by way of
+ * the screen; and their way to the root. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "worker/state.h"
+
+#define NO_ID UINT32_MAX /* in a list: no row; its value is PART_LOGIT_UNSEEN, behind all others */
+#define WHOLE UINT32_MAX /* in n_seen: every logit of the row stands there */
+
+/* --- start --- */
+
+typedef struct {
+    worker_t *w;
+    float    *rows; /* [threads][16][width] */
+} pack_t;
+
+static void read_row(void *ctx, size_t row, float *out)
+{
+    const worker_t *w = ctx;
+    model_row_f32(w->config.source, &w->config.desc->head, w->shard->vocab.begin + row, 0,
+                  w->config.desc->width, out);
+}
+
+static void pack(void *ctx, int thread, int n_threads)
+{
+    pack_t *p    = ctx;
+    size_t  room = KERN_TILE_ROWS * (size_t)p->w->config.desc->width;
+    worker_screen_pack(p->w->head.screen, read_row, p->w, p->rows + (size_t)thread * room, thread,
+                       n_threads);
+}
+
+base_status_t worker_head_create(worker_t *w, base_err_t *err)
+{
+    const worker_config_t *c = &w->config;
+    const worker_shard_t  *s = w->shard;
+    pack_t                 p = {.w = w};
+    base_status_t          st;
+    if (c->is_root && c->screen)
+        for (uint32_t i = 0; i < c->limits.n_out; i++) w->head.n_seen[i] = WHOLE;
+    if (!c->screen || !s->has_head) return BASE_OK;
+    worker_screen_config_t config = {.kern      = &w->kern,
+                                     .head      = s->head,
+                                     .row_bytes = s->head_row_bytes,
+                                     .type      = s->head_type,
+                                     .rows      = s->vocab.end - s->vocab.begin,
+                                     .cols      = c->desc->width,
+                                     .first_id  = s->vocab.begin,
+                                     .n_vectors = w->head.slots,
+                                     .n_threads = worker_team_size(c->team)};
+    st                            = worker_screen_create(&config, &w->head.screen, err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&p.rows, (size_t)config.n_threads * KERN_TILE_ROWS,
+                        c->desc->width * sizeof(float), "screen of the head", err);
+    if (st == BASE_OK) worker_team_run(c->team, pack, &p);
+    free(p.rows);
+    return st;
+}
+
+/* --- whole rows --- */
+
+/* The final norm of this thread's share of the vectors of rows [first, first + n). */
+static void norm_share(worker_t *w, uint32_t first, uint32_t n, int thread, int n_threads,
+                       size_t *b, size_t *e)
+{
+    size_t width = w->config.desc->width;
+    worker_share(n, 1, thread, n_threads, b, e);
+    for (size_t i = first + *b; i < first + *e; i++) {
+        const float *x = w->x + (size_t)w->out_tok[i] * width;
+        w->kern.norm_f32(w->normed + i * width, x, w->shard->out_norm,
+                         worker_hidden_rms(w, x, w->config.desc->norm_eps, &w->scratch[thread]),
+                         width);
+    }
+}
+
+/* One product, so that each row of the head is read once for all of the vectors. */
+static void whole_rows(worker_t *w, int thread, int n_threads)
+{
+    const worker_shard_t *s     = w->shard;
+    size_t                width = w->config.desc->width;
+    size_t                rows  = s->vocab.end - s->vocab.begin;
+    kern_dense_fn        *dense = kern_dense(&w->kern, s->head_type);
+    size_t                b     = 0;
+    size_t                e     = 0;
+    norm_share(w, 0, w->n_out, thread, n_threads, &b, &e);
+    worker_team_barrier(w->config.team);
+    worker_share(rows, KERN_TILE_ROWS, thread, n_threads, &b, &e);
+    if (b < e)
+        dense(w->piece + b, rows, s->head + b * s->head_row_bytes, s->head_row_bytes, e - b, width,
+              w->normed, width, w->n_out);
+}
+
+/* --- the best alone --- */
+
+static float *as_floats(worker_best_t *list)
+{
+    return (float *)(void *)list;
+}
+
+/* This shard's best rows of a slot so far, n_top of them. */
+static void fill_list(worker_t *w, uint32_t slot, worker_best_t *list)
+{
+    uint32_t n = worker_screen_best(w->head.screen, slot, list);
+    for (; n < w->n_top; n++) list[n] = (worker_best_t){PART_LOGIT_UNSEEN, NO_ID};
+}
+
+/* All shards' lists, n_top long and `stride` apart, into one, in `best`. */
+static void merge_lists(const worker_t *w, const worker_best_t *lists, size_t stride,
+                        worker_best_t *best)
+{
+    worker_best_t some[WORKER_SCREEN_K_MAX];
+    memcpy(best, lists, w->n_top * sizeof(*best));
+    for (uint32_t s = 1; s < w->shards; s++) {
+        memcpy(some, best, w->n_top * sizeof(*best));
+        (void)worker_best_merge(best, w->n_top, some, w->n_top, lists + s * stride, w->n_top);
+    }
+}
+
+static void set_pieces(worker_t *w, uint32_t floats)
+{
+    for (uint32_t s = 0; s < w->shards; s++) {
+        w->counts[s]  = floats;
+        w->offsets[s] = s * floats;
+    }
+}
+
+/* Thread 0: what each vector's best logits cannot be below. The shards tell each other their lists,
+ * as the best rows may all be on one of them. */
+static void find_floors(worker_t *w, uint32_t n)
+{
+    worker_head_t *h      = &w->head;
+    const size_t   stride = (size_t)n * w->n_top;
+    worker_best_t *own    = h->floors + w->my_shard * stride;
+    worker_best_t  best[WORKER_SCREEN_K_MAX];
+    for (uint32_t i = 0; i < n; i++) fill_list(w, i, own + (size_t)i * w->n_top);
+    if (w->shards > 1) {
+        set_pieces(w, (uint32_t)(2 * stride));
+        w->st =
+            comm_gather_f32(w->config.grid, as_floats(h->floors), w->counts, w->offsets, &w->err);
+        w->stop = w->st != BASE_OK;
+    }
+    for (uint32_t i = 0; i < n && !w->stop; i++) {
+        merge_lists(w, h->floors + (size_t)i * w->n_top, stride, best);
+        h->floor[i] = best[w->n_top - 1].value;
+    }
+}
+
+/* Rows [first, first + n) of logits: the best rows of this shard. */
+static bool best_group(worker_t *w, uint32_t first, uint32_t n, int thread, int n_threads)
+{
+    worker_screen_t *screen = w->head.screen;
+    size_t           b      = 0;
+    size_t           e      = 0;
+    norm_share(w, first, n, thread, n_threads, &b, &e);
+    for (size_t i = b; i < e; i++)
+        worker_screen_put(screen, (uint32_t)i, w->normed + (first + i) * w->config.desc->width,
+                          w->n_top);
+    worker_team_barrier(w->config.team);
+    worker_screen_scan(screen, n, thread, n_threads);
+    worker_team_barrier(w->config.team);
+    if (thread == 0) find_floors(w, n);
+    worker_team_barrier(w->config.team);
+    if (w->stop) return false;
+    for (uint32_t i = 0; i < n; i++)
+        worker_screen_refine(screen, i, w->head.floor[i], thread, n_threads);
+    worker_team_barrier(w->config.team);
+    for (uint32_t i = 0; thread == 0 && i < n; i++)
+        fill_list(w, i, w->head.list + (size_t)(first + i) * w->n_top);
+    worker_team_barrier(w->config.team);
+    return true;
+}
+
+/* Root: a row of logits of which only the list is known. What the row held before is put back to
+ * unseen, so that a step writes no more than it knows. */
+static void write_row(worker_t *w, uint32_t i, const worker_best_t *best)
+{
+    const uint32_t n_vocab = w->config.desc->n_vocab;
+    float         *row     = w->logits + (size_t)i * n_vocab;
+    uint32_t      *seen    = w->head.seen + (size_t)i * WORKER_SCREEN_K_MAX;
+    uint32_t      *n       = &w->head.n_seen[i];
+    for (uint32_t k = 0; *n == WHOLE && k < n_vocab; k++) row[k] = PART_LOGIT_UNSEEN;
+    for (uint32_t k = 0; *n != WHOLE && k < *n; k++) row[seen[k]] = PART_LOGIT_UNSEEN;
+    *n = 0;
+    for (uint32_t k = 0; k < w->n_top; k++) {
+        if (best[k].id >= n_vocab) continue; /* no row; or a peer that is out of its mind */
+        row[best[k].id] = best[k].value;
+        seen[(*n)++]    = best[k].id;
+    }
+}
+
+/* Thread 0 of the last stage and of the root: the lists become rows of logits. */
+static void send_best(worker_t *w)
+{
+    worker_head_t *h      = &w->head;
+    const size_t   stride = 2 * (size_t)w->n_top;
+    worker_best_t *lists  = w->shards == 1 && w->config.plan->stages == 1 ? h->list : h->lists;
+    worker_best_t  best[WORKER_SCREEN_K_MAX];
+    if (lists != h->list) {
+        set_pieces(w, (uint32_t)stride);
+        w->st =
+            comm_logits_to_root(w->config.grid, as_floats(h->list), w->n_out, w->counts, w->offsets,
+                                as_floats(h->lists), stride * w->shards, w->staging, &w->err);
+    }
+    for (uint32_t i = 0; w->st == BASE_OK && w->config.is_root && i < w->n_out; i++) {
+        merge_lists(w, lists + (size_t)i * w->shards * w->n_top, w->n_top, best);
+        write_row(w, i, best);
+    }
+}
+
+/* --- the step --- */
+
+void worker_output(worker_t *w, int thread, int n_threads)
+{
+    const worker_config_t *c = &w->config;
+    /* All ranks decide alike. */
+    bool best = c->screen && w->n_top > 0 && w->n_top <= WORKER_SCREEN_K_MAX;
+    for (uint32_t i = 0; w->shard->has_head && best && i < w->n_out; i += w->head.slots)
+        if (!best_group(w, i, (uint32_t)base_min_size(w->head.slots, w->n_out - i), thread,
+                        n_threads))
+            return;
+    if (w->shard->has_head && !best && w->n_out > 0) whole_rows(w, thread, n_threads);
+    worker_team_barrier(c->team);
+    if (thread != 0) return;
+    if (!w->shard->has_head)
+        w->st = comm_stage_send(c->grid, w->x, (size_t)w->n_tok * c->desc->width, &w->err);
+    if (w->st != BASE_OK || w->n_out == 0) return;
+    if (best) {
+        send_best(w);
+        return;
+    }
+    for (uint32_t i = 0; c->is_root && c->screen && i < w->n_out; i++) w->head.n_seen[i] = WHOLE;
+    if (w->shards == 1 && c->plan->stages == 1) return; /* a lone rank computes in place */
+    w->st = comm_logits_to_root(c->grid, w->piece, w->n_out, w->vocab_counts, w->vocab_offsets,
+                                w->logits, c->desc->n_vocab, w->staging, &w->err);
+}
