@@ -96,7 +96,8 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "are left out, the tokens are random by a fixed seed. Lists are tried in every "
         "combination.\n\n"
         "JSON has those of llama-bench's keys that mean something here, and ours: ranks, layout, "
-        "peak_rss_bytes, compute_ms, comm_ms, bytes_per_token, pack, cpu.\n\n"
+        "peak_rss_bytes, compute_ms, comm_ms, bytes_per_token, pack, cpu, head, and "
+        "head_rows with --head screened.\n\n"
         "With --shape the model is a synthetic one of that shape, made in memory: every rank makes "
         "its own slices, and nothing is written.",
         "# llama-bench's usual tests\n"

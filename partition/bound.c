@@ -92,7 +92,7 @@ static stage_time_t stage_time(const part_cluster_t *c, const model_desc_t *d, c
         }
         double layers = ((double)(m->ternary + m->dense) - head) / bw;
         if (macs > 0) layers = fmax(layers, n * (double)m->ternary * 8 / bits / macs);
-        t.weights        = fmax(t.weights, layers);
+        t.weights = fmax(t.weights, layers);
         /* Screened, a token reads at the very least the coarse rows. */
         if (m->screen > 0) head = (double)m->screen;
         t.head           = fmax(t.head, head / bw);

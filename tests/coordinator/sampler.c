@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "coordinator/sampler.h"
+#include "partition/batch.h"
 
 enum { MAX_VOCAB = 512, LINE_BYTES = 32768 };
 
@@ -324,6 +325,137 @@ static void two_ways_agree(void **state)
     }
 }
 
+/* Ids in the order of the sampler: value descending, id ascending. */
+static const float *order_by;
+
+static int by_order(const void *a, const void *b)
+{
+    const int32_t l = *(const int32_t *)a, r = *(const int32_t *)b;
+
+    if (order_by[l] != order_by[r]) return order_by[l] > order_by[r] ? -1 : 1;
+    return l < r ? -1 : l > r;
+}
+
+static float some(uint64_t round, uint64_t i)
+{
+    return (float)coord_random(11, round, i);
+}
+
+/* One sampler of many: parameters, biases, what was accepted. */
+static coord_sampler_t *any_sampler(uint64_t round, uint32_t n_vocab, bool *few)
+{
+    static const char *const orders[]  = {"penalties;top_k;typ_p;top_p;min_p;temperature",
+                                          "top_k;penalties;temperature;top_p",
+                                          "penalties;top_k;min_p;temperature;top_p",
+                                          "temperature;top_k",
+                                          "top_p;top_k;temperature",
+                                          "penalties;temperature"};
+    static const float       factors[] = {1, 1, 1.3F, 2, 0.8F};
+    coord_sampler_params_t   p         = coord_sampler_defaults();
+    base_err_t               err       = {0};
+    coord_sampler_t         *s         = NULL;
+
+    p.seed = round;
+    p.temp = some(round, 1) < 0.3F ? 0 : 2 * some(round, 2);
+    assert_int_equal(coord_sampler_order_parse(orders[(int)(some(round, 3) * 6)], &p, &err),
+                     BASE_OK);
+    p.top_k             = (int32_t)(some(round, 4) * 60);
+    p.typical_p         = some(round, 5) < 0.7F ? 1 : 0.8F;
+    p.repeat_penalty    = factors[(int)(some(round, 6) * 5)];
+    p.repeat_last_n     = some(round, 7) < 0.1F ? -1 : (int32_t)(some(round, 8) * 70);
+    p.presence_penalty  = some(round, 9) < 0.8F ? 0 : some(round, 10) * 2 - 0.5F;
+    p.frequency_penalty = some(round, 11) < 0.8F ? 0 : some(round, 12) * 2 - 0.5F;
+    *few                = coord_sampler_few(&p);
+    s                   = create(&p, n_vocab);
+    for (int i = 0; i < 100; i++)
+        coord_sampler_accept(s, (int32_t)(some(round, 20 + (uint64_t)i) * 80));
+    for (int i = 0; i < (int)(some(round, 13) * 12) - 4; i++) {
+        const int32_t id = (int32_t)(some(round, 200 + (uint64_t)i) * 60);
+        const float   b  = i % 3 == 0 ? -INFINITY : -some(round, 300 + (uint64_t)i) * 3;
+        assert_int_equal(coord_sampler_bias(s, id, b, &err), BASE_OK);
+    }
+    if (some(round, 14) < 0.05F) assert_int_equal(coord_sampler_bias(s, 900, 9, &err), BASE_OK);
+    return s;
+}
+
+/* Samples from the best logits alone, the number that n_top names, are those from all of them: also
+ * with ties at the edge, with biases and penalties on the best ids. */
+static void the_best_suffice(void **state)
+{
+    enum { N = 1000, ROUNDS = 4000 };
+    static float   all[N], best[N];
+    static int32_t ids[N];
+    unsigned       fewer = 0, not_few = 0;
+
+    (void)state;
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        bool             few = false;
+        coord_sampler_t *s   = any_sampler(round, N, &few);
+        const uint32_t   n   = coord_sampler_n_top(s);
+        coord_sample_t   want, got;
+
+        /* low ids are the likely ones, and coarse steps make ties */
+        for (int32_t i = 0; i < N; i++) {
+            all[i]  = floorf((some(round, 1000 + (uint64_t)i) * 8 - (float)i * 0.01F) * 8) / 8;
+            best[i] = PART_LOGIT_UNSEEN;
+            ids[i]  = i;
+        }
+        not_few += !few;
+        assert_true(few || n == 0);
+        if (n > 0) {
+            order_by = all;
+            qsort(ids, N, sizeof *ids, by_order);
+            for (uint32_t i = 0; i < n; i++) best[ids[i]] = all[ids[i]];
+            want = sample(s, all, round);
+            got  = sample(s, best, round);
+            if (want.id != got.id || want.n_candidates != got.n_candidates || want.prob != got.prob)
+                fail_msg("round %llu, the best %u: token %d of %u, not %d of %u",
+                         (unsigned long long)round, n, got.id, got.n_candidates, want.id,
+                         want.n_candidates);
+            fewer++;
+        }
+        coord_sampler_destroy(&s);
+    }
+    printf("%u of %d samplers need few logits\n", fewer, (int)ROUNDS);
+    assert_true(fewer > ROUNDS / 4 && not_few > ROUNDS / 10);
+}
+
+/* What n_top names, by hand. */
+static void how_many_are_needed(void **state)
+{
+    coord_sampler_params_t p   = coord_sampler_defaults();
+    base_err_t             err = {0};
+    coord_sampler_t       *s   = create(&p, 1000);
+
+    (void)state;
+    assert_int_equal(coord_sampler_n_top(s), 40);
+    assert_int_equal(coord_sampler_bias(s, 3, -1, &err), BASE_OK);
+    assert_int_equal(coord_sampler_bias(s, 4, -INFINITY, &err), BASE_OK);
+    assert_int_equal(coord_sampler_bias(s, 3, -2, &err), BASE_OK);
+    assert_int_equal(coord_sampler_n_top(s), 42);
+    assert_int_equal(coord_sampler_bias(s, 3, 0.5F, &err), BASE_OK); /* may lift any id */
+    assert_int_equal(coord_sampler_n_top(s), 0);
+    coord_sampler_destroy(&s);
+
+    p.repeat_penalty = 1.1F;
+    s                = create(&p, 1000);
+    for (int32_t i = 0; i < 5; i++) coord_sampler_accept(s, i);
+    assert_int_equal(coord_sampler_n_top(s), 45);
+    coord_sampler_destroy(&s);
+    p.temp = 0; /* greedy */
+    s      = create(&p, 1000);
+    assert_int_equal(coord_sampler_n_top(s), 1);
+    coord_sampler_destroy(&s);
+    p.want_logprob = true;
+    s              = create(&p, 1000);
+    assert_int_equal(coord_sampler_n_top(s), 0);
+    coord_sampler_destroy(&s);
+    assert_false(coord_sampler_few(&p));
+    p       = coord_sampler_defaults();
+    p.top_k = 0; /* all may be drawn */
+    assert_false(coord_sampler_few(&p));
+}
+
 static void order_names(void **state)
 {
     coord_sampler_params_t p   = coord_sampler_defaults();
@@ -461,6 +593,8 @@ int main(void)
         cmocka_unit_test(select_equals_sort),
         cmocka_unit_test(greedy_takes_lowest_id),
         cmocka_unit_test(two_ways_agree),
+        cmocka_unit_test(the_best_suffice),
+        cmocka_unit_test(how_many_are_needed),
         cmocka_unit_test(order_names),
         cmocka_unit_test(how_far_back),
         cmocka_unit_test(top_logprobs),

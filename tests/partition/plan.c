@@ -212,13 +212,47 @@ static void memory_adds_up(void **state)
     }
 }
 
+/* The coarse rows, from their layout: 12 bytes a row, a byte and 48 a block of 64 columns; where it
+ * pays, by bytes read. */
+static void memory_of_a_screen(void **state)
+{
+    (void)state;
+    part_wish_t wish = {.n_ranks = 3, .layout = "1x3"};
+    part_plan_t plan = {0};
+    assert_int_equal(part_plan_make(&wish, &desc, &plan, NULL), BASE_OK);
+    for (uint32_t r = 0; r < 3; r++) {
+        part_range_t  rows  = part_vocab(&plan, &desc, r);
+        uint64_t      tiles = (rows.end - rows.begin + 15) / 16;
+        part_memory_t m     = part_memory(&plan, &desc, r, &(part_sizes_t){2, 64, 1, 1, 1, true});
+        part_memory_t plain = part_memory(&plan, &desc, r, &(part_sizes_t){2, 64, 1, 1, 1, false});
+        assert_int_equal(m.screen, tiles * 16 * (12 + 4 * (1 + 48)));
+        assert_int_equal(m.total, plain.total + m.screen);
+        assert_int_equal(plain.screen, 0);
+    }
+    part_plan_free(&plan);
+    assert_int_equal(part_screen_bytes(128256, 2560), 128256ull * (12 + 40 * (1 + 48)));
+
+    model_desc_t d = {.n_vocab = 128256, .width = 2560, .head = {.type = MODEL_F16}};
+    assert_true(part_screen_pays(&d));
+    d.head.type = MODEL_Q8_0; /* 8.5 bits: 6.2 save a quarter */
+    assert_true(part_screen_pays(&d));
+    d.head.type = MODEL_Q6_K; /* 6.6 bits */
+    assert_false(part_screen_pays(&d));
+    d.head.type = MODEL_F16;
+    d.n_vocab   = 4000;
+    assert_false(part_screen_pays(&d));
+    assert_true(part_screen_possible(&d));
+    d.width = (1 << 17) + 256;
+    assert_false(part_screen_possible(&d));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(automatic),      cmocka_unit_test(wishes),
         cmocka_unit_test(bad_wishes),     cmocka_unit_test(splits),
         cmocka_unit_test(unsound_shapes), cmocka_unit_test(memory_one_rank),
-        cmocka_unit_test(memory_adds_up),
+        cmocka_unit_test(memory_adds_up), cmocka_unit_test(memory_of_a_screen),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

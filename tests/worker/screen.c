@@ -89,6 +89,9 @@ static worker_best_t *got;  /* [MAX_SLOTS][K_MAX] */
 static int by_order(const void *a, const void *b)
 {
     const worker_best_t *l = a, *r = b;
+    const bool           odd = !isfinite(l->value);
+    if (odd != !isfinite(r->value)) return odd ? -1 : 1;
+    if (odd) return l->id < r->id ? -1 : l->id > r->id;
     if (l->value != r->value) return l->value > r->value ? -1 : 1;
     return l->id < r->id ? -1 : l->id > r->id;
 }

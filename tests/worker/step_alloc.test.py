@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 import trireme
 
 
-RUN = ["run", "-p", "One day", "--temp", "0.7", "-s", "3", "--ignore-eos", "-c", "512"]
+RUN = ["run", "-p", "One day", "--temp", "0.7", "-s", "3", "--ignore-eos", "-c", "512", "--head", "screened"]
 BENCH = ["bench", "-p", "40", "-np", "5", "-r", "1"]  # several sequences in a step
 
 
