@@ -127,6 +127,10 @@ static base_status_t find_chat(run_t *run, base_err_t *err)
     else
         st = coord_chat_find(opt_string(o, OPT_CHAT_TEMPLATE), model->vocab.chat_template,
                              model->desc.arch, &run->chat, err);
+    if (st == BASE_ERR_UNSUPPORTED) {
+        const base_err_t why = *err;
+        st                   = base_fail(err, st, "%.120s: %s", opt_string(o, OPT_MODEL), why.text);
+    }
     model_close(&model);
     return st;
 }

@@ -40,7 +40,7 @@ static base_status_t read_family(reader_t *r)
     /* 1bitLLM's models call themselves llama; their class tells. */
     r->c->bitnet = model_json_is(value, "bitnet") || names_architecture(r, "BitnetForCausalLM") ||
                    names_architecture(r, "BitNetForCausalLM");
-    if (!r->c->bitnet && !model_json_is(value, "llama"))
+    if (!model_json_is(value, "bitnet") && !model_json_is(value, "llama"))
         return base_fail(r->err, BASE_ERR_UNSUPPORTED,
                          "%s: model_type '%.40s' is not supported; supported are bitnet and llama",
                          r->path, type.text);
@@ -168,7 +168,7 @@ static base_status_t read_scaling(reader_t *r, const json_t *rope)
     if (st != BASE_OK) return st;
     st = model_json_f64(rope, "factor", r->path, s->kind != MODEL_SCALING_YARN, &s->factor, r->err);
     if (st != BASE_OK) return st;
-    if (s->factor == 0 && s->original_context > 0)
+    if (model_json_get(rope, "factor") == NULL && s->original_context > 0)
         s->factor = (double)r->c->context / s->original_context;
     if (s->kind == MODEL_SCALING_YARN) return read_yarn(r, rope);
     if (s->kind == MODEL_SCALING_LINEAR) return BASE_OK;

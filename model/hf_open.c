@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "model/hf.h"
+#include "model/source.h"
 
 /* Paths of the weights, each to be freed. */
 typedef struct {
@@ -38,7 +38,9 @@ static void files_free(files_t *f)
     *f = (files_t){0};
 }
 
-static base_status_t files_add(files_t *f, const char *dir, const char *name, base_err_t *err)
+/* `from`: the file that names this one. */
+static base_status_t files_add(files_t *f, const char *dir, const char *from, const char *name,
+                               base_err_t *err)
 {
     char          path[LIMIT_PATH_BYTES];
     base_status_t st = model_hf_path(dir, name, path, err);
@@ -46,7 +48,7 @@ static base_status_t files_add(files_t *f, const char *dir, const char *name, ba
     for (uint32_t i = 0; i < f->n; i++)
         if (strcmp(f->paths[i], path) == 0) return BASE_OK;
     if (f->n == LIMIT_MODEL_FILES)
-        return base_fail(err, BASE_ERR_LIMIT, "%s: an index of over %d files", dir,
+        return base_fail(err, BASE_ERR_LIMIT, "%s: 'weight_map' names over %d files", from,
                          LIMIT_MODEL_FILES);
     if (f->paths == NULL) {
         st = base_alloc((void **)&f->paths, LIMIT_MODEL_FILES, sizeof(char *), "paths", err);
@@ -88,11 +90,17 @@ static base_status_t read_index(const char *dir, const char *path, files_t *f, b
     }
     json_object_foreach(map, key, name)
     {
+        const uint32_t before = f->n;
         if (!is_plain(name))
             st = base_fail(err, BASE_ERR_INPUT,
                            "%s: 'weight_map' names for tensor %.80s no file of this directory",
                            path, key);
-        if (st == BASE_OK) st = files_add(f, dir, json_string_value(name), err);
+        if (st == BASE_OK) st = files_add(f, dir, path, json_string_value(name), err);
+        if (st == BASE_OK && f->n > before && model_source_absent(f->paths[before]))
+            st = base_fail(err, BASE_ERR_INPUT,
+                           "%s: 'weight_map' names for tensor %.80s the file %.120s, which is not "
+                           "there: an incomplete download?",
+                           path, key, json_string_value(name));
         if (st != BASE_OK) break;
     }
 out:
@@ -105,10 +113,10 @@ static base_status_t find_files(const char *dir, files_t *f, base_err_t *err)
     char          path[LIMIT_PATH_BYTES];
     base_status_t st = model_hf_path(dir, "model.safetensors", path, err);
     if (st != BASE_OK) return st;
-    if (access(path, F_OK) == 0) return files_add(f, dir, "model.safetensors", err);
+    if (!model_source_absent(path)) return files_add(f, dir, dir, "model.safetensors", err);
     st = model_hf_path(dir, "model.safetensors.index.json", path, err);
     if (st != BASE_OK) return st;
-    if (access(path, F_OK) == 0) return read_index(dir, path, f, err);
+    if (!model_source_absent(path)) return read_index(dir, path, f, err);
     return base_fail(err, BASE_ERR_INPUT,
                      "%s: holds no model.safetensors and no model.safetensors.index.json (older "
                      "weights, pytorch_model.bin, are not read)",
@@ -151,7 +159,7 @@ base_status_t model_hf_open(const char *dir, const model_open_options_t *options
     hf_config_t   config = {0};
     base_status_t st     = model_hf_path(dir, "config.json", path, err);
     if (st != BASE_OK) return st;
-    if (access(path, F_OK) != 0 && !options->vocab_only)
+    if (model_source_absent(path) && !options->vocab_only)
         return base_fail(err, BASE_ERR_UNSUPPORTED,
                          "%s: is a directory without config.json; give a GGUF file or a Hugging "
                          "Face directory",
@@ -171,8 +179,9 @@ base_status_t model_hf_open(const char *dir, const model_open_options_t *options
     if (options->vocab_only) m->desc.n_vocab = m->vocab.n_tokens;
     if (m->vocab.n_tokens > m->desc.n_vocab) {
         st = base_fail(err, BASE_ERR_INPUT,
-                       "%s: the tokenizer has %" PRIu32 " tokens, the model %" PRIu32, dir,
-                       m->vocab.n_tokens, m->desc.n_vocab);
+                       "%s/tokenizer.json: %" PRIu32
+                       " tokens (the highest id plus 1), 'vocab_size' of config.json is %" PRIu32,
+                       dir, m->vocab.n_tokens, m->desc.n_vocab);
         goto out;
     }
     *out = m;

@@ -28,10 +28,12 @@ static const struct {
     {"deepseek-coder", {"[\r\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CJK, "D", "b"}},
 };
 
-static bool flag(const json_t *object, const char *key, bool absent)
+/* Has the flag this value? What is no boolean has none. */
+static bool flag_is(const json_t *object, const char *key, bool absent, bool want)
 {
     const json_t *value = model_json_get(object, key);
-    return value == NULL ? absent : json_is_true(value);
+    if (value == NULL) return absent == want;
+    return json_is_boolean(value) && json_is_true(value) == want;
 }
 
 /* Does a step of the file match a step of the table? */
@@ -39,15 +41,17 @@ static bool is_step(const json_t *step, const char *want)
 {
     const json_t *type = json_object_get(step, "type");
     if (model_json_is(type, "ByteLevel")) {
-        if (flag(step, "add_prefix_space", true)) return false;
-        return strcmp(want, flag(step, "use_regex", true) ? "B" : "b") == 0;
+        if (!flag_is(step, "add_prefix_space", true, false)) return false;
+        return (strcmp(want, "B") == 0 && flag_is(step, "use_regex", true, true)) ||
+               (strcmp(want, "b") == 0 && flag_is(step, "use_regex", true, false));
     }
     if (model_json_is(type, "Digits"))
-        return strcmp(want, flag(step, "individual_digits", false) ? "D" : "d") == 0;
+        return (strcmp(want, "D") == 0 && flag_is(step, "individual_digits", false, true)) ||
+               (strcmp(want, "d") == 0 && flag_is(step, "individual_digits", false, false));
     if (model_json_is(type, "Punctuation")) return strcmp(want, "P") == 0;
     if (!model_json_is(type, "Split") || strlen(want) < 2) return false;
     const json_t *pattern = json_object_get(json_object_get(step, "pattern"), "Regex");
-    return model_json_is(pattern, want) && !flag(step, "invert", false) &&
+    return model_json_is(pattern, want) && flag_is(step, "invert", false, false) &&
            model_json_is(json_object_get(step, "behavior"), "Isolated");
 }
 

@@ -4,11 +4,11 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "model/source.h"
 
-/* Depth and number of values, as far as they can be seen without parsing. */
+/* Depth, number of values and bytes that JSON does not have, as far as they can be seen without
+ * parsing. */
 static base_status_t measure(const char *bytes, uint64_t n, const char *where, base_err_t *err)
 {
     uint64_t values = 1;
@@ -16,6 +16,12 @@ static base_status_t measure(const char *bytes, uint64_t n, const char *where, b
     bool     text   = false;
     for (uint64_t i = 0; i < n; i++) {
         const char c = bytes[i];
+        /* jansson takes a NUL byte behind a literal for its end */
+        if ((uint8_t)c < 0x20 && c != '\t' && c != '\n' && c != '\r')
+            return base_fail(err, BASE_ERR_INPUT,
+                             "%s: no JSON: a control character, %d, at byte %" PRIu64
+                             ": damaged file?",
+                             where, c, i);
         if (text) {
             if (c == '\\') i++;
             if (c == '"') text = false;
@@ -65,7 +71,7 @@ base_status_t model_json_parse(const char *bytes, uint64_t n, const char *where,
 base_status_t model_json_load(const char *path, bool required, json_t **out, base_err_t *err)
 {
     model_source_t *source = NULL;
-    if (!required && access(path, F_OK) != 0) return BASE_OK;
+    if (!required && model_source_absent(path)) return BASE_OK;
     base_status_t st = model_source_open(&path, 1, &source, err);
     if (st != BASE_OK) return st;
     st = model_json_parse((const char *)model_source_data(source, 0), model_source_bytes(source, 0),

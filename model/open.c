@@ -59,6 +59,40 @@ static base_status_t split_count(const model_gguf_t *g, uint32_t *n, base_err_t 
     return BASE_OK;
 }
 
+/* Does file number i, counted from 0, belong to a set of n? */
+static base_status_t check_part(const model_gguf_t *g, uint32_t i, uint32_t n, base_err_t *err)
+{
+    uint32_t      no    = 0;
+    uint32_t      count = n;
+    base_status_t st    = model_gguf_u32(g, "split.no", true, 0, LIMIT_MODEL_FILES, &no, err);
+    if (st == BASE_OK)
+        st = model_gguf_u32(g, "split.count", false, 1, LIMIT_MODEL_FILES, &count, err);
+    if (st != BASE_OK) return st;
+    if (no != i)
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s: says that it is number %" PRIu32
+                         " of its set (split.no, counted from 0), want %" PRIu32,
+                         g->path, no, i);
+    if (count != n)
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s: split.count is %" PRIu32 ", the first file of the set says %" PRIu32
+                         ": files of two sets?",
+                         g->path, count, n);
+    return BASE_OK;
+}
+
+/* Are all tensors there that the first file of the set promises? */
+static base_status_t check_total(const model_gguf_t *g, base_err_t *err)
+{
+    uint32_t      total = g->n_tensors;
+    base_status_t st =
+        model_gguf_u32(g, "split.tensors.count", false, 0, LIMIT_TENSORS, &total, err);
+    if (st != BASE_OK || total == g->n_tensors) return st;
+    return base_fail(err, BASE_ERR_INPUT,
+                     "%s: split.tensors.count is %" PRIu32 ", the files of the set hold %" PRIu32,
+                     g->path, total, g->n_tensors);
+}
+
 /* Map all files of the set instead of the first alone, and put their tensors into one directory. */
 static base_status_t open_split(const char *path, uint32_t n, model_source_t **source,
                                 model_gguf_t *g, base_err_t *err)
@@ -73,18 +107,12 @@ static base_status_t open_split(const char *path, uint32_t n, model_source_t **s
     if (st != BASE_OK) goto out;
     st = model_gguf_parse(*source, 0, g, err);
     for (uint32_t i = 1; st == BASE_OK && i < n; i++) {
-        uint32_t no = 0;
-        st          = model_gguf_parse(*source, i, &other, err);
-        if (st != BASE_OK) goto out;
-        st = model_gguf_u32(&other, "split.no", true, 0, LIMIT_MODEL_FILES, &no, err);
-        if (st == BASE_OK && no != i)
-            st = base_fail(err, BASE_ERR_INPUT,
-                           "%s: says that it is number %" PRIu32
-                           " of its set, counted from 0, want %" PRIu32,
-                           other.path, no, i);
+        st = model_gguf_parse(*source, i, &other, err);
+        if (st == BASE_OK) st = check_part(&other, i, n, err);
         if (st == BASE_OK) st = model_gguf_merge(g, &other, err);
         model_gguf_free(&other);
     }
+    if (st == BASE_OK) st = check_total(g, err);
 out:
     for (uint32_t i = 0; paths != NULL && i < n; i++) free(paths[i]);
     free(paths);

@@ -120,6 +120,32 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const model_st_tensor_t *)a)->name, ((const model_st_tensor_t *)b)->name);
 }
 
+/* The format wants the tensors to cover all that follows the header: no byte twice, none by nobody.
+ * Sorts them by offset. */
+static base_status_t check_cover(const reader_t *r, model_st_tensor_t *own, uint32_t n)
+{
+    uint64_t at = r->data;
+    qsort(own, n, sizeof(*own), compare_offsets);
+    for (uint32_t i = 0; i < n; i++) {
+        if (own[i].offset < at)
+            return base_fail(r->err, BASE_ERR_INPUT,
+                             "%s: tensors %.100s and %.100s overlap: damaged header?", r->path,
+                             own[i - 1].name, own[i].name);
+        if (own[i].offset > at)
+            return base_fail(r->err, BASE_ERR_INPUT,
+                             "%s: a hole of %" PRIu64
+                             " bytes before tensor %.100s: damaged header?",
+                             r->path, own[i].offset - at, own[i].name);
+        at += own[i].bytes;
+    }
+    if (at != r->bytes)
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: %" PRIu64 " bytes behind the last tensor: damaged header, or bytes "
+                         "added to the file?",
+                         r->path, r->bytes - at);
+    return BASE_OK;
+}
+
 static base_status_t read_entries(const reader_t *r, json_t *header, model_st_t *st)
 {
     const uint32_t first = st->n_tensors;
@@ -139,15 +165,7 @@ static base_status_t read_entries(const reader_t *r, json_t *header, model_st_t 
         if (status != BASE_OK) return status;
         st->n_tensors++;
     }
-    if (st->n_tensors == first) return BASE_OK;
-    model_st_tensor_t *own = st->tensors + first;
-    qsort(own, st->n_tensors - first, sizeof(*own), compare_offsets);
-    for (uint32_t i = 1; i < st->n_tensors - first; i++)
-        if (own[i].offset < own[i - 1].offset + own[i - 1].bytes)
-            return base_fail(r->err, BASE_ERR_INPUT,
-                             "%s: tensors %.100s and %.100s overlap: damaged header?", r->path,
-                             own[i - 1].name, own[i].name);
-    return BASE_OK;
+    return check_cover(r, st->tensors + first, st->n_tensors - first);
 }
 
 static base_status_t read_file(const model_source_t *source, uint32_t file, model_st_t *st,

@@ -62,10 +62,7 @@ static base_status_t map_open_file(source_file_t *f, int fd, base_err_t *err)
     if (fstat(fd, &info) != 0)
         return base_fail(err, BASE_ERR_IO, "%s: cannot read: %s", f->path, strerror(errno));
     if (S_ISDIR(info.st_mode))
-        return base_fail(err, BASE_ERR_UNSUPPORTED,
-                         "%s: is a directory; give a GGUF file (Hugging Face directories are not "
-                         "read)",
-                         f->path);
+        return base_fail(err, BASE_ERR_UNSUPPORTED, "%s: is a directory, want a file", f->path);
     if (!S_ISREG(info.st_mode))
         return base_fail(err, BASE_ERR_IO, "%s: is no regular file; a model must be mapped",
                          f->path);
@@ -94,6 +91,12 @@ static base_status_t map_file(source_file_t *f, const char *path, base_err_t *er
     st = map_open_file(f, fd, err);
     (void)close(fd);
     return st;
+}
+
+bool model_source_absent(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) != 0 && errno == ENOENT;
 }
 
 base_status_t model_source_open(const char *const *paths, uint32_t n_paths, model_source_t **out,

@@ -8,6 +8,9 @@
 /* All bytes of a mapped file; NULL for a generated source. */
 const uint8_t *model_source_data(const model_source_t *source, uint32_t file);
 
+/* Is there nothing of this name? A link to nothing is something, so that opening it says so. */
+bool model_source_absent(const char *path);
+
 /* A source over bytes that the caller keeps alive and unchanged; `label` (copied) stands for the
  * path in texts. For fuzzing and tests. Status: OK | MEMORY. Local. */
 base_status_t model_source_wrap(const void *bytes, uint64_t n_bytes, const char *label,

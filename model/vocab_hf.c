@@ -7,17 +7,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "model/gguf_model.h"
 #include "model/hf.h"
 #include "model/source.h"
 
-enum { HOLE_BYTES = 24 };
-#define SPM_SPACE "\xe2\x96\x81" /* U+2581 */
+#define SPM_SPACE       "\xe2\x96\x81" /* U+2581 */
+#define MORE_FILE       "tokenizer_config.json"
+#define GENERATION_FILE "generation_config.json"
+
+enum { HOLE_BYTES = 24, MERGE_BYTES = 2 * LIMIT_TOKEN_BYTES + 1 };
 
 typedef struct {
+    const char    *dir;
     const char    *path;       /* of tokenizer.json, for texts */
     const json_t  *root;       /* tokenizer.json */
     const json_t  *model;      /* its "model" */
@@ -40,6 +43,18 @@ static base_status_t refuse(const reader_t *r, const char *what, const json_t *v
     char         *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     base_status_t st   = base_fail(r->err, BASE_ERR_UNSUPPORTED, "%s: %s is not supported: %.160s",
                                    r->path, what, text == NULL ? "odd" : text);
+    free(text);
+    return st;
+}
+
+/* The same of a file beside it. */
+static base_status_t refuse_beside(const reader_t *r, const char *file, const char *key,
+                                   const json_t *value, const char *want)
+{
+    char         *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    base_status_t st =
+        base_fail(r->err, BASE_ERR_INPUT, "%s/%s: '%s' is %.80s, want %s: damaged file?", r->dir,
+                  file, key, text == NULL ? "odd" : text, want);
     free(text);
     return st;
 }
@@ -78,6 +93,21 @@ static const json_t *find_template(const reader_t *r)
             return json_object_get(entry, "template");
     }
     return NULL;
+}
+
+static base_status_t check_template(const reader_t *r)
+{
+    const json_t *value = model_json_get(r->more, "chat_template");
+    const json_t *entry = NULL;
+    size_t        i     = 0;
+    bool          sane  = value == NULL || json_is_string(value) || json_is_array(value);
+    json_array_foreach(value, i, entry)
+    {
+        sane = sane && json_is_string(json_object_get(entry, "name")) &&
+               json_is_string(json_object_get(entry, "template"));
+    }
+    if (sane) return BASE_OK;
+    return refuse_beside(r, MORE_FILE, "chat_template", value, "a text, or a list of named texts");
 }
 
 /* Room for all that keep() will be asked for. */
@@ -196,13 +226,18 @@ static base_status_t read_added(reader_t *r)
         const uint32_t id      = (uint32_t)json_integer_value(json_object_get(entry, "id"));
         const json_t  *content = json_object_get(entry, "content");
         const char    *text    = json_string_value(content);
-        if (json_is_true(json_object_get(entry, "single_word")))
-            return refuse(r, "an added token with 'single_word'", entry);
+        const uint8_t  was     = v->types[id];
+        bool           special = false;
+        bool           word    = false;
+        base_status_t  st      = model_json_bool(entry, "special", r->path, &special, r->err);
+        if (st == BASE_OK) st = model_json_bool(entry, "single_word", r->path, &word, r->err);
+        if (st != BASE_OK) return st;
+        if (word) return refuse(r, "an added token with 'single_word'", entry);
+        if (was == MODEL_TOKEN_CONTROL || was == MODEL_TOKEN_USER_DEFINED)
+            return fail(r, "two tokens of the same id in 'added_tokens'");
         v->tokens[id] = keep(r, text, text_bytes(content));
-        if (v->types[id] != MODEL_TOKEN_UNKNOWN && v->types[id] != MODEL_TOKEN_BYTE)
-            v->types[id] = json_is_true(json_object_get(entry, "special"))
-                               ? MODEL_TOKEN_CONTROL
-                               : MODEL_TOKEN_USER_DEFINED;
+        if (was != MODEL_TOKEN_UNKNOWN && was != MODEL_TOKEN_BYTE)
+            v->types[id] = special ? MODEL_TOKEN_CONTROL : MODEL_TOKEN_USER_DEFINED;
     }
     for (uint32_t id = 0; id < v->n_tokens; id++) { /* ids that nobody has */
         char text[HOLE_BYTES];
@@ -232,28 +267,46 @@ static int32_t find_id(const reader_t *r, const json_t *text)
 
 /* ---- merges */
 
+/* Are both sides, and what they make, tokens? joined: room for a merge. */
+static base_status_t check_merge(const reader_t *r, model_str_t merge, char *joined)
+{
+    const json_t *vocab = json_object_get(r->model, "vocab");
+    const char   *space = memchr(merge.text, ' ', merge.bytes);
+    if (merge.bytes > MERGE_BYTES) return fail(r, "a merge in 'model.merges' is too long");
+    if (space == NULL || memchr(merge.text, '\0', merge.bytes) != NULL)
+        return fail(r, "a merge in 'model.merges' is no pair with a space between");
+    memcpy(joined, merge.text, merge.bytes);
+    joined[merge.bytes] = '\0';
+    char *right         = joined + (space - merge.text);
+    *right++            = '\0';
+    bool known = json_object_get(vocab, joined) != NULL && json_object_get(vocab, right) != NULL;
+    memmove(right - 1, right, strlen(right) + 1);
+    known = known && json_object_get(vocab, joined) != NULL;
+    if (known) return BASE_OK;
+    return base_fail(r->err, BASE_ERR_INPUT,
+                     "%s: the merge '%.*s' in 'model.merges' is of texts that are not in "
+                     "'model.vocab': damaged file?",
+                     r->path, merge.bytes > 80 ? 80 : (int)merge.bytes, merge.text);
+}
+
 /* "left right", or a pair of strings. */
-static base_status_t read_merge(reader_t *r, const json_t *merge, model_str_t *out)
+static base_status_t read_merge(reader_t *r, const json_t *merge, char *joined, model_str_t *out)
 {
     const char *text = json_string_value(merge);
     if (text != NULL) {
-        *out              = keep(r, text, text_bytes(merge));
-        const char *space = memchr(out->text, ' ', out->bytes);
-        if (out->bytes < 3 || space == NULL || space == out->text ||
-            space == out->text + out->bytes - 1)
-            return fail(r, "a merge is no pair with a space between");
-        return BASE_OK;
+        *out = keep(r, text, text_bytes(merge));
+        return check_merge(r, *out, joined);
     }
     const json_t *left  = json_array_get(merge, 0);
     const json_t *right = json_array_get(merge, 1);
     if (json_array_size(merge) != 2 || text_bytes(left) == 0 || text_bytes(right) == 0)
-        return fail(r, "a merge is no pair of texts");
+        return fail(r, "a merge in 'model.merges' is no pair of texts");
     const char *start = r->at;
     (void)keep(r, json_string_value(left), text_bytes(left));
     (void)keep(r, " ", 1);
     (void)keep(r, json_string_value(right), text_bytes(right));
     *out = (model_str_t){start, (uint32_t)(r->at - start)};
-    return out->bytes > 2u * LIMIT_TOKEN_BYTES ? fail(r, "a merge is too long") : BASE_OK;
+    return check_merge(r, *out, joined);
 }
 
 static base_status_t read_merges(reader_t *r)
@@ -261,14 +314,17 @@ static base_status_t read_merges(reader_t *r)
     model_vocab_t *v      = r->v;
     const json_t  *merges = json_object_get(r->model, "merges");
     const size_t   n      = json_array_size(merges);
+    char          *joined = NULL;
     if (!json_is_array(merges)) return fail(r, "'model.merges' is no array");
     if (n > LIMIT_MERGES)
         return base_fail(r->err, BASE_ERR_LIMIT, "%s: %zu merges, limit %d", r->path, n,
                          LIMIT_MERGES);
     base_status_t st = base_alloc((void **)&v->merges, n, sizeof(*v->merges), "merges", r->err);
+    if (st == BASE_OK) st = base_alloc((void **)&joined, MERGE_BYTES + 1, 1, "merges", r->err);
     for (size_t i = 0; st == BASE_OK && i < n; i++)
-        st = read_merge(r, json_array_get(merges, i), &v->merges[i]);
+        st = read_merge(r, json_array_get(merges, i), joined, &v->merges[i]);
     if (st == BASE_OK) v->n_merges = (uint32_t)n;
+    free(joined);
     return st;
 }
 
@@ -282,15 +338,13 @@ static base_status_t score_merges(reader_t *r)
     char          *joined = NULL;
     base_status_t  st =
         base_alloc((void **)&v->scores, v->n_tokens, sizeof(float), "scores", r->err);
-    if (st == BASE_OK)
-        st = base_alloc((void **)&joined, 2 * LIMIT_TOKEN_BYTES + 2, 1, "scores", r->err);
+    if (st == BASE_OK) st = base_alloc((void **)&joined, MERGE_BYTES + 1, 1, "scores", r->err);
     if (st != BASE_OK) return st;
     for (uint32_t i = 0; i < v->n_tokens; i++) v->scores[i] = -(float)v->n_merges - 1;
     for (uint32_t i = 0; i < v->n_merges; i++) {
         const model_str_t m     = v->merges[i];
         const char       *space = memchr(m.text, ' ', m.bytes);
-        if (m.bytes > 2 * LIMIT_TOKEN_BYTES) continue;
-        const size_t left = (size_t)(space - m.text);
+        const size_t      left  = (size_t)(space - m.text);
         memcpy(joined, m.text, left);
         memcpy(joined + left, space + 1, m.bytes - left - 1);
         joined[m.bytes - 1] = '\0';
@@ -385,6 +439,7 @@ static base_status_t read_normalizer(reader_t *r)
     size_t        i      = 0;
     if (normal == NULL || take_form(r, normal)) return BASE_OK;
     if (!has_type(normal, "Sequence")) return refuse_normalizer(r, normal);
+    if (!json_is_array(json_object_get(normal, "normalizers"))) return refuse_normalizer(r, normal);
     json_array_foreach(json_object_get(normal, "normalizers"), i, step)
     {
         if (!take_form(r, step)) return refuse_normalizer(r, step);
@@ -398,7 +453,10 @@ static base_status_t read_kind(reader_t *r)
     r->model             = json_object_get(r->root, "model");
     const json_t *prefix = model_json_get(r->model, "continuing_subword_prefix");
     const json_t *suffix = model_json_get(r->model, "end_of_word_suffix");
+    const json_t *unk    = model_json_get(r->model, "unk_token");
     const char   *pre    = NULL;
+    bool          bytes  = false;
+    bool          ignore = false;
     if (!json_is_object(r->model)) return fail(r, "'model' is no object");
     if (!has_type(r->model, "BPE"))
         return base_fail(r->err, BASE_ERR_UNSUPPORTED,
@@ -406,65 +464,93 @@ static base_status_t read_kind(reader_t *r)
                          json_is_string(json_object_get(r->model, "type"))
                              ? json_string_value(json_object_get(r->model, "type"))
                              : "absent");
-    if (text_bytes(prefix) > 0) return refuse(r, "'continuing_subword_prefix'", prefix);
-    if (text_bytes(suffix) > 0) return refuse(r, "'end_of_word_suffix'", suffix);
-    if (json_is_true(json_object_get(r->model, "byte_fallback"))) {
+    if (prefix != NULL && !model_json_is(prefix, ""))
+        return refuse(r, "this 'continuing_subword_prefix'", prefix);
+    if (suffix != NULL && !model_json_is(suffix, ""))
+        return refuse(r, "this 'end_of_word_suffix'", suffix);
+    if (unk != NULL && !json_is_string(unk)) return refuse(r, "this 'unk_token'", unk);
+    base_status_t st = model_json_bool(r->model, "byte_fallback", r->path, &bytes, r->err);
+    if (st == BASE_OK) st = model_json_bool(r->model, "ignore_merges", r->path, &ignore, r->err);
+    if (st != BASE_OK) return st;
+    if (bytes) {
         r->v->kind = MODEL_VOCAB_SPM;
         return read_spaces(r);
     }
-    r->v->kind       = MODEL_VOCAB_BPE;
-    base_status_t st = read_normalizer(r);
+    r->v->kind = MODEL_VOCAB_BPE;
+    st         = read_normalizer(r);
     if (st == BASE_OK) st = model_hf_pre(r->root, r->path, &pre, r->err);
     if (st == BASE_OK) r->v->pre = (model_str_t){pre, (uint32_t)strlen(pre)};
     return st;
+}
+
+/* One step of a TemplateProcessing: a special token, or the text itself. */
+static base_status_t read_template_step(reader_t *r, const json_t *step, bool *behind)
+{
+    const json_t *special = json_object_get(step, "SpecialToken");
+    if (special == NULL && json_is_object(json_object_get(step, "Sequence"))) {
+        *behind = true;
+        return BASE_OK;
+    }
+    if (!json_is_string(json_object_get(special, "id")))
+        return refuse(r, "this step of 'post_processor'", step);
+    if (*behind ? r->v->add_eos : r->v->add_bos)
+        return refuse(r, "a second special token before or behind a text", step);
+    const int32_t id = find_id(r, json_object_get(special, "id"));
+    if (id < 0) return refuse(r, "in 'post_processor' a token that does not exist", step);
+    if (*behind) {
+        r->v->add_eos = true;
+        if (r->v->eos < 0) r->v->eos = id;
+    } else {
+        r->v->add_bos = true;
+        r->v->bos     = id;
+    }
+    return BASE_OK;
 }
 
 /* The special tokens that a TemplateProcessing puts around one text: at most one on each side, as
  * there is a place for. (That also bounds how often find_id() looks through all tokens.) */
 static base_status_t read_template(reader_t *r, const json_t *post, bool *found)
 {
+    const char   *name   = has_type(post, "Sequence") ? "processors" : "single";
+    const json_t *list   = json_object_get(post, name);
     const json_t *step   = NULL;
     size_t        i      = 0;
     bool          behind = false;
-    if (has_type(post, "Sequence")) {
-        base_status_t st = BASE_OK;
-        json_array_foreach(json_object_get(post, "processors"), i, step)
-        {
-            if (has_type(step, "TemplateProcessing")) st = read_template(r, step, found);
-            if (st != BASE_OK) return st;
-        }
-        return BASE_OK;
-    }
-    if (!has_type(post, "TemplateProcessing")) return BASE_OK;
-    *found = true;
-    json_array_foreach(json_object_get(post, "single"), i, step)
+    base_status_t st     = BASE_OK;
+    if (post == NULL || has_type(post, "ByteLevel")) return BASE_OK;
+    if (!has_type(post, "Sequence") && !has_type(post, "TemplateProcessing"))
+        return refuse(r, "this 'post_processor'", post);
+    if (!json_is_array(list))
+        return base_fail(r->err, BASE_ERR_INPUT,
+                         "%s: '%s' of 'post_processor' is no array: damaged file?", r->path, name);
+    if (has_type(post, "TemplateProcessing")) *found = true;
+    json_array_foreach(list, i, step)
     {
-        const json_t *special = json_object_get(step, "SpecialToken");
-        if (special == NULL) {
-            behind = true;
-            continue;
-        }
-        if (behind ? r->v->add_eos : r->v->add_bos)
-            return refuse(r, "a second special token before or behind a text", step);
-        const int32_t id = find_id(r, json_object_get(special, "id"));
-        if (behind) {
-            r->v->add_eos = true;
-            if (r->v->eos < 0) r->v->eos = id;
-        } else {
-            r->v->add_bos = true;
-            r->v->bos     = id;
-        }
+        st = has_type(post, "Sequence") ? read_template(r, step, found)
+                                        : read_template_step(r, step, &behind);
+        if (st != BASE_OK) return st;
     }
     return BASE_OK;
 }
 
-/* A token id of config.json or generation_config.json: a number, or the first of a list. */
-static void take_number(const reader_t *r, const json_t *value, int32_t *out)
+/* A token id of config.json or generation_config.json: a number, or the first of a list. Published
+ * models have -1 for none, and ids behind their last token: those count as absent. */
+static base_status_t take_number(const reader_t *r, const char *file, const json_t *object,
+                                 const char *key, int32_t *out)
 {
-    if (json_is_array(value)) value = json_array_get(value, 0);
-    if (*out >= 0 || !json_is_integer(value)) return;
-    if (json_integer_value(value) < 0 || json_integer_value(value) >= r->v->n_tokens) return;
-    *out = (int32_t)json_integer_value(value);
+    const json_t *value = model_json_get(object, key);
+    const json_t *entry = json_is_array(value) ? json_array_get(value, 0) : value;
+    const json_t *other = NULL;
+    size_t        i     = 0;
+    bool sane = entry == NULL || (json_is_integer(entry) && json_integer_value(entry) >= -1);
+    json_array_foreach(value, i, other)
+    {
+        sane = sane && json_is_integer(other) && json_integer_value(other) >= -1;
+    }
+    if (!sane) return refuse_beside(r, file, key, value, "the number of a token");
+    if (entry == NULL || *out >= 0 || json_integer_value(entry) < 0) return BASE_OK;
+    if (json_integer_value(entry) < r->v->n_tokens) *out = (int32_t)json_integer_value(entry);
+    return BASE_OK;
 }
 
 /* End of turn: what the generation stops at besides eos. */
@@ -476,10 +562,42 @@ static void read_eot(reader_t *r)
     if (list == NULL) list = json_object_get(r->config, "eos_token_id");
     json_array_foreach(list, i, value)
     {
-        int32_t id = -1;
-        take_number(r, value, &id);
-        if (id >= 0 && id != r->v->eos && r->v->eot < 0) r->v->eot = id;
+        const json_int_t id = json_integer_value(value); /* checked by take_number() */
+        if (id >= 0 && id < r->v->n_tokens && id != r->v->eos && r->v->eot < 0)
+            r->v->eot = (int32_t)id;
     }
+}
+
+/* A token of tokenizer_config.json by its text: a string, or an object with one. */
+static base_status_t take_text(const reader_t *r, const char *key, int32_t *out)
+{
+    const json_t *value = model_json_get(r->more, key);
+    const json_t *text  = json_is_object(value) ? json_object_get(value, "content") : value;
+    if (value != NULL && !json_is_string(text))
+        return refuse_beside(r, MORE_FILE, key, value, "the text of a token");
+    *out = find_id(r, value);
+    return BASE_OK;
+}
+
+/* Flags that some classes have instead of a template, and the class. */
+static base_status_t read_flags(reader_t *r, bool template)
+{
+    char path[LIMIT_PATH_BYTES];
+    bool bos          = r->v->add_bos;
+    bool eos          = r->v->add_eos;
+    model_str_t class = {"", 0};
+    base_status_t st  = model_hf_path(r->dir, MORE_FILE, path, r->err);
+    if (st == BASE_OK) st = model_json_bool(r->more, "add_bos_token", path, &bos, r->err);
+    if (st == BASE_OK) st = model_json_bool(r->more, "add_eos_token", path, &eos, r->err);
+    if (st == BASE_OK) st = model_json_str(r->more, "tokenizer_class", path, false, &class, r->err);
+    if (st != BASE_OK) return st;
+    const json_t *name  = model_json_get(r->more, "tokenizer_class");
+    const bool    llama = model_json_is(name, "LlamaTokenizer") || /* make it from the flags */
+                       model_json_is(name, "LlamaTokenizerFast");
+    if (template && !llama) return BASE_OK;
+    r->v->add_bos = bos;
+    r->v->add_eos = eos;
+    return BASE_OK;
 }
 
 static base_status_t read_specials(reader_t *r)
@@ -495,22 +613,17 @@ static base_status_t read_specials(reader_t *r)
         {"pad_token", "pad_token_id", &v->pad},
     };
     for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
-        *ids[i].id = find_id(r, model_json_get(r->more, ids[i].text));
-        take_number(r, json_object_get(r->generation, ids[i].number), ids[i].id);
-        take_number(r, json_object_get(r->config, ids[i].number), ids[i].id);
+        base_status_t st = take_text(r, ids[i].text, ids[i].id);
+        if (st == BASE_OK)
+            st = take_number(r, GENERATION_FILE, r->generation, ids[i].number, ids[i].id);
+        if (st == BASE_OK) st = take_number(r, "config.json", r->config, ids[i].number, ids[i].id);
+        if (st != BASE_OK) return st;
     }
     base_status_t st = read_template(r, model_json_get(r->root, "post_processor"), &template);
     if (st != BASE_OK) return st;
     read_eot(r);
-    const json_t *class = model_json_get(r->more, "tokenizer_class");
-    const bool llama =
-        model_json_is(class, "LlamaTokenizer") || model_json_is(class, "LlamaTokenizerFast");
-    if (!template || llama) { /* those classes make their template from the flags */
-        st = model_json_bool(r->more, "add_bos_token", r->path, &v->add_bos, r->err);
-        if (st == BASE_OK)
-            st = model_json_bool(r->more, "add_eos_token", r->path, &v->add_eos, r->err);
-        if (st != BASE_OK) return st;
-    }
+    st = read_flags(r, template);
+    if (st != BASE_OK) return st;
     if (v->bos < 0) v->add_bos = false;
     if (v->eos < 0) v->add_eos = false;
     return BASE_OK;
@@ -522,6 +635,7 @@ static base_status_t read_all(reader_t *r)
 {
     uint32_t      n  = 0;
     base_status_t st = read_kind(r);
+    if (st == BASE_OK) st = check_template(r);
     if (st == BASE_OK) st = count_tokens(r, &n);
     if (st == BASE_OK) st = reserve(r, n);
     if (st == BASE_OK) st = read_tokens(r, n);
@@ -551,7 +665,7 @@ static base_status_t map_jinja(const char *dir, model_source_t **out, base_err_t
     char          path[LIMIT_PATH_BYTES];
     const char   *only = path;
     base_status_t st   = model_hf_path(dir, "chat_template.jinja", path, err);
-    if (st != BASE_OK || access(path, F_OK) != 0) return st;
+    if (st != BASE_OK || model_source_absent(path)) return st;
     st = model_source_open(&only, 1, out, err);
     if (st == BASE_OK && model_source_bytes(*out, 0) > MODEL_JSON_BYTES)
         st = base_fail(err, BASE_ERR_LIMIT, "%s: over %d bytes", path, MODEL_JSON_BYTES);
@@ -571,11 +685,12 @@ base_status_t model_hf_vocab(const char *dir, const json_t *config, model_vocab_
     base_status_t st = model_hf_path(dir, "tokenizer.json", path, err);
     if (st == BASE_OK) st = model_json_load(path, false, &root, err);
     if (st != BASE_OK || root == NULL) goto out;
-    st = side_file(dir, "tokenizer_config.json", &more, err);
-    if (st == BASE_OK) st = side_file(dir, "generation_config.json", &generation, err);
+    st = side_file(dir, MORE_FILE, &more, err);
+    if (st == BASE_OK) st = side_file(dir, GENERATION_FILE, &generation, err);
     if (st == BASE_OK) st = map_jinja(dir, &jinja, err);
     if (st != BASE_OK) goto out;
-    reader_t r = {.path       = path,
+    reader_t r = {.dir        = dir,
+                  .path       = path,
                   .root       = root,
                   .more       = more,
                   .config     = config,

@@ -697,7 +697,7 @@ static const struct {
     {{'t', "\"ab\": 3", "\"ab\": 1"}, 0, 0, BASE_ERR_INPUT, "two tokens of the same id"},
     {{'t', "\"ab\": 3", "\"ab\": -3"}, 0, 0, BASE_ERR_INPUT, "no number from 0 up"},
     {{'t', "\"ab\": 3", "\"ab\": 3000000"}, 0, 0, BASE_ERR_LIMIT, "the id 3000000"},
-    {{'t', "\"ab\": 3", "\"ab\": 6"}, 0, 0, BASE_ERR_INPUT, "7 tokens, the model 6"},
+    {{'t', "\"ab\": 3", "\"ab\": 6"}, 0, 0, BASE_ERR_INPUT, "7 tokens (the highest"},
     {{'t', "\"a b\"", "\"ab\""}, 0, 0, BASE_ERR_INPUT, "no pair with a space"},
     {{'t', "\"a b\"", "[\"a\"]"}, 0, 0, BASE_ERR_INPUT, "no pair of texts"},
     {{'t', "\"merges\": [\"a b\"]", "\"merges\": 3"},
