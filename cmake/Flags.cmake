@@ -36,6 +36,10 @@ else()
     target_link_options(trireme_options INTERFACE -Wl,-z,relro,-z,now)
 endif()
 
+if(TRIREME_FUZZ)
+    target_compile_options(trireme_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 # Everything that our own code is compiled with; generated code takes trireme_options alone.
 function(trireme_flags target)
     target_link_libraries(${target} PRIVATE trireme_options)

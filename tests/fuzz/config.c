@@ -1,9 +1,7 @@
 /* Fuzzing config.json (with its quantization_config): any text gives a status, or a shape that
  * sound weights fit or do not.
  *
- * Built and run as fuzz.h says; with libFuzzer:
- *   clang -g -O1 -std=c11 -D_GNU_SOURCE -DTRIREME_LIBFUZZER -fsanitize=fuzzer,address,undefined \
- *       -I . tests/fuzz/config.c model/[a-z]*.c base/[a-z]*.c -ljansson -lxxhash -lm */
+ * Built and run as fuzz.h says. */
 #include <math.h>
 
 #include "tests/fuzz/hf.h"

@@ -2,12 +2,24 @@
  * What fuzz targets share: seeded randomness, mutations of texts and bytes, a folder for files, and
  * main() for those built without libFuzzer.
  *
+ * A target is one file here, NAME.c, and is built in two ways.
+ *
+ * Every preset makes a test of it, fuzz.NAME: it runs all of corpus/NAME/, then the seeds, then
+ * mutations of them.
  *   PROGRAM          TRIREME_FUZZ_ROUNDS mutations of the seeds, from TRIREME_FUZZ_SEED on; a
  *                    failure repeats with the same seed
- *   PROGRAM FOLDER   write the seeds there: a corpus for libFuzzer to begin with */
+ *   PROGRAM FOLDER   write the seeds there: a corpus for libFuzzer to begin with
+ *
+ * The preset `fuzz` (clang) links it with libFuzzer, under the address and undefined-behaviour
+ * sanitizers; its tests, libfuzzer.NAME, run for TRIREME_FUZZ_SECONDS each (20 if unset):
+ *   launch/build fuzz && TRIREME_FUZZ_SECONDS=600 ctest --preset fuzz -R NAME
+ * An input that fails stays in build/fuzz/artifacts/NAME/. Repair what it shows, cut it down
+ * (build/fuzz/tests/bin/fuzz_NAME -minimize_crash=1 FILE), and add it to corpus/NAME/ under a name
+ * that says what it broke. */
 #ifndef TRIREME_TESTS_FUZZ_FUZZ_H
 #define TRIREME_TESTS_FUZZ_FUZZ_H
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -230,6 +242,35 @@ static inline void fuzz_run_one(const fuzz_bytes_t *b)
     free(exact);
 }
 
+/* The files of corpus/NAME, the name being the end of the program's own; how many. */
+static inline unsigned fuzz_corpus(const char *program)
+{
+    const char *root = getenv("TRIREME_SOURCE");
+    const char *name = strrchr(program, '_');
+    char        path[4096];
+    unsigned    n = 0;
+    fuzz_expect(root != NULL && name != NULL, "TRIREME_SOURCE is not set: run it by ctest", NULL);
+    (void)snprintf(path, sizeof(path), "%s/tests/fuzz/corpus/%s", root, name + 1);
+    DIR *folder = opendir(path);
+    fuzz_expect(folder != NULL, path, NULL);
+    for (const struct dirent *e = readdir(folder); e != NULL; e = readdir(folder)) {
+        uint8_t data[65536];
+        char    file[4096 + 300];
+        if (e->d_name[0] == '.') continue;
+        (void)snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
+        FILE *f = fopen(file, "rb");
+        fuzz_expect(f != NULL, file, NULL);
+        const fuzz_bytes_t b = {data, fread(data, 1, sizeof(data), f), sizeof(data)};
+        (void)fclose(f);
+        fuzz_expect(b.n > 0 && b.n < sizeof(data), file, NULL);
+        fuzz_run_one(&b);
+        n++;
+    }
+    (void)closedir(folder);
+    fuzz_expect(n > 0, "an empty corpus", NULL);
+    return n;
+}
+
 /* `mutate` changes a seed once; a round changes one seed one to four times. */
 static inline int fuzz_main(int argc, char **argv, const fuzz_bytes_t *seeds, size_t n_seeds,
                             void (*mutate)(fuzz_bytes_t *b, uint64_t *state), uint64_t rounds)
@@ -244,6 +285,7 @@ static inline int fuzz_main(int argc, char **argv, const fuzz_bytes_t *seeds, si
             return 1;
     }
     if (argc > 1) return 0;
+    const unsigned n_corpus = fuzz_corpus(argv[0]);
     for (size_t i = 0; i < n_seeds; i++) fuzz_run_one(&seeds[i]);
     for (uint64_t i = 0; i < rounds; i++) {
         uint64_t            state = seed + i;
@@ -253,7 +295,8 @@ static inline int fuzz_main(int argc, char **argv, const fuzz_bytes_t *seeds, si
         fuzz_run_one(&b);
         free(b.data);
     }
-    (void)printf("%" PRIu64 " rounds from seed %" PRIu64 "\n", rounds, seed);
+    (void)printf("%u of the corpus, %" PRIu64 " rounds from seed %" PRIu64 "\n", n_corpus, rounds,
+                 seed);
     return 0;
 }
 

@@ -2,9 +2,7 @@
  * whose rows can be read.
  *
  * First byte: the shape that the tensors must have, or that an index of two sound files follows.
- * Built and run as fuzz.h says; with libFuzzer:
- *   clang -g -O1 -std=c11 -D_GNU_SOURCE -DTRIREME_LIBFUZZER -fsanitize=fuzzer,address,undefined \
- *       -I . tests/fuzz/safetensors.c model/[a-z]*.c base/[a-z]*.c -ljansson -lxxhash -lm */
+ * Built and run as fuzz.h says. */
 #include "tests/fuzz/hf.h"
 
 enum { SHAPES = 3, INDEX = 3, MODES = 4 };

@@ -2,11 +2,7 @@
  * tokenizer can be made of and text goes through.
  *
  * Parts that end in NUL, each a file: tokenizer.json, tokenizer_config.json, config.json,
- * generation_config.json, chat_template.jinja; then the text. Built and run as fuzz.h says; with
- * libFuzzer:
- *   clang -g -O1 -std=c11 -D_GNU_SOURCE -DTRIREME_LIBFUZZER -fsanitize=fuzzer,address,undefined \
- *       -I . tests/fuzz/tokenizer.c model/[a-z]*.c base/[a-z]*.c coordinator/{bpe,encode,spm}.c \
- *       coordinator/{pretokenizer,tables,tokenizer,utf8}.c -ljansson -lxxhash -lpcre2-8 -lm */
+ * generation_config.json, chat_template.jinja; then the text. Built and run as fuzz.h says. */
 #include "coordinator/tokenizer.h"
 #include "model/gguf_model.h"
 #include "model/hf.h"

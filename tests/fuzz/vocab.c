@@ -2,10 +2,7 @@
  * tokens and go back to the text where nothing is lost on the way.
  *
  * Bytes: nine of flags and ids; tokens (how many, then for each: bytes, type, score, text); merges
- * (how many, then for each: bytes, text); the text. Built and run as fuzz.h says; with libFuzzer:
- *   clang -g -O1 -std=c11 -D_GNU_SOURCE -DTRIREME_LIBFUZZER -fsanitize=fuzzer,address,undefined \
- *       -I . tests/fuzz/vocab.c model/types.c base/[a-z]*.c coordinator/{bpe,encode,spm,tables}.c \
- *       coordinator/{pretokenizer,tokenizer,utf8,utf8_stream}.c -lpcre2-8 -lm -o fuzz */
+ * (how many, then for each: bytes, text); the text. Built and run as fuzz.h says. */
 #include <math.h>
 
 #include "coordinator/tokenizer_internal.h"

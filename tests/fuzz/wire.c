@@ -2,10 +2,7 @@
  * again and means the same.
  *
  * First byte: odd for a step, even for an assignment. Alone, fields of sound messages are changed,
- * so that decoding succeeds. Built and run as fuzz.h says; with libFuzzer:
- *   clang -g -O1 -std=c11 -D_GNU_SOURCE -DTRIREME_LIBFUZZER -fsanitize=fuzzer,address,undefined \
- *       -I . -I GENERATED tests/fuzz/wire.c partition/[a-z]*.c model/[a-z]*.c base/[a-z]*.c \
- *       GENERATED/proto/control.pb-c.c -lprotobuf-c -ljansson -lxxhash -lcmocka -lm -o fuzz */
+ * so that decoding succeeds. Built and run as fuzz.h says. */
 #include <math.h>
 
 #include "partition/assignment_wire.h"
