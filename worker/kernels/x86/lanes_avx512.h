@@ -206,6 +206,11 @@ INLINE __m256i bits_to_bytes(uint32_t bits)
 enum { LANES_PART = 16 };
 typedef __m512 part_t;
 
+INLINE part_t part_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
 INLINE part_t part_load(const float *p)
 {
     return _mm512_loadu_ps(p);
@@ -222,5 +227,20 @@ INLINE part_t part_fma(part_t a, part_t b, part_t c)
 }
 
 #include "worker/kernels/x86/lanes_common.inc"
+
+/* Four sums go to memory, or are folded into y unless that is NULL. */
+INLINE void part_put4(float (*sum)[KERN_LANES], size_t part, part_t a, part_t b, part_t c, part_t d,
+                      float *y)
+{
+    (void)part;
+    if (y != NULL) {
+        _mm_storeu_ps(y, lanes_fold4(a, b, c, d));
+        return;
+    }
+    part_store(sum[0], a);
+    part_store(sum[1], b);
+    part_store(sum[2], c);
+    part_store(sum[3], d);
+}
 
 #endif
