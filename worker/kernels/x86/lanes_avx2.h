@@ -236,6 +236,14 @@ INLINE lanes_t levels_4(levels_t levels, __m128i codes)
     return levels_of(levels, _mm_and_si128(codes, _mm_set1_epi8(15)));
 }
 
+/* Those in the low halves of the bytes, and those in the high ones. */
+INLINE void levels_4_4(levels_t levels, levels_t levels_high, __m128i codes, lanes_t *low,
+                       lanes_t *high)
+{
+    *low  = levels_4(levels, codes);
+    *high = levels_4(levels_high, _mm_srli_epi16(codes, 4));
+}
+
 INLINE lanes_t levels_5(levels_t levels, __m128i codes)
 {
     return levels_of(levels, _mm_and_si128(codes, _mm_set1_epi8(31)));

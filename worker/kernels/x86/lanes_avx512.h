@@ -191,6 +191,16 @@ INLINE lanes_t levels_4(levels_t levels, __m128i codes)
     return _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), levels.low);
 }
 
+/* Those in the low halves of the bytes, and those in the high ones. */
+INLINE void levels_4_4(levels_t levels, levels_t levels_high, __m128i codes, lanes_t *low,
+                       lanes_t *high)
+{
+    const __m512i c = _mm512_cvtepu8_epi32(codes);
+
+    *low  = _mm512_permutexvar_ps(c, levels.low);
+    *high = _mm512_permutexvar_ps(_mm512_srli_epi32(c, 4), levels_high.low);
+}
+
 INLINE lanes_t levels_5(levels_t levels, __m128i codes)
 {
     return _mm512_permutex2var_ps(levels.low, _mm512_cvtepu8_epi32(codes), levels.high);
