@@ -72,6 +72,12 @@ static base_status_t print_json(const run_t *run, const coord_tokenizer_t *token
         coord_stop_name(r->stop), "seed", (json_int_t)run->seed, "timings", timings_json(&info, r),
         "memory_per_rank", memory, "n_ctx", (json_int_t)engine_n_ctx(run->engine), "n_threads",
         (json_int_t)engine_n_threads(run->engine), "pack", info.pack, "cpu", info.cpu);
+    if (info.screened && stats != NULL && r->n_decode_steps > 0) {
+        uint64_t rows = 0;
+        for (uint32_t i = 0; i < info.n_ranks; i++) rows += stats[i].head_rows;
+        (void)json_object_set_new(value, "head_rows",
+                                  out_json_real((double)rows / (double)(r->n_decode_steps + 1)));
+    }
     if (run->chat != NULL)
         (void)json_object_set_new(value, "chat_template", json_string(coord_chat_name(run->chat)));
     if (opt_int(run->o, OPT_N_PROBS) > 0)

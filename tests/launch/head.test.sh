@@ -11,7 +11,7 @@ ids() { # ids HEAD RANKS options...
     local start=()
     [ "$ranks" = 1 ] || start=("${MPIRUN[@]}" -n "$ranks")
     "${start[@]}" "$T" run -m "$MODEL" -p "Once upon a time" -n 40 -t 1 --json -q --head "$head" "$@" </dev/null 2>"$tmp/err" |
-        python3 -c 'import json, sys; v = json.load(sys.stdin); print(v["tokens"], v.get("logprobs"))'
+        python3 -c 'import json, sys; v = json.load(sys.stdin); print(v["tokens"], v.get("completion_probabilities"))'
 }
 
 samplers=("--temp 0" "-s 1" "-s 2 --temp 1.5 --top-k 100 --top-p 1" "-s 3 --top-k 5 --min-p 0.2"
@@ -32,6 +32,11 @@ if command -v "${MPIRUN[0]}" >/dev/null; then
         done
     done
 fi
+
+# run tells the rows read whole for each row of logits: at least the 40 that are wanted
+want_json run -m "$MODEL" -p "Once upon a time" -n 20 -s 1 --json --head screened
+python3 -c 'import json, sys; v = json.load(open(sys.argv[1])); assert 40 <= v["head_rows"] < 2000, v["head_rows"]' "$tmp/out" ||
+    fail "head_rows of run"
 
 # bench says which, and how many rows were read: at least the best one of each token, and not all
 want_json bench -m "$MODEL" -p 0 -n 8 -r 1 --head screened --json
