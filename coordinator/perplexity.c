@@ -34,7 +34,7 @@ static base_status_t add_row(score_t *s, const float *logits, int32_t id, uint32
 
         return base_fail(err, BASE_ERR_INPUT,
                          "position %u: the logit of token %u is %g: the model is damaged or its "
-                         "activations overflow",
+                         "activations overflow (values beyond 65504 need -ctv f32)",
                          pos, bad, (double)logits[bad]);
     }
     s->r.nll_sum += nll;

@@ -690,7 +690,7 @@ base_status_t coord_sampler_sample(coord_sampler_t *sampler, const float *logits
     if (bad < s->n_vocab)
         return base_fail(err, BASE_ERR_INPUT,
                          "position %llu: the logit of token %u is %g: the model is damaged or its "
-                         "activations overflow",
+                         "activations overflow (values beyond 65504 need -ctv f32)",
                          (unsigned long long)position, bad, (double)logits[bad]);
     temp = (double)s->params.temp;
     if (s->short_way)

@@ -8,6 +8,7 @@
 #include "launch/cmd_plan.h"
 #include "launch/commands.h"
 #include "launch/output.h"
+#include "launch/session.h"
 #include "quantize/synth.h"
 
 static base_status_t report_synth(const options_t *o, const char *path, base_err_t *err)
@@ -69,6 +70,8 @@ int cmd_plan(const options_t *o)
     a.net_gbit          = opt_float(o, OPT_NETBW);
     a.ranks_per_node    = opt_u32(o, OPT_RANKS_PER_NODE);
     a.n_ctx             = opt_u32(o, OPT_CTX_SIZE);
+    a.type_k            = session_cache_type(o, OPT_CACHE_TYPE_K);
+    a.type_v            = session_cache_type(o, OPT_CACHE_TYPE_V);
     a.n_seq             = opt_u32(o, OPT_PARALLEL);
     a.n_batch           = opt_u32(o, OPT_BATCH_SIZE);
     a.layout            = opt_string(o, OPT_LAYOUT);

@@ -129,6 +129,8 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
                          LIMIT_BATCH);
     r->ask = (part_ask_t){.ternary_bits      = strcmp(r->pack, "t3") == 0 ? 1.6 : 2,
                           .n_ctx             = ctx,
+                          .type_k            = args->type_k,
+                          .type_v            = args->type_v,
                           .n_seq             = args->n_seq != 0 ? args->n_seq : 1,
                           .n_batch           = args->n_batch != 0 ? args->n_batch : BATCH_DEFAULT,
                           .n_out             = args->n_seq != 0 ? args->n_seq : 1,

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "model/model.h"
+
 /* As given on the command line: NULL or 0 where an option is absent. launch_plan checks everything
  * and words every error, so the option table only has to fill this in. */
 typedef struct {
@@ -24,15 +26,16 @@ typedef struct {
     double   net_gbit;   /* --netbw of the network */
     uint32_t ranks_per_node; /* --ranks-per-node; 0: 1. With a file: that of nodes that name none */
     /* The wishes, as for `run`. */
-    uint32_t    n_ctx;                              /* -c; 0: the model's context */
-    uint32_t    n_seq;                              /* -np; 0: 1 */
-    uint32_t    n_batch;                            /* -b; 0: 512 */
-    const char *layout;                             /* --layout; NULL: the first that fits */
-    uint32_t    pipeline_parallel, tensor_parallel; /* aliases */
-    const char *split;                              /* --split */
-    const char *pack; /* --pack t2|t3|auto; NULL: auto, follows the stored type */
-    const char *head; /* --head auto|full|screened; NULL: full */
-    bool        json;
+    uint32_t     n_ctx;                              /* -c; 0: the model's context */
+    uint32_t     n_seq;                              /* -np; 0: 1 */
+    model_type_t type_k, type_v;                     /* -ctk, -ctv */
+    uint32_t     n_batch;                            /* -b; 0: 512 */
+    const char  *layout;                             /* --layout; NULL: the first that fits */
+    uint32_t     pipeline_parallel, tensor_parallel; /* aliases */
+    const char  *split;                              /* --split */
+    const char  *pack; /* --pack t2|t3|auto; NULL: auto, follows the stored type */
+    const char  *head; /* --head auto|full|screened; NULL: full */
+    bool         json;
 } launch_plan_args_t;
 
 /* Print the plan to stdout: a table, or with `json` one JSON value (layout, stages,

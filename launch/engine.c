@@ -108,6 +108,8 @@ static base_status_t fill_numbers(const engine_config_t *config, const model_des
                          config->n_seq, (unsigned long long)ctx, LIMIT_POSITIONS);
     a->n_ctx     = (uint32_t)ctx;
     a->n_batch   = config->n_batch != 0 ? config->n_batch : BATCH_DEFAULT;
+    a->type_k    = config->type_k != MODEL_NONE ? config->type_k : MODEL_F16;
+    a->type_v    = config->type_v != MODEL_NONE ? config->type_v : MODEL_F16;
     a->n_seq     = config->n_seq != 0 ? config->n_seq : 1;
     a->n_out_max = config->n_out_max != 0 ? config->n_out_max : a->n_seq;
     if (a->n_batch > LIMIT_BATCH) a->n_batch = LIMIT_BATCH;
@@ -284,6 +286,8 @@ static base_status_t start_worker(engine_t *e, const engine_config_t *config, ba
                          .pack     = e->part.pack,
                          .cpu      = e->part.cpu[0] != '\0' ? e->part.cpu : NULL,
                          .limits   = e->limits,
+                         .type_k   = e->part.type_k,
+                         .type_v   = e->part.type_v,
                          .is_root  = e->part.rank == 0,
                          .screen   = e->part.screen,
                          .progress = e->part.rank == 0 && !config->quiet};

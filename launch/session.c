@@ -18,6 +18,11 @@ model_i2s_layout_t session_i2s_layout(const options_t *o)
     return strcmp(name, "x86-old") == 0 ? MODEL_I2S_X86_OLD : MODEL_I2S_X86;
 }
 
+model_type_t session_cache_type(const options_t *o, opt_id_t option)
+{
+    return strcmp(opt_string(o, option), "f32") == 0 ? MODEL_F32 : MODEL_F16;
+}
+
 engine_config_t session_config(const options_t *o)
 {
     engine_config_t c;
@@ -40,6 +45,8 @@ engine_config_t session_config(const options_t *o)
         c.embed_type = opt_string(o, OPT_EMBED_TYPE);
         c.seed       = (uint64_t)opt_int(o, OPT_SYNTH_SEED) + 1; /* 0 stands for a file */
     }
+    c.type_k = session_cache_type(o, OPT_CACHE_TYPE_K);
+    c.type_v = session_cache_type(o, OPT_CACHE_TYPE_V);
     if (o->command != CMD_BENCH) { /* there these are lists */
         c.n_ctx     = opt_u32(o, OPT_CTX_SIZE);
         c.n_threads = opt_u32(o, OPT_THREADS);

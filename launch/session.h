@@ -42,6 +42,9 @@ base_status_t session_engine(comm_world_t *world, const session_t *session, base
 base_status_t session_step(void *engine, const part_batch_t *batch, const float **logits,
                            base_err_t *err);
 
+/* MODEL_F16 or MODEL_F32, from -ctk or -ctv. */
+model_type_t session_cache_type(const options_t *options, opt_id_t option);
+
 /* The prompt of -p or -f: is there exactly one? Local, any rank. Status: OK | USAGE. */
 base_status_t session_prompt_check(const options_t *options, base_err_t *err);
 /* Its text, escapes replaced when -e says so. *text is malloc'd. */

@@ -124,6 +124,8 @@ base_status_t part_assignment_pack(const part_assignment_t *a, uint8_t **bytes_p
     m.path           = (char **)a->paths; /* only read */
     m.n_ctx          = a->n_ctx;
     m.n_seq          = a->n_seq;
+    m.type_k         = (uint32_t)a->type_k;
+    m.type_v         = (uint32_t)a->type_v;
     m.n_batch        = a->n_batch;
     m.n_out_max      = a->n_out_max;
     m.n_threads      = a->n_threads;
@@ -363,11 +365,20 @@ static base_status_t paths_take(const Trireme__Assignment *m, part_assignment_t 
     return BASE_OK;
 }
 
+static base_status_t cache_type_check(const char *name, uint32_t type, base_err_t *err)
+{
+    if (type == MODEL_F16 || type == MODEL_F32) return BASE_OK;
+    return base_fail(err, BASE_ERR_PEER, "assignment: %s is %u, expected %d (f32) or %d (f16)",
+                     name, type, MODEL_F32, MODEL_F16);
+}
+
 static base_status_t numbers_take(const Trireme__Assignment *m, part_assignment_t *a,
                                   base_err_t *err)
 {
     base_status_t st = range_check("n_ctx", m->n_ctx, 1, LIMIT_CONTEXT, err);
     if (st == BASE_OK) st = range_check("n_seq", m->n_seq, 1, LIMIT_SEQUENCES, err);
+    if (st == BASE_OK) st = cache_type_check("type_k", m->type_k, err);
+    if (st == BASE_OK) st = cache_type_check("type_v", m->type_v, err);
     if (st == BASE_OK) st = range_check("n_batch", m->n_batch, 1, LIMIT_BATCH, err);
     if (st == BASE_OK) st = range_check("n_out_max", m->n_out_max, 1, LIMIT_BATCH, err);
     if (st == BASE_OK) st = range_check("n_threads", m->n_threads, 0, LIMIT_THREADS, err);
@@ -378,6 +389,8 @@ static base_status_t numbers_take(const Trireme__Assignment *m, part_assignment_
         st = range_check("n_ctx * n_seq", (uint64_t)m->n_ctx * m->n_seq, 1, LIMIT_POSITIONS, err);
     a->n_ctx      = m->n_ctx;
     a->n_seq      = m->n_seq;
+    a->type_k     = (model_type_t)m->type_k;
+    a->type_v     = (model_type_t)m->type_v;
     a->n_batch    = m->n_batch;
     a->n_out_max  = m->n_out_max;
     a->n_threads  = m->n_threads;

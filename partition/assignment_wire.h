@@ -6,7 +6,7 @@
 #include "partition/plan.h"
 
 enum {
-    PART_WIRE_VERSION         = 4, /* raise it with every change of meaning in control.proto */
+    PART_WIRE_VERSION         = 5, /* raise it with every change of meaning in control.proto */
     PART_ASSIGNMENT_MAX_BYTES = 8 << 20, /* above what the limits of all fields allow */
     PART_PACK_NAME_BYTES      = 8,
     PART_CPU_NAME_BYTES       = 16,
@@ -23,10 +23,12 @@ typedef struct {
     uint64_t     synth_seed; /* 0 with files */
     uint32_t     n_ctx;      /* of each sequence, 1..LIMIT_CONTEXT */
     uint32_t     n_seq;      /* 1..LIMIT_SEQUENCES */
-    uint32_t     n_batch;    /* 1..LIMIT_BATCH */
-    uint32_t     n_out_max;  /* 1..LIMIT_BATCH */
-    uint32_t     n_threads;  /* 0: automatic */
-    bool         screen;     /* coarse rows of the head (NUMERICS 9) */
+    model_type_t type_k;     /* of the KV cache: MODEL_F16, MODEL_F32 */
+    model_type_t type_v;
+    uint32_t     n_batch;                    /* 1..LIMIT_BATCH */
+    uint32_t     n_out_max;                  /* 1..LIMIT_BATCH */
+    uint32_t     n_threads;                  /* 0: automatic */
+    bool         screen;                     /* coarse rows of the head (NUMERICS 9) */
     char         pack[PART_PACK_NAME_BYTES]; /* "t2" */
     char         cpu[PART_CPU_NAME_BYTES];   /* "avx2"; "": the best there is */
 } part_assignment_t;

@@ -38,7 +38,9 @@ static base_status_t evaluate(const part_cluster_t *cluster, const model_desc_t 
                                 .n_seq        = ask->n_seq,
                                 .n_batch      = ask->n_batch,
                                 .n_out        = ask->n_out,
-                                .screen       = ask->screen};
+                                .screen       = ask->screen,
+                                .type_k       = ask->type_k,
+                                .type_v       = ask->type_v};
     c->n_ranks               = cluster->n_ranks;
     c->n_nodes               = cluster->n_nodes;
     st = base_alloc((void **)&c->memory, c->n_ranks, sizeof(*c->memory), "plan", err);

@@ -14,6 +14,7 @@ enum {
     T3_K          = 20,
     Q_PAD         = 80, /* int8 activations: KERN_Q_PAD */
     KV_PAGE       = 64, /* positions: KERN_PAGE */
+    MAX_GROUP     = 64, /* KERN_MAX_GROUP */
     FLOAT_LANES   = 16, /* KERN_LANES */
     ALIGN         = 64, /* of every piece of an arena */
 
@@ -162,13 +163,32 @@ static bool same_widths(const model_layer_t *a, const model_layer_t *b)
     return a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->ffn == b->ffn;
 }
 
+static uint64_t element_bytes(model_type_t cache)
+{
+    return cache == MODEL_F32 ? 4 : 2;
+}
+
+/* Pages of attention that threads keep apart while they share an item (worker/attention.c): of
+ * every KV head and sequence at most, m, z and o of its query heads. */
+static uint64_t part_bytes(const model_desc_t *desc, part_range_t layers, uint64_t kv_heads,
+                           uint64_t positions)
+{
+    uint64_t group = 0;
+    for (uint32_t i = layers.begin; i < layers.end; i++)
+        group = base_max_size(group, desc->layers[i].n_heads / desc->layers[i].n_kv_heads);
+    group = base_min_size(group, MAX_GROUP);
+    return kv_heads * (positions / KV_PAGE) * group *
+           (2 + base_round_up(desc->head_dim, FLOAT_LANES)) * 4;
+}
+
 part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
                           const part_sizes_t *sizes)
 {
-    const uint32_t     stage = rank / plan->shards, shard = rank % plan->shards;
-    const uint64_t     granule_k = sizes->ternary_bits > 1.8 ? T2_K : T3_K;
-    const uint64_t     hd        = desc->head_dim;
-    const uint64_t     page_row  = base_round_up(hd, FLOAT_LANES) * 4 * 2; /* K and V */
+    const uint32_t stage = rank / plan->shards, shard = rank % plan->shards;
+    const uint64_t granule_k = sizes->ternary_bits > 1.8 ? T2_K : T3_K;
+    const uint64_t hd        = desc->head_dim;
+    const uint64_t page_row  = base_round_up(hd, FLOAT_LANES) *
+                              (element_bytes(sizes->type_k) + element_bytes(sizes->type_v));
     const part_range_t rows      = part_vocab(plan, desc, shard);
     widths_t           most      = {0};
     part_slice_t       s         = {0};
@@ -197,7 +217,8 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
         if (sizes->screen) m.screen = part_screen_bytes(rows.end - rows.begin, desc->width);
     }
     m.activations = activation_bytes(plan, desc, rank, most, sizes->n_batch, sizes->n_out) +
-                    whole_floats(desc, layers) * 4 * sizes->n_batch;
+                    whole_floats(desc, layers) * 4 * sizes->n_batch +
+                    part_bytes(desc, layers, most.kv / hd * n_seq, positions);
     m.total = m.ternary + m.dense + m.screen + m.kv + m.activations;
     return m;
 }

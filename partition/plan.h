@@ -72,12 +72,13 @@ const char *part_layout_name(const part_plan_t *plan, char *buf, size_t buf_byte
 
 /* What decides a rank's memory besides model and plan. */
 typedef struct {
-    double   ternary_bits; /* what the packed format stores per weight: 2 or 1.6 */
-    uint32_t n_ctx;        /* positions of each sequence's KV cache */
-    uint32_t n_seq;        /* sequences; 0 counts as 1 */
-    uint32_t n_batch;      /* tokens of one step */
-    uint32_t n_out;        /* rows of logits kept */
-    bool     screen;       /* coarse rows of the head besides (part_screen_pays) */
+    double       ternary_bits;   /* what the packed format stores per weight: 2 or 1.6 */
+    uint32_t     n_ctx;          /* positions of each sequence's KV cache */
+    uint32_t     n_seq;          /* sequences; 0 counts as 1 */
+    uint32_t     n_batch;        /* tokens of one step */
+    uint32_t     n_out;          /* rows of logits kept */
+    model_type_t type_k, type_v; /* of the KV cache; NONE counts as F16 */
+    bool         screen;         /* coarse rows of the head besides (part_screen_pays) */
 } part_sizes_t;
 
 /* Predicted bytes of one rank. The layers of the rank's own stage must be there, others may be

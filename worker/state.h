@@ -21,14 +21,17 @@ enum {
 typedef struct {
     int32_t *acc; /* accumulators of a run of tiles */
     size_t   n_acc;
-    float   *blocks; /* block sums of a hidden vector */
-    float   *page;   /* attention: one page's (m, z)[GROUP], o[GROUP][hd_pad] */
-    float   *merged; /* the same, merged */
+    float   *blocks;  /* block sums of a hidden vector */
+    float   *head;    /* [hd_pad] a key or value on its way into the cache */
+    float   *weights; /* attention: [GROUP][PAGE] of one page */
+    float   *page;    /* (m, z)[rows], o[rows][hd_pad], rows up to GROUP, of one page */
+    float   *merged;  /* the same, merged */
 } worker_scratch_t;
 
-/* The KV cache of one layer: [sequence][kv head][position][hd_pad], keys and values. */
+/* The KV cache of one layer: [sequence][kv head][position][hd_pad], keys and values, each of its
+ * type. */
 typedef struct {
-    float *k, *v;
+    uint8_t *k, *v;
 } worker_kv_t;
 
 /* The screened head (head.c). S: vectors that pass over the coarse rows together. K:
@@ -56,6 +59,7 @@ struct worker {
     worker_kv_t *kv;           /* per layer of the stage */
     size_t       kv_positions; /* n_ctx rounded up to pages */
     size_t       hd_pad;
+    size_t       k_elem, v_elem; /* bytes of an element */
 
     /* step arena */
     base_arena_t      arena;
@@ -69,16 +73,19 @@ struct worker {
     float            *hidden;   /* [B][W] the normed hidden vector, for dense products */
     float            *q_undo;   /* [B] d of NUMERICS 3 */
     float            *flat;     /* [B][(q + 2 kv) * head_dim] raw projections */
-    float            *heads;    /* [B][q][hd_pad] rotated queries */
+    float            *heads;    /* [group][B][its heads][hd_pad] rotated queries */
     float            *attn;     /* [B][q * head_dim] */
-    float            *gate;     /* [B][ffn] gate, then the activation */
-    float            *up;       /* [B][ffn] */
-    int32_t          *partial;  /* [B][W tiles * 16] shares of a column-split product */
-    float            *pieces;   /* pieces [B][n_s] of all shards, in shard order: see exchange.c */
-    float            *whole;    /* [B][n] the same put together */
-    float            *stats;    /* pieces of block sums and maxima, see exchange.c */
-    float            *maxima;   /* [B][own blocks] */
-    float            *row;      /* [threads][row_stride] gathered block sums of one token */
+    float            *parts;    /* [n_parts][pages][part_floats] of items that threads share */
+    size_t            n_parts;  /* how many items may be cut */
+    size_t            part_floats;
+    float            *gate;    /* [B][ffn] gate, then the activation */
+    float            *up;      /* [B][ffn] */
+    int32_t          *partial; /* [B][W tiles * 16] shares of a column-split product */
+    float            *pieces;  /* pieces [B][n_s] of all shards, in shard order: see exchange.c */
+    float            *whole;   /* [B][n] the same put together */
+    float            *stats;   /* pieces of block sums and maxima, see exchange.c */
+    float            *maxima;  /* [B][own blocks] */
+    float            *row;     /* [threads][row_stride] gathered block sums of one token */
     size_t            row_stride;
     size_t            widest_piece;        /* vocabulary rows of the widest shard */
     float            *rope_cos, *rope_sin; /* [B][rope_dims / 2] */
@@ -110,8 +117,8 @@ base_status_t worker_head_create(worker_t *w, base_err_t *err);
 /* The end of a step: logits to the root, or the hidden vectors to the next stage. All threads. */
 void worker_output(worker_t *w, int thread, int n_threads);
 
-/* Attention of this thread's share of (token, head group) items, layer l; writes w->attn and the
- * statistics of its heads. */
+/* Attention of this thread's share, layer l; writes w->attn and the statistics of its heads. A
+ * barrier may be inside. */
 void worker_attention(worker_t *w, uint32_t l, int thread, int n_threads);
 /* Where attention puts its result, [n_tok][own heads * head_dim]: w->attn, or the own piece of a
  * vector that will be gathered. The same for the FFN activation and w->gate. */

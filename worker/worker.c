@@ -64,7 +64,7 @@ uint64_t worker_kv_bytes(const worker_t *worker)
 
 /* --- KV cache --- */
 
-static size_t kv_floats(const worker_t *w, uint32_t l)
+static size_t kv_elements(const worker_t *w, uint32_t l)
 {
     const part_slice_t *s = &w->shard->layers[l].slice;
     return (size_t)(s->kv.end - s->kv.begin) * w->config.limits.n_seq * w->kv_positions * w->hd_pad;
@@ -76,12 +76,12 @@ static base_status_t kv_create(worker_t *w, base_err_t *err)
     uint32_t      n     = w->shard->n_layers;
     base_status_t st    = base_alloc((void **)&w->kv, n, sizeof(worker_kv_t), "KV cache", err);
     if (st != BASE_OK) return st;
-    for (uint32_t l = 0; l < n; l++) bytes += 2 * kv_floats(w, l) * sizeof(float) + 128;
+    for (uint32_t l = 0; l < n; l++) bytes += kv_elements(w, l) * (w->k_elem + w->v_elem) + 128;
     st = base_arena_create(&w->kv_arena, bytes, "KV cache", err);
     if (st != BASE_OK) return st;
     for (uint32_t l = 0; l < n; l++) {
-        w->kv[l].k = base_arena_take(&w->kv_arena, kv_floats(w, l) * sizeof(float));
-        w->kv[l].v = base_arena_take(&w->kv_arena, kv_floats(w, l) * sizeof(float));
+        w->kv[l].k = base_arena_take(&w->kv_arena, kv_elements(w, l) * w->k_elem);
+        w->kv[l].v = base_arena_take(&w->kv_arena, kv_elements(w, l) * w->v_elem);
     }
     return BASE_OK;
 }
@@ -91,6 +91,7 @@ static base_status_t kv_create(worker_t *w, base_err_t *err)
 /* The largest of every per-layer size of this stage. */
 typedef struct {
     size_t q, kv, ffn;  /* own heads, KV heads, FFN rows */
+    size_t group;       /* query heads of a KV head */
     size_t blocks, all; /* blocks of a sub-norm: own, of all shards */
     size_t in;          /* columns of a matrix */
     size_t whole;       /* elements of a gathered vector; 0: nothing is cut by rows */
@@ -161,6 +162,7 @@ static base_status_t count_blocks(worker_t *w, widest_t *widest, base_err_t *err
         widest->all             = base_max_size(widest->all, base_max_size(all[0], all[1]));
         widest->q               = base_max_size(widest->q, own->q.end - own->q.begin);
         widest->kv              = base_max_size(widest->kv, own->kv.end - own->kv.begin);
+        widest->group           = base_max_size(widest->group, layer->n_heads / layer->n_kv_heads);
         widest->ffn             = base_max_size(widest->ffn, own->ffn.end - own->ffn.begin);
     }
     return BASE_OK;
@@ -181,6 +183,8 @@ static size_t lay_out_scratch(worker_t *w, worker_scratch_t *s, size_t total)
 {
     size_t width = w->config.desc->width;
     size_t page  = KERN_MAX_GROUP * (2 + w->hd_pad);
+    s->head      = reserve(&w->arena, &total, w->hd_pad, sizeof(float));
+    s->weights   = reserve(&w->arena, &total, (size_t)KERN_MAX_GROUP * KERN_PAGE, sizeof(float));
     s->n_acc  = base_max_size(WORKER_ACC_ELEMS, KERN_TILE_ROWS * (size_t)w->config.limits.n_batch);
     s->acc    = reserve(&w->arena, &total, s->n_acc, sizeof(int32_t));
     s->blocks = reserve(&w->arena, &total, width / WORKER_NORM_BLOCK + 1, sizeof(float));
@@ -231,6 +235,7 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     RESERVE(flat, B * (widest->q + 2 * widest->kv) * d->head_dim);
     RESERVE(heads, B * widest->q * w->hd_pad);
     RESERVE(attn, B * widest->q * d->head_dim);
+    RESERVE(parts, w->n_parts * (w->kv_positions / KERN_PAGE) * w->part_floats);
     RESERVE(gate, B * widest->ffn);
     RESERVE(up, B * widest->ffn);
     if (w->shards > 1) RESERVE(partial, B * kern_tiles(d->width) * KERN_TILE_ROWS);
@@ -284,8 +289,10 @@ static base_status_t step_create(worker_t *w, base_err_t *err)
     st = base_alloc((void **)&w->scratch, (size_t)worker_team_size(c->team),
                     sizeof(worker_scratch_t), "threads", err);
     if (st != BASE_OK) return st;
-    size_t bytes = lay_out(w, &widest); /* counts */
-    st           = base_arena_create(&w->arena, bytes, "activations", err);
+    w->n_parts = base_min_size((size_t)worker_team_size(c->team) - 1, widest.kv * c->limits.n_seq);
+    w->part_floats = base_min_size(widest.group, KERN_MAX_GROUP) * (2 + w->hd_pad);
+    size_t bytes   = lay_out(w, &widest); /* counts */
+    st             = base_arena_create(&w->arena, bytes, "activations", err);
     if (st != BASE_OK) return st;
     size_t again = lay_out(w, &widest); /* places */
     base_assert(again == bytes);
@@ -312,6 +319,10 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
     w->my_shard     = comm_grid_shard(config->grid);
     w->hd_pad       = base_round_up(config->desc->head_dim, KERN_LANES);
     w->kv_positions = base_round_up(config->limits.n_ctx, KERN_PAGE);
+    w->k_elem       = config->type_k == MODEL_F16 ? sizeof(uint16_t) : sizeof(float);
+    w->v_elem       = config->type_v == MODEL_F16 ? sizeof(uint16_t) : sizeof(float);
+    base_assert(config->type_k == MODEL_F16 || config->type_k == MODEL_F32);
+    base_assert(config->type_v == MODEL_F16 || config->type_v == MODEL_F32);
     kern_table_init(&w->kern, w->cpu_features);
     st = worker_shard_load(config->desc, config->source, config->plan, config->grid, format,
                            config->team, config->progress, &w->shard, err);

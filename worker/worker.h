@@ -17,11 +17,12 @@ typedef struct {
     const part_plan_t    *plan;
     comm_grid_t          *grid;
     worker_team_t        *team;
-    const char           *pack;    /* name of a packed format: "t2", "t3" */
-    const char           *cpu;     /* strongest kernel variant to use; NULL: the best there is */
-    part_batch_limits_t   limits;  /* of a step; they size the KV cache and the step arena */
-    bool                  is_root; /* this rank receives the logits */
-    bool                  screen;  /* keep coarse rows of the head for steps with n_top */
+    const char           *pack;   /* name of a packed format: "t2", "t3" */
+    const char           *cpu;    /* strongest kernel variant to use; NULL: the best there is */
+    part_batch_limits_t   limits; /* of a step; they size the KV cache and the step arena */
+    model_type_t          type_k, type_v; /* of the KV cache: MODEL_F16 or MODEL_F32 */
+    bool                  is_root;        /* this rank receives the logits */
+    bool                  screen;         /* keep coarse rows of the head for steps with n_top */
     bool                  progress;
 } worker_config_t;
 

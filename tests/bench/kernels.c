@@ -188,26 +188,58 @@ static work_t run_kern_rope_fn(const char *slot, kern_rope_fn *fn)
     return (work_t){32 * 12.0 * 128, 0};
 }
 
-/* Four query heads on a page that lies in memory, not in a cache. */
-static work_t run_kern_attn_page_fn(const char *slot, kern_attn_page_fn *fn)
-{
-    enum { HD = 128, N_Q = 4 };
-    const size_t bytes = 2 * sizeof(float) * HD * KERN_PAGE;
-    const float *kv    = (const float *)(const void *)next_weights(bytes);
-    float        m[N_Q], z[N_Q];
+/* Query rows on half a page (keys or values) that lies in memory, not in a cache: 4 heads of one
+ * token for halves, as decoding has them; 64 rows, as a prompt has, for floats. */
+enum { ATTN_HD = 128, ATTN_FEW = 4, ATTN_MANY = 64 };
 
-    (void)slot;
-    fn(m, z, ys, HD, xs, HD, N_Q, kv, kv + HD * KERN_PAGE, KERN_PAGE, HD, 0.088f);
-    return (work_t){(double)bytes, 2.0 * N_Q * HD * KERN_PAGE};
+static const uint32_t *ends_whole(void)
+{
+    static uint32_t ends[ATTN_MANY];
+
+    for (size_t r = 0; r < ATTN_MANY; r++) ends[r] = KERN_PAGE;
+    return ends;
+}
+
+static work_t attn_work(bool half)
+{
+    const double n = half ? ATTN_FEW : ATTN_MANY;
+    return (work_t){(half ? 2.0 : 4.0) * ATTN_HD * KERN_PAGE, n * ATTN_HD * KERN_PAGE};
+}
+
+static work_t run_kern_attn_scores_fn(const char *slot, kern_attn_scores_fn *fn)
+{
+    static float e[ATTN_MANY * KERN_PAGE], m[ATTN_MANY], z[ATTN_MANY], q[ATTN_MANY * ATTN_HD];
+    const bool   half = strstr(slot, "f16") != NULL;
+    const void  *k    = next_weights((size_t)attn_work(half).bytes);
+
+    fn(e, m, z, q, half ? ATTN_FEW : ATTN_MANY, k, ends_whole(), ATTN_HD, 0.088f);
+    return attn_work(half);
+}
+
+static work_t run_kern_attn_values_fn(const char *slot, kern_attn_values_fn *fn)
+{
+    static float e[ATTN_MANY * KERN_PAGE], o[ATTN_MANY * ATTN_HD];
+    const bool   half = strstr(slot, "f16") != NULL;
+    const void  *v    = next_weights((size_t)attn_work(half).bytes);
+
+    fn(o, e, half ? ATTN_FEW : ATTN_MANY, v, ends_whole(), ATTN_HD);
+    return attn_work(half);
 }
 
 static work_t run_kern_attn_merge_fn(const char *slot, kern_attn_merge_fn *fn)
 {
-    float m = 0.0f, z = 1.0f;
+    static float m[32], z[32], mp[32], zp[32];
 
     (void)slot;
-    for (size_t h = 0; h < 32; h++) fn(&m, &z, ys + 128 * h, 0.5f, 1.0f, xs, 128);
-    return (work_t){32 * 12.0 * 128, 0};
+    fn(m, z, ys, mp, zp, xs, 32, 64);
+    return (work_t){32 * 12.0 * 64, 0};
+}
+
+static work_t run_kern_narrow_fn(const char *slot, kern_narrow_fn *fn)
+{
+    (void)slot;
+    fn((uint16_t *)(void *)ys, xs, VECTOR_N);
+    return (work_t){6.0 * VECTOR_N, 0};
 }
 
 static work_t run_kern_div_fn(const char *slot, kern_div_fn *fn)

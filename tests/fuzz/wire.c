@@ -161,6 +161,8 @@ static fuzz_bytes_t assignment_seed(bool tied, const char *layout, uint32_t rank
                                     .paths     = paths,
                                     .n_ctx     = 4096,
                                     .n_seq     = 7,
+                                    .type_k    = MODEL_F32,
+                                    .type_v    = MODEL_F16,
                                     .n_batch   = 512,
                                     .n_out_max = 512,
                                     .n_threads = 3,

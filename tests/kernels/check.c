@@ -266,11 +266,10 @@ static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, const dense_unit_t
 
 static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
 {
-    static const size_t ks[]    = {1,  2,  15,  16,  17,  31,  32,  33, 47,
-                                   48, 79, 127, 128, 129, 255, 256, 257};
-    static const size_t toks[]  = {1, 2, 3, 4, 5, 9};
-    static const size_t edges[] = {6, 7, 8, 11, 12, 13, 23, 24, 25, 30, 64, 65, 95, 96, 97, 127};
-    const dense_unit_t *u       = DENSE_UNITS;
+    static const size_t ks[]   = {1,  2,  15,  16,  17,  31,  32,  33, 47,
+                                  48, 79, 127, 128, 129, 255, 256, 257};
+    static const size_t toks[] = {1, 2, 3, 4, 5, 9};
+    const dense_unit_t *u      = DENSE_UNITS;
 
     while (strcmp(u->slot, now.slot) != 0) u++;
     for (size_t i = 0; i < COUNT(ks); i++) {
@@ -287,15 +286,8 @@ static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
         }
     }
     dense_case(fn, ref, u, 2560, 7, 6, 0, true, FLOAT_UNIT);
-    /* Past the pieces of columns, rows and tokens that a variant may cut, and at their edges. */
+    /* Past the piece of columns and of tokens that a variant may cut. */
     dense_case(fn, ref, u, u->k == 1 ? 1043 : 1280, 6, 29, 1, true, FLOAT_UNIT);
-    dense_case(fn, ref, u, u->k == 1 ? 1555 : 1792, 17, 99, 3, true, FLOAT_UNIT);
-    for (size_t i = 0; i < COUNT(edges); i++) {
-        for (size_t n_rows = 15; n_rows <= 18; n_rows++) {
-            dense_case(fn, ref, u, 256, n_rows, edges[i], i % 3, true, FLOAT_UNIT);
-        }
-        dense_case(fn, ref, u, u->k == 1 ? 783 + i : 1024, 4, edges[i], 1, true, FLOAT_UNIT);
-    }
 }
 
 /* ---- Coarse rows of the head ---- */
@@ -549,55 +541,137 @@ static void check_kern_rope_fn(kern_rope_fn *fn, kern_rope_fn *ref)
 
 /* ---- Attention ---- */
 
-static void attn_case(kern_attn_page_fn *fn, kern_attn_page_fn *ref, size_t n_q, size_t n_pos,
-                      size_t hd, size_t more, float_kind_t kind)
+/* How the rows of one call end: all alike, as tokens of one page do, or anyhow. */
+static const uint32_t *ends_make(size_t n_rows, size_t n_pos, int how)
 {
-    const size_t stride = hd + more;
-    /* m and z lie in front of o. */
-    const size_t n    = 2 * n_q + n_q * stride;
-    float       *q    = float_take(&in_a, n_q * stride - more, kind);
-    float       *k    = float_take(&in_b, n_pos * hd, kind == FLOAT_WILD ? FLOAT_UNIT : kind);
-    float       *v    = float_take(&in_c, n_pos * hd, kind);
-    float       *want = take_want(n), *got = take_got(n);
+    static uint32_t ends[KERN_MAX_GROUP];
 
-    CASE("heads %zu, positions %zu, hd %zu, spare stride %zu, data %d", n_q, n_pos, hd, more,
-         (int)kind);
-    ref(want, want + n_q, want + 2 * n_q, stride, q, stride, n_q, k, v, n_pos, hd, 3.7f);
-    fn(got, got + n_q, got + 2 * n_q, stride, q, stride, n_q, k, v, n_pos, hd, 3.7f);
+    for (size_t r = 0; r < n_rows; r++) {
+        size_t end = how == 0   ? n_pos
+                     : how == 1 ? n_pos + r / 3
+                                : 1 + (n_pos * 7 + r * 29) % KERN_PAGE;
+        ends[r]    = (uint32_t)(end < KERN_PAGE ? end : KERN_PAGE);
+    }
+    return ends;
+}
+
+/* A whole page of a slot's type. */
+static const void *page_make(region_t *r, bool half, size_t hd, float_kind_t kind)
+{
+    const float *x = float_take(r, KERN_PAGE * hd, kind);
+    uint16_t    *h = NULL;
+
+    if (!half) return x;
+    h = region_take(&in_e, 2 * KERN_PAGE * hd);
+    kern_narrow_f16__ref(h, x, KERN_PAGE * hd);
+    return h;
+}
+
+static void scores_case(kern_attn_scores_fn *fn, kern_attn_scores_fn *ref, size_t n_rows,
+                        size_t n_pos, int how, size_t hd, float_kind_t kind)
+{
+    const bool      half = ref == kern_attn_scores_f16__ref;
+    const size_t    n = n_rows * (KERN_PAGE + 2), z = n_rows * (KERN_PAGE + 1);
+    const size_t    m    = n_rows * KERN_PAGE;
+    const uint32_t *ends = ends_make(n_rows, n_pos, how);
+    const float    *q    = float_take(&in_a, n_rows * hd, kind);
+    const void     *k    = page_make(&in_b, half, hd, kind == FLOAT_WILD ? FLOAT_UNIT : kind);
+    float          *want = take_want(n), *got = take_got(n);
+
+    CASE("rows %zu, positions %zu (%d), hd %zu, data %d", n_rows, n_pos, how, hd, (int)kind);
+    ref(want, want + m, want + z, q, n_rows, k, ends, hd, 3.7f);
+    fn(got, got + m, got + z, q, n_rows, k, ends, hd, 3.7f);
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t j = ends[r]; j < KERN_PAGE; j++)
+            want[r * KERN_PAGE + j] = got[r * KERN_PAGE + j] = 0; /* undefined */
     same_floats(want, got, n);
 }
 
-static void check_kern_attn_page_fn(kern_attn_page_fn *fn, kern_attn_page_fn *ref)
+static void values_case(kern_attn_values_fn *fn, kern_attn_values_fn *ref, size_t n_rows,
+                        size_t n_pos, int how, size_t hd, float_kind_t kind)
 {
-    static const size_t hds[] = {16, 32, 48, 64, 80, 96, 128, 144, 256};
+    const bool      half = ref == kern_attn_values_f16__ref;
+    const uint32_t *ends = ends_make(n_rows, n_pos, how);
+    const float    *e    = float_take(&in_a, n_rows * KERN_PAGE, FLOAT_UNIT);
+    const void     *v    = page_make(&in_b, half, hd, kind);
+    float          *want = take_want(n_rows * hd), *got = take_got(n_rows * hd);
 
-    for (size_t n_pos = 1; n_pos <= KERN_PAGE; n_pos++) {
-        for (size_t n_q = 1; n_q <= 9; n_q++) {
-            attn_case(fn, ref, n_q, n_pos, hds[(n_pos + n_q) % COUNT(hds)], n_q % 3, FLOAT_UNIT);
-        }
-        for (int kind = 0; kind < FLOAT_KINDS; kind++) {
-            attn_case(fn, ref, 5, n_pos, 80, 1, (float_kind_t)kind);
-        }
-    }
-    attn_case(fn, ref, KERN_MAX_GROUP, KERN_PAGE, 128, 0, FLOAT_UNIT);
+    CASE("rows %zu, positions %zu (%d), hd %zu, data %d", n_rows, n_pos, how, hd, (int)kind);
+    ref(want, e, n_rows, v, ends, hd);
+    fn(got, e, n_rows, v, ends, hd);
+    same_floats(want, got, n_rows * hd);
+}
+
+/* Rows, positions, ends, head sizes, data. */
+#define EACH_PAGE(run)                                                                             \
+    do {                                                                                           \
+        static const size_t hds[] = {16, 32, 48, 64, 80, 96, 128, 144, 256};                       \
+        for (size_t n_pos = 1; n_pos <= KERN_PAGE; n_pos++) {                                      \
+            for (size_t n = 1; n <= 9; n++)                                                        \
+                run(fn, ref, n, n_pos, (int)(n_pos + n) % 3, hds[(n_pos + n) % COUNT(hds)],        \
+                    FLOAT_UNIT);                                                                   \
+            for (int kind = 0; kind < FLOAT_KINDS; kind++)                                         \
+                run(fn, ref, 5, n_pos, kind % 3, 80, (float_kind_t)kind);                          \
+        }                                                                                          \
+        for (int how = 0; how < 3; how++)                                                          \
+            run(fn, ref, KERN_MAX_GROUP, KERN_PAGE / 2, how, 128, FLOAT_UNIT);                     \
+    } while (0)
+
+static void check_kern_attn_scores_fn(kern_attn_scores_fn *fn, kern_attn_scores_fn *ref)
+{
+    EACH_PAGE(scores_case);
+}
+
+static void check_kern_attn_values_fn(kern_attn_values_fn *fn, kern_attn_values_fn *ref)
+{
+    EACH_PAGE(values_case);
 }
 
 static void check_kern_attn_merge_fn(kern_attn_merge_fn *fn, kern_attn_merge_fn *ref)
 {
     for (size_t i = 0; i < 400; i++) {
         const float_kind_t kind = (float_kind_t)(i % FLOAT_KINDS);
-        const size_t       hd   = 16 * (1 + i % 17);
-        const float        mp = float_make(kind) * 30.0f, zp = float_make(kind);
-        const float       *op   = float_take(&in_a, hd, kind);
-        float             *want = take_want(hd + 2), *got = take_got(hd + 2);
+        const size_t       hd = 16 * (1 + i % 17), rows = 1 + i % 37;
+        const size_t       n    = rows * (hd + 2);
+        float             *p    = float_take(&in_a, n, kind);
+        float             *want = take_want(n), *got = take_got(n);
 
-        float_fill(want, hd + 2, kind);
-        want[0] *= 30.0f;
-        memcpy(got, want, (hd + 2) * sizeof *want);
-        CASE("hd %zu, data %d", hd, (int)kind);
-        ref(want, want + 1, want + 2, mp, zp, op, hd);
-        fn(got, got + 1, got + 2, mp, zp, op, hd);
-        same_floats(want, got, hd + 2);
+        float_fill(want, n, kind);
+        for (size_t r = 0; r < rows; r++) p[r] *= 30.0f, want[r] *= 30.0f;
+        memcpy(got, want, n * sizeof *want);
+        CASE("rows %zu, hd %zu, data %d", rows, hd, (int)kind);
+        ref(want, want + rows, want + 2 * rows, p, p + rows, p + 2 * rows, rows, hd);
+        fn(got, got + rows, got + 2 * rows, p, p + rows, p + 2 * rows, rows, hd);
+        same_floats(want, got, n);
+    }
+}
+
+/* Bits, not values: halves that are no numbers count too. */
+static void check_kern_narrow_fn(kern_narrow_fn *fn, kern_narrow_fn *ref)
+{
+    enum { N = 1 << 16 };
+    uint32_t *bits = region_take(&in_a, 4 * N);
+
+    for (uint32_t round = 0; round < 64; round++) {
+        uint16_t *want = region_take(&out_want, 2 * N), *got = region_take(&out_got, 2 * N);
+        /* Every upper half with lower halves around the ties. */
+        static const uint32_t low[] = {0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2fff, 0x3000, 0x3001};
+        for (uint32_t i = 0; i < N; i++) {
+            const uint32_t pick = (i + round) % (COUNT(low) + 1);
+            bits[i] = i << 16 | (pick < COUNT(low) ? low[pick] : (i * 2654435761u + round) >> 16);
+        }
+        CASE("round %u", round);
+        ref(want, (const float *)(const void *)bits, N);
+        fn(got, (const float *)(const void *)bits, N);
+        assert_memory_equal(want, got, 2 * N);
+    }
+    for (size_t n = 16; n <= 256; n += 16) {
+        const float *x    = float_take(&in_a, n, FLOAT_UNIT);
+        uint16_t    *want = region_take(&out_want, 2 * n), *got = region_take(&out_got, 2 * n);
+        CASE("n %zu", n);
+        ref(want, x, n);
+        fn(got, x, n);
+        assert_memory_equal(want, got, 2 * n);
     }
 }
 

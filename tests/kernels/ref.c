@@ -3,6 +3,7 @@
  * integers, double arithmetic, libm, a second decoder of the GGUF blocks, and what the gguf package
  * makes of them (tests/golden/dense). check.c carries the result over to all variants. */
 #include "tests/kernels/kern_test.h"
+#include "worker/kernels/ref/half.h"
 
 static region_t in_a, in_b, in_c, in_d, out_a, out_b, out_c;
 
@@ -577,6 +578,33 @@ static void rope_turns_by_the_angle(void **state)
 
 /* ---- Attention ---- */
 
+/* Every half against 2^e * (1 + m / 1024), and rounding at and around each middle of two. */
+static void halves_round_to_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        const int      e    = (int)(h >> 10);
+        const double   man  = (double)(h & 1023) / 1024;
+        const double   want = e == 0 ? ldexp(man, -14) : ldexp(1 + man, e - 15);
+        const double   next = h == 0x7bff ? 65536 : (double)ref_from_f16((uint16_t)(h + 1));
+        const float    mid  = (float)((want + next) / 2);
+        const uint32_t even = h + (h & 1);
+
+        assert_true((double)ref_from_f16((uint16_t)h) == want);
+        assert_true((double)ref_from_f16((uint16_t)(h | 0x8000)) == -want);
+        assert_int_equal(ref_to_f16((float)want), h);
+        assert_int_equal(ref_to_f16(mid), even);
+        assert_int_equal(ref_to_f16(-mid), even | 0x8000);
+        assert_int_equal(ref_to_f16(nextafterf(mid, 0)), h);
+        assert_int_equal(ref_to_f16(nextafterf(mid, 1e9f)), h + 1);
+    }
+    assert_int_equal(ref_to_f16(INFINITY), 0x7c00);
+    assert_int_equal(ref_to_f16(-1e30f), 0xfc00);
+    assert_int_equal(ref_to_f16(-0.0f), 0x8000);
+    assert_true(isnan(ref_from_f16(ref_to_f16(NAN))));
+    assert_true(isinf(ref_from_f16(0x7c00)) && isnan(ref_from_f16(0x7c01)));
+}
+
 /* Softmax over all positions in double against pages and their merge. */
 static void attention_is_softmax(void **state)
 {
@@ -585,21 +613,23 @@ static void attention_is_softmax(void **state)
 
     (void)state;
     for (size_t c = 0; c < COUNT(lengths); c++) {
-        const size_t n = lengths[c];
-        const float *q = float_take(&in_a, N_Q * HD, FLOAT_UNIT);
-        const float *k = float_take(&in_b, n * HD, FLOAT_UNIT);
-        const float *v = float_take(&in_c, n * HD, FLOAT_UNIT);
+        const size_t n    = lengths[c];
+        const float *q    = float_take(&in_a, N_Q * HD, FLOAT_UNIT);
+        const size_t room = (n + KERN_PAGE - 1) / KERN_PAGE * KERN_PAGE; /* whole pages */
+        const float *k    = float_take(&in_b, room * HD, FLOAT_UNIT);
+        const float *v    = float_take(&in_c, room * HD, FLOAT_UNIT);
         float       *o = region_take(&out_a, 4 * N_Q * HD), *op = region_take(&out_b, 4 * N_Q * HD);
         double      *e = region_take(&in_d, n * sizeof *e);
         float        m[N_Q], z[N_Q], mp[N_Q], zp[N_Q];
 
         for (size_t at = 0; at < n; at += KERN_PAGE) {
-            const size_t n_pos = n - at < KERN_PAGE ? n - at : KERN_PAGE;
-            kern_attn_page_f32__ref(at == 0 ? m : mp, at == 0 ? z : zp, at == 0 ? o : op, HD, q, HD,
-                                    N_Q, k + at * HD, v + at * HD, n_pos, HD, 1.5f);
-            for (size_t h = 0; h < N_Q && at > 0; h++) {
-                kern_attn_merge_f32__ref(m + h, z + h, o + h * HD, mp[h], zp[h], op + h * HD, HD);
-            }
+            const uint32_t n_pos     = (uint32_t)(n - at < KERN_PAGE ? n - at : KERN_PAGE);
+            const uint32_t ends[N_Q] = {n_pos, n_pos, n_pos};
+            float          e_page[N_Q * KERN_PAGE];
+            kern_attn_scores_f32__ref(e_page, at == 0 ? m : mp, at == 0 ? z : zp, q, N_Q,
+                                      k + at * HD, ends, HD, 1.5f);
+            kern_attn_values_f32__ref(at == 0 ? o : op, e_page, N_Q, v + at * HD, ends, HD);
+            if (at > 0) kern_attn_merge_f32__ref(m, z, o, mp, zp, op, N_Q, HD);
         }
         for (size_t h = 0; h < N_Q; h++) {
             float *out = region_take(&out_c, 4 * HD);
@@ -645,6 +675,7 @@ int main(void)
         cmocka_unit_test(absmax_shows_nan),
         cmocka_unit_test(elementwise_is_near_its_double),
         cmocka_unit_test(rope_turns_by_the_angle),
+        cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(attention_is_softmax),
     };
 

@@ -14,13 +14,13 @@ QUICK = trireme.PRESET != "release"  # sanitizers: a part of the list
 GQA5 = trireme.GOLDEN / "transformers/relu2-gqa5-tq1.gguf"
 
 
-def compare(model, ids, cases):
+def compare(model, ids, cases, *always):
     with tempfile.TemporaryDirectory() as tmp:
-        _, _, want = trireme.logits(model, ids, f"{tmp}/ref.npy", 1, "-t", "1", "-b", "1", "--cpu", "ref")
+        _, _, want = trireme.logits(model, ids, f"{tmp}/ref.npy", 1, "-t", "1", "-b", "1", "--cpu", "ref", *always)
         for ranks, options in cases:
-            _, _, got = trireme.logits(model, ids, f"{tmp}/out.npy", ranks, *options)
+            _, _, got = trireme.logits(model, ids, f"{tmp}/out.npy", ranks, *options, *always)
             same = got == want
-            print(f"{model.name} {ranks} ranks {' '.join(options)}: {'same' if same else 'DIFFERENT'}")
+            print(f"{model.name} {ranks} ranks {' '.join(options + always)}: {'same' if same else 'DIFFERENT'}")
             assert same
 
 
@@ -38,6 +38,14 @@ def main():
              if not QUICK or (t == "3" and b in ("1", "7"))]
     ids = ",".join(str(i * 37 % 251 + 4) for i in range(100))
     compare(trireme.DEFAULT_MODEL, ids, [layout(s, t) for s in stages for t in shards] + local)
+    # Many pages, which threads share out; keys and values of other types.
+    ids = ",".join(str(i * 41 % 251 + 4) for i in range(330))
+    deep = [(1, ("-t", t, "-b", b)) for t, b in (("2", "1"), ("5", "1"), ("3", "3"), ("2", "256"))]
+    compare(trireme.DEFAULT_MODEL, ids, deep + [layout(1, 3, "-b", "40"), layout(2, 2, "-b", "100")])
+    for types in (("f32", "f32"), ("f16", "f32"), ("f32", "f16")):
+        compare(trireme.DEFAULT_MODEL, ids, [(1, ("-t", "3", "-b", "1")), (1, ("-t", "2", "-b", "256", "--cpu", "avx2")),
+                                             layout(1, 2, "-b", "100")], "-ctk", types[0], "-ctv", types[1])
+    ids = ",".join(str(i * 37 % 251 + 4) for i in range(100))
     uneven = [layout(1, 3, "--split", "3,1,1"), layout(3, 1, "--split", "1,3,1"),
               layout(1, 2, "-b", "7", "--split", "1,9"), (4, ("--layout", "2x2", "-t", "2", "-b", "7"))]
     compare(trireme.DEFAULT_MODEL, ids, uneven)

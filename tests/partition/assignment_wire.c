@@ -19,6 +19,8 @@ static part_assignment_t make(model_desc_t desc, const char *layout, uint32_t n_
                               .paths     = paths,
                               .n_ctx     = 4096,
                               .n_seq     = 3,
+                              .type_k    = MODEL_F16,
+                              .type_v    = MODEL_F32,
                               .n_batch   = 512,
                               .n_out_max = 512,
                               .n_threads = 3,
@@ -99,6 +101,8 @@ static void round_trip(const part_assignment_t *a)
     assert_int_equal(b.synth_seed, a->synth_seed);
     assert_int_equal(b.n_ctx, a->n_ctx);
     assert_int_equal(b.n_seq, a->n_seq);
+    assert_int_equal(b.type_k, a->type_k);
+    assert_int_equal(b.type_v, a->type_v);
     assert_int_equal(b.n_batch, a->n_batch);
     assert_int_equal(b.n_out_max, a->n_out_max);
     assert_int_equal(b.n_threads, a->n_threads);
@@ -224,9 +228,13 @@ static base_status_t hostile(const uint8_t *bytes, size_t n, const char *piece)
         part_slice_t s = part_slice(&a.plan, &a.desc.layers[i], a.rank % a.plan.shards);
         assert_true(s.kv.end <= a.desc.layers[i].n_kv_heads);
     }
-    part_memory_t m =
-        part_memory(&a.plan, &a.desc, a.rank,
-                    &(part_sizes_t){2, a.n_ctx, a.n_seq, a.n_batch, a.n_out_max, a.screen});
+    part_memory_t m = part_memory(&a.plan, &a.desc, a.rank,
+                                  &(part_sizes_t){.ternary_bits = 2,
+                                                  .n_ctx        = a.n_ctx,
+                                                  .n_seq        = a.n_seq,
+                                                  .n_batch      = a.n_batch,
+                                                  .n_out        = a.n_out_max,
+                                                  .screen       = a.screen});
     assert_true(m.total > 0);
     part_assignment_free(&a);
     return BASE_OK;
@@ -287,6 +295,8 @@ static void wrong_fields(void **state)
 
     a.n_ctx = 0, refuse(a, "n_ctx"), a = good;
     a.n_ctx = LIMIT_CONTEXT + 1, refuse(a, "n_ctx"), a = good;
+    a.type_k = MODEL_NONE, refuse(a, "type_k"), a = good;
+    a.type_v = MODEL_BF16, refuse(a, "type_v"), a = good;
     a.n_seq = 0, refuse(a, "n_seq"), a = good;
     a.n_seq = LIMIT_SEQUENCES + 1, refuse(a, "n_seq"), a = good;
     a.n_ctx = LIMIT_CONTEXT, a.n_seq = LIMIT_SEQUENCES, refuse(a, "n_ctx * n_seq"), a = good;

@@ -160,16 +160,29 @@ static void memory_one_rank(void **state)
     assert_int_equal(part_plan_make(&wish, &desc, &plan, NULL), BASE_OK);
     for (uint32_t t3 = 0; t3 < 2; t3++) {
         const uint64_t k = t3 ? 20 : 16;
-        part_memory_t  m =
-            part_memory(&plan, &desc, 0, &(part_sizes_t){t3 ? 1.6 : 2, 100, 1, 1, 1, false});
-        uint64_t layer = packed(1280, 256, k) + 2 * packed(320, 256, k) + packed(256, 1280, k) +
+        part_memory_t  m = part_memory(&plan, &desc, 0,
+                                       &(part_sizes_t){.ternary_bits = t3 ? 1.6 : 2,
+                                                       .n_ctx        = 100,
+                                                       .n_seq        = 1,
+                                                       .n_batch      = 1,
+                                                       .n_out        = 1,
+                                                       .screen       = false});
+        uint64_t layer   = packed(1280, 256, k) + 2 * packed(320, 256, k) + packed(256, 1280, k) +
                          2 * packed(768, 256, k) + packed(256, 768, k);
         assert_int_equal(m.ternary, 6 * layer);
         /* F16 embedding once (tied), norms of two hidden, one attention and one FFN vector a layer.
          */
         assert_int_equal(m.dense, 1000 * 256 * 2 + 256 * 4 + 6 * 4 * (256 + 256 + 1280 + 768));
         /* 100 positions take two pages of 64. */
-        assert_int_equal(m.kv, 6 * 5 * 128 * 64 * 4 * 2);
+        assert_int_equal(m.kv, 6 * 5 * 128 * 64 * 2 * 2); /* keys and values as halves */
+        const part_sizes_t many = {.ternary_bits = 2,
+                                   .n_ctx        = 65,
+                                   .n_seq        = 7,
+                                   .n_batch      = 1,
+                                   .n_out        = 1,
+                                   .type_k       = MODEL_F32,
+                                   .type_v       = MODEL_F16};
+        assert_int_equal(part_memory(&plan, &desc, 0, &many).kv, 7 * 6 * 5 * 128 * 64 * (4 + 2));
         assert_true(m.activations >= 1000 * 4);
         assert_int_equal(m.total, m.ternary + m.dense + m.kv + m.activations);
     }
@@ -184,7 +197,10 @@ static void memory_adds_up(void **state)
     part_wish_t one  = {.n_ranks = 1};
     part_plan_t plan = {0};
     assert_int_equal(part_plan_make(&one, &desc, &plan, NULL), BASE_OK);
-    part_memory_t whole = part_memory(&plan, &desc, 0, &(part_sizes_t){2, 64, 1, 1, 1, false});
+    part_memory_t whole = part_memory(
+        &plan, &desc, 0,
+        &(part_sizes_t){
+            .ternary_bits = 2, .n_ctx = 64, .n_seq = 1, .n_batch = 1, .n_out = 1, .screen = false});
     part_plan_free(&plan);
     for (uint32_t stages = 1; stages <= 6; stages++) {
         for (uint32_t shards = 1; shards <= 30; shards++) {
@@ -194,14 +210,19 @@ static void memory_adds_up(void **state)
             assert_int_equal(part_plan_make(&wish, &desc, &plan, NULL), BASE_OK);
             part_memory_t sum = {0};
             for (uint32_t r = 0; r < stages * shards; r++) {
-                part_memory_t m =
-                    part_memory(&plan, &desc, r, &(part_sizes_t){2, 64, 1, 1, 1, false});
+                part_memory_t m = part_memory(&plan, &desc, r,
+                                              &(part_sizes_t){.ternary_bits = 2,
+                                                              .n_ctx        = 64,
+                                                              .n_seq        = 1,
+                                                              .n_batch      = 1,
+                                                              .n_out        = 1,
+                                                              .screen       = false});
                 sum.ternary += m.ternary;
                 sum.dense += m.dense;
                 sum.kv += m.kv;
             }
             /* head_dim 64 and FFN blocks of 32 keep tiles whole: only K and V rows come twice. */
-            uint64_t kv_rows  = sum.kv / (64 * 64 * 4 * 2) * 64; /* over layers and shards */
+            uint64_t kv_rows  = sum.kv / (64 * 64 * 2 * 2) * 64; /* over layers and shards */
             uint64_t expected = whole.ternary + 2 * (kv_rows - 6 * 320) / 16 * (256 / 16) * 64;
             assert_int_equal(sum.ternary, expected);
             uint64_t hidden_norms = (6 * 2 + 1) * 256 * 4;
@@ -223,8 +244,20 @@ static void memory_of_a_screen(void **state)
     for (uint32_t r = 0; r < 3; r++) {
         part_range_t  rows  = part_vocab(&plan, &desc, r);
         uint64_t      tiles = (rows.end - rows.begin + 15) / 16;
-        part_memory_t m     = part_memory(&plan, &desc, r, &(part_sizes_t){2, 64, 1, 1, 1, true});
-        part_memory_t plain = part_memory(&plan, &desc, r, &(part_sizes_t){2, 64, 1, 1, 1, false});
+        part_memory_t m     = part_memory(&plan, &desc, r,
+                                          &(part_sizes_t){.ternary_bits = 2,
+                                                          .n_ctx        = 64,
+                                                          .n_seq        = 1,
+                                                          .n_batch      = 1,
+                                                          .n_out        = 1,
+                                                          .screen       = true});
+        part_memory_t plain = part_memory(&plan, &desc, r,
+                                          &(part_sizes_t){.ternary_bits = 2,
+                                                          .n_ctx        = 64,
+                                                          .n_seq        = 1,
+                                                          .n_batch      = 1,
+                                                          .n_out        = 1,
+                                                          .screen       = false});
         assert_int_equal(m.screen, tiles * 16 * (12 + 4 * (1 + 48)));
         assert_int_equal(m.total, plain.total + m.screen);
         assert_int_equal(plain.screen, 0);

@@ -152,18 +152,28 @@ typedef void kern_glu_fn(float *f, const float *gate, const float *up, size_t n)
 /* Rotate one head in place; cos/sin: rot/2 values each. rot even, <= head dim. */
 typedef void kern_rope_fn(float *x, const float *cos, const float *sin, size_t rot);
 
-/* One KV page for n_q query heads that share it (NUMERICS 7).
- * q       n_q rows of q_stride floats, zero-padded from hd to hd_pad (hd_pad % 16 == 0).
- * k, v    n_pos rows (1..KERN_PAGE) of hd_pad floats, zero-padded.
- * m, z    n_q values out: maximum and sum.
- * o       n_q rows of o_stride floats out, hd_pad values each. */
-typedef void kern_attn_page_fn(float *m, float *z, float *o, size_t o_stride, const float *q,
-                               size_t q_stride, size_t n_q, const float *k, const float *v,
-                               size_t n_pos, size_t hd_pad, float scale);
+/* One KV page for n_rows query rows that share a KV head: heads of its group, of one token or
+ * several (NUMERICS 7). A page is KERN_PAGE rows of hd_pad floats or halves (hd_pad % 16 == 0,
+ * padded with zeros), all of them readable; row r sees its first n_pos[r] (1..KERN_PAGE) positions
+ * only.
+ *
+ * Scores: e[r * KERN_PAGE + j] = exp_(s_j - m[r]) for j < n_pos[r]; the rest of a row is undefined.
+ * q    n_rows rows of hd_pad floats, padded with zeros.
+ * m, z n_rows values out: maximum and sum. */
+typedef void kern_attn_scores_fn(float *e, float *m, float *z, const float *q, size_t n_rows,
+                                 const void *k, const uint32_t *n_pos, size_t hd_pad, float scale);
 
-/* Merge the page (mp, zp, op) into (m, z, o), hd_pad values of o. NUMERICS 7. */
-typedef void kern_attn_merge_fn(float *m, float *z, float *o, float mp, float zp, const float *op,
-                                size_t hd_pad);
+/* Values: o[r * hd_pad + c] = sum over j < n_pos[r] of e[r * KERN_PAGE + j] * v[j * hd_pad + c]. */
+typedef void kern_attn_values_fn(float *o, const float *e, size_t n_rows, const void *v,
+                                 const uint32_t *n_pos, size_t hd_pad);
+
+/* Merge a page's (mp, zp, op) of n_rows rows into (m, z, o), hd_pad values of o each. NUMERICS
+ * 7. */
+typedef void kern_attn_merge_fn(float *m, float *z, float *o, const float *mp, const float *zp,
+                                const float *op, size_t n_rows, size_t hd_pad);
+
+/* Floats to halves: nearest, ties to even; beyond 65504 + 16 infinity. n % 16 == 0. */
+typedef void kern_narrow_fn(uint16_t *y, const float *x, size_t n);
 
 /* out_i = o_i / z. */
 typedef void kern_div_fn(float *out, const float *o, float z, size_t n);
@@ -208,7 +218,11 @@ typedef void kern_exp_fn(float *y, const float *x, size_t n);
     X(relu2_mul_f32, kern_glu_fn)                                                                  \
     X(rope_half_f32, kern_rope_fn)                                                                 \
     X(rope_pair_f32, kern_rope_fn)                                                                 \
-    X(attn_page_f32, kern_attn_page_fn)                                                            \
+    X(attn_scores_f32, kern_attn_scores_fn)                                                        \
+    X(attn_scores_f16, kern_attn_scores_fn)                                                        \
+    X(attn_values_f32, kern_attn_values_fn)                                                        \
+    X(attn_values_f16, kern_attn_values_fn)                                                        \
+    X(narrow_f16, kern_narrow_fn)                                                                  \
     X(attn_merge_f32, kern_attn_merge_fn)                                                          \
     X(div_f32, kern_div_fn)                                                                        \
     X(exp_f32, kern_exp_fn)

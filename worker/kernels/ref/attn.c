@@ -1,6 +1,7 @@
 /* worker/kernels/ref/attn.c
- * Attention over one KV page, and the merge of pages: NUMERICS 7. */
+ * Attention over one KV page, the merge of pages, and what the cache stores: NUMERICS 7. */
 #include "worker/kernels/kernel_decl.h"
+#include "worker/kernels/ref/half.h"
 #include "worker/kernels/ref/lanes.h"
 
 /* The page's maximum goes over lanes like a sum, missing positions being -inf, so that variants
@@ -21,35 +22,84 @@ static float max16(const float *s, size_t n)
     return lane[0];
 }
 
-void kern_attn_page_f32__ref(float *m, float *z, float *o, size_t o_stride, const float *q,
-                             size_t q_stride, size_t n_q, const float *k, const float *v,
-                             size_t n_pos, size_t hd_pad, float scale)
+typedef float element_fn(const void *p, size_t i);
+
+static float element_f32(const void *p, size_t i)
 {
-    for (size_t h = 0; h < n_q; h++) {
-        const float *qh = q + h * q_stride;
-        float       *oh = o + h * o_stride;
-        float        e[KERN_PAGE];
+    return ((const float *)p)[i];
+}
 
-        for (size_t j = 0; j < n_pos; j++) e[j] = ref_dot16(qh, k + j * hd_pad, hd_pad) * scale;
-        m[h] = max16(e, n_pos);
-        for (size_t j = 0; j < n_pos; j++) e[j] = ref_exp(e[j] - m[h]);
-        z[h] = ref_sum16(e, n_pos);
+static float element_f16(const void *p, size_t i)
+{
+    return ref_from_f16(((const uint16_t *)p)[i]);
+}
 
-        for (size_t c = 0; c < hd_pad; c++) oh[c] = 0.0f;
-        for (size_t j = 0; j < n_pos; j++) {
-            for (size_t c = 0; c < hd_pad; c++) oh[c] = fmaf(e[j], v[j * hd_pad + c], oh[c]);
+static float score(const float *q, const void *k, size_t first, size_t n, element_fn *element)
+{
+    float lane[KERN_LANES] = {0};
+
+    for (size_t c = 0; c < n; c++) {
+        lane[c % KERN_LANES] = fmaf(q[c], element(k, first + c), lane[c % KERN_LANES]);
+    }
+    return ref_fold(lane);
+}
+
+static void scores(float *e, float *m, float *z, const float *q, size_t n_rows, const void *k,
+                   const uint32_t *n_pos, size_t hd_pad, float scale, element_fn *element)
+{
+    for (size_t r = 0; r < n_rows; r++, e += KERN_PAGE) {
+        for (size_t j = 0; j < n_pos[r]; j++) {
+            e[j] = score(q + r * hd_pad, k, j * hd_pad, hd_pad, element) * scale;
+        }
+        m[r] = max16(e, n_pos[r]);
+        for (size_t j = 0; j < n_pos[r]; j++) e[j] = ref_exp(e[j] - m[r]);
+        z[r] = ref_sum16(e, n_pos[r]);
+    }
+}
+
+static void values(float *o, const float *e, size_t n_rows, const void *v, const uint32_t *n_pos,
+                   size_t hd_pad, element_fn *element)
+{
+    for (size_t r = 0; r < n_rows; r++, e += KERN_PAGE, o += hd_pad) {
+        for (size_t c = 0; c < hd_pad; c++) o[c] = 0.0f;
+        for (size_t j = 0; j < n_pos[r]; j++) {
+            for (size_t c = 0; c < hd_pad; c++) {
+                o[c] = fmaf(e[j], element(v, j * hd_pad + c), o[c]);
+            }
         }
     }
 }
 
-void kern_attn_merge_f32__ref(float *m, float *z, float *o, float mp, float zp, const float *op,
-                              size_t hd_pad)
-{
-    const float top = ref_max(*m, mp);
-    const float f   = ref_exp(*m - top);
-    const float fp  = ref_exp(mp - top);
+#define ATTN(type)                                                                                 \
+    void kern_attn_scores_##type##__ref(float *e, float *m, float *z, const float *q,              \
+                                        size_t n_rows, const void *k, const uint32_t *n_pos,       \
+                                        size_t hd_pad, float scale)                                \
+    {                                                                                              \
+        scores(e, m, z, q, n_rows, k, n_pos, hd_pad, scale, element_##type);                       \
+    }                                                                                              \
+    void kern_attn_values_##type##__ref(float *o, const float *e, size_t n_rows, const void *v,    \
+                                        const uint32_t *n_pos, size_t hd_pad)                      \
+    {                                                                                              \
+        values(o, e, n_rows, v, n_pos, hd_pad, element_##type);                                    \
+    }
+ATTN(f32)
+ATTN(f16)
 
-    *m = top;
-    *z = fmaf(zp, fp, *z * f);
-    for (size_t c = 0; c < hd_pad; c++) o[c] = fmaf(op[c], fp, o[c] * f);
+void kern_attn_merge_f32__ref(float *m, float *z, float *o, const float *mp, const float *zp,
+                              const float *op, size_t n_rows, size_t hd_pad)
+{
+    for (size_t r = 0; r < n_rows; r++, o += hd_pad, op += hd_pad) {
+        const float top = ref_max(m[r], mp[r]);
+        const float f   = ref_exp(m[r] - top);
+        const float fp  = ref_exp(mp[r] - top);
+
+        m[r] = top;
+        z[r] = fmaf(zp[r], fp, z[r] * f);
+        for (size_t c = 0; c < hd_pad; c++) o[c] = fmaf(op[c], fp, o[c] * f);
+    }
+}
+
+void kern_narrow_f16__ref(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) y[i] = ref_to_f16(x[i]);
 }
