@@ -33,7 +33,7 @@ typedef struct {
     const char        *split;                              /* NULL: "auto" */
     const char        *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (follows the
                                * file) */
-    const char        *cpu;  /* "ref", "avx2", "avx512vnni" at most; NULL: the best there is */
+    const char        *cpu;  /* "ref", "avx2", "avx512vbmi" at most; NULL: the best there is */
     const char        *head; /* "screened": keep coarse rows of the head (NUMERICS 9), "auto":
                                * where they pay; else no */
     bool               no_pin;

@@ -102,7 +102,7 @@ static void tern_case(kern_tern_fn *fn, kern_tern_fn *ref, const kern_format_t *
     for (size_t i = 0; i < n_tiles; i++) {
         /* The last tile is short. */
         f->pack_tile(w + i * tile, trits, k, i + 1 == n_tiles ? 11 : 16, k);
-        if (kind == TERN_RANDOM) trits[rng_u32() % (16 * k)] = 0;
+        if (kind == TERN_RANDOM && k > 0) trits[rng_u32() % (16 * k)] = 0;
     }
     for (size_t t = 0; t < n_tok; t++) {
         memset(q + t * q_stride + k, 0, q_stride - k);
@@ -116,8 +116,8 @@ static void tern_case(kern_tern_fn *fn, kern_tern_fn *ref, const kern_format_t *
 
 static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
 {
-    static const size_t ks[]  = {1,  15, 16,  17,  19,  20,  21,  31,  32,  33,  63,  64,  65, 79,
-                                 80, 81, 127, 128, 129, 159, 161, 240, 241, 255, 256, 257, 321};
+    static const size_t ks[]  = {0,  1,  15, 16,  17,  19,  20,  21,  31,  32,  33,  63,  64,  65,
+                                 79, 80, 81, 127, 128, 129, 159, 161, 240, 241, 255, 256, 257, 321};
     static const size_t big[] = {2560, 6912};
     /* Past every interval after which a variant must widen, and the largest K of the contract. */
     static const size_t  extreme[] = {28672, 32000, 32020, 131072, 524288 - 8};
@@ -183,7 +183,7 @@ static void block_case(kern_tern_block_fn *fn, kern_tern_block_fn *ref, size_t k
 
 static void check_kern_tern_block_fn(kern_tern_block_fn *fn, kern_tern_block_fn *ref)
 {
-    static const size_t ks[] = {1,   16,  17,  128, 255, 256, 257,  272,  273,
+    static const size_t ks[] = {0,   1,   16,  17,  128, 255, 256,  257,  272, 273,
                                 511, 512, 513, 768, 784, 800, 1024, 1100, 2560};
     const bool          one  = strncmp(now.slot, "gemv", 4) == 0;
 

@@ -35,19 +35,19 @@ static void t3_bytes_by_hand(void **state)
 
     (void)state;
     assert_int_equal(kern_tile_bytes(f, 20), 64);
-    trits[0]           = 1; /* row 0, columns 0, 4, 8, 12, 16: digits 2 0 1 2 0, v = 177 */
+    trits[0]           = 1; /* row 0, columns 0, 4, 8, 12, 16: digits 2 0 1 2 0 */
     trits[4]           = -1;
     trits[12]          = 1;
     trits[16]          = -1;
-    trits[15 * 20 + 3] = -1; /* row 15, column 3: digits 0 1 1 1 1, v = 40 */
-    for (size_t n = 0; n < 5; n++) trits[20 + 4 * n] = 1;      /* row 1: v = 242 */
-    for (size_t n = 0; n < 5; n++) trits[20 + 4 * n + 1] = -1; /* v = 0 */
+    trits[15 * 20 + 3] = -1;                              /* row 15, column 3: digits 0 1 1 1 1 */
+    for (size_t n = 0; n < 5; n++) trits[20 + 4 * n] = 1; /* row 1 */
+    for (size_t n = 0; n < 5; n++) trits[20 + 4 * n + 1] = -1;
     f->pack_tile(tile, trits, 20, 16, 20);
-    assert_int_equal(tile[0], 187); /* ceil(177 * 256 / 243) */
-    assert_int_equal(tile[63], 43); /* ceil(40 * 256 / 243) */
-    assert_int_equal(tile[4], 255); /* ceil(242 * 256 / 243) */
+    assert_int_equal(tile[0], 2 * 85 + 0 * 29 + 1 * 9 + 2 * 3 + 0);
+    assert_int_equal(tile[63], 0 * 85 + 1 * 29 + 1 * 9 + 1 * 3 + 1);
+    assert_int_equal(tile[4], 2 * (85 + 29 + 9 + 3 + 1));
     assert_int_equal(tile[5], 0);
-    assert_int_equal(tile[30], 128); /* zero weights: v = 121 */
+    assert_int_equal(tile[30], 85 + 29 + 9 + 3 + 1); /* zero weights */
 }
 
 static void unpack_is_the_inverse_of_pack(void **state)

@@ -74,7 +74,7 @@ static float *logits_of(engine_t *e, size_t *bytes)
 
 static void compare_all(const char *name)
 {
-    static const char *const cpus[]    = {"ref", "avx2", "avx512vnni"};
+    static const char *const cpus[]    = {"ref", "avx2", "avx512vnni", "avx512vbmi"};
     static const char *const packs[]   = {"t2", "t3"};
     static const uint32_t    batches[] = {1, 7, 64};
     size_t                   bytes     = 0;

@@ -15,6 +15,7 @@ enum {
     LEAF7_EBX_AVX2    = 1u << 5,
     LEAF7_EBX_F_DQ    = 1u << 16 | 1u << 17,
     LEAF7_EBX_BW      = 1u << 30,
+    LEAF7_ECX_VBMI    = 1u << 1,
     LEAF7_ECX_VNNI    = 1u << 11,
     XCR0_YMM          = 0x06, /* SSE and AVX state */
     XCR0_ZMM          = 0xe6, /* and opmask, upper halves, high registers */
@@ -48,6 +49,7 @@ uint32_t kern_cpu_features(void)
     if (has_all(xcr0, XCR0_ZMM) && has_all(b7, LEAF7_EBX_F_DQ | LEAF7_EBX_BW | LEAF7_EBX_VL) &&
         has_all(c7, LEAF7_ECX_VNNI)) {
         features |= KERN_CPU_AVX512VNNI;
+        if (has_all(c7, LEAF7_ECX_VBMI)) features |= KERN_CPU_AVX512VBMI;
     }
     return features;
 }
@@ -88,6 +90,7 @@ static const struct {
     {"ref", 0},
     {"avx2", KERN_CPU_AVX2},
     {"avx512vnni", KERN_CPU_AVX2 | KERN_CPU_AVX512VNNI},
+    {"avx512vbmi", KERN_CPU_AVX2 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512VBMI},
     {"neon", KERN_CPU_NEON},
     {"dotprod", KERN_CPU_NEON | KERN_CPU_DOTPROD},
     {"i8mm", KERN_CPU_NEON | KERN_CPU_DOTPROD | KERN_CPU_I8MM},

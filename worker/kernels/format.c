@@ -50,25 +50,21 @@ static void t2_pack_tile(uint8_t *out, const int8_t *trits, size_t stride, size_
     }
 }
 
-/* Five codes as one byte: ceil(v * 256 / 243), v = 81 c0 + 27 c1 + 9 c2 + 3 c3 + c4. */
-static uint8_t t3_byte(uint32_t v)
-{
-    return (uint8_t)((v * 256 + 242) / 243);
-}
+/* Five zero weights. */
+enum { T3_ZEROS = KERN_T3_UNIT_0 + KERN_T3_UNIT_1 + KERN_T3_UNIT_2 + 3 + 1 };
 
 static void t3_pack_tile(uint8_t *out, const int8_t *trits, size_t stride, size_t n_rows, size_t k)
 {
     uint32_t c[KERN_T3_K / WORD];
-    uint8_t  v[WORD];
     base_assert(n_rows <= KERN_TILE_ROWS);
     for (size_t col = 0; col < k; col += KERN_T3_K, out += 64) {
         for (size_t r = 0; r < n_rows; r++) {
             granule_codes(trits + r * stride + col, at_most(k - col, KERN_T3_K), 5, c);
-            const uint32_t sums = 3 * (3 * (3 * (3 * c[0] + c[1]) + c[2]) + c[3]) + c[4];
-            memcpy(v, &sums, sizeof(v));
-            for (size_t j = 0; j < WORD; j++) out[kern_pack_byte(r, j)] = t3_byte(v[j]);
+            const uint32_t bytes = KERN_T3_UNIT_0 * c[0] + KERN_T3_UNIT_1 * c[1] +
+                                   KERN_T3_UNIT_2 * c[2] + 3 * c[3] + c[4];
+            memcpy(out + kern_pack_byte(r, 0), &bytes, sizeof(bytes));
         }
-        memset(out + kern_pack_byte(n_rows, 0), t3_byte(121), 4 * (KERN_TILE_ROWS - n_rows));
+        memset(out + kern_pack_byte(n_rows, 0), T3_ZEROS, 4 * (KERN_TILE_ROWS - n_rows));
     }
 }
 

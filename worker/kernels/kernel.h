@@ -15,9 +15,10 @@
  *  t2, 2 bits a weight: for each granule g of 16 columns 64 bytes. Byte 4*r + j (row r of the tile,
  *      j = 0..3) holds in bits 2s..2s+1 (s = 0..3) the code (trit + 1) of column 16g + 4s + j.
  *  t3, 1.6 bits a weight: for each granule g of 20 columns 64 bytes. Byte 4*r + j holds the five
- *      base-3 digits (trit + 1) of the columns 20g + 4n + j, n = 0..4, most significant first, as
- *      v = sum digit_n * 3^(4-n), stored as ceil(v * 256 / 243): digit n is
- *      ((((byte * 3^n) & 255) * 3) >> 8)   (the TQ1_0 encoding of one byte).
+ *      digits (trit + 1) of the columns 20g + 4n + j, n = 0..4, as
+ *      85 d0 + 29 d1 + 9 d2 + 3 d3 + d4, at most 254. A remainder is two subtractions and two
+ *      minima of bytes, as what falls below zero wraps to a larger byte; the units leave room so
+ *      that 85, 29 and 9 are 1 modulo 4, which makes a digit of a difference of remainders.
  *
  * So a vector register holds, after unpacking, 4 consecutive columns for each of 16 (or 8) rows:
  * the shape that VPDPBUSD (u8 x s8, sums of 4) and VPMADDUBSW want, against 4 broadcast
@@ -33,6 +34,9 @@ enum {
     KERN_TILE_ROWS = 16,
     KERN_T2_K      = 16,
     KERN_T3_K      = 20,
+    KERN_T3_UNIT_0 = 85, /* what a digit of t3 counts: the first three; the others 3 and 1 */
+    KERN_T3_UNIT_1 = 29,
+    KERN_T3_UNIT_2 = 9,
     KERN_BLOCK_K   = 256, /* columns of one scale of block-scaled ternary rows */
     KERN_Q_PAD     = 80,  /* activation rows are zero-padded to a multiple of this */
     KERN_PAGE      = 64,  /* positions of one KV page */
@@ -80,7 +84,7 @@ typedef void kern_tern_fn(int32_t *acc, size_t acc_stride, const uint8_t *w, siz
 /* Block-scaled ternary product: the tiles of t2 as they are, and a float scale for each row and
  * block of KERN_BLOCK_K columns, n_blocks = kern_blocks(k_granules), the last may be shorter.
  *   y[t * y_stride + 16 * tile + r] = Y, from Y = +0; for b rising: Y = fma((float)acc_b, s_b, Y)
- * acc_b       int32, the ternary product over the columns of block b.
+ * acc_b       int32, the ternary product over the columns of block b. No columns: y = +0.
  * s_b         scales[(tile * n_blocks + b) * 16 + r]; rows past the tensor's: any, 0 for a y of +0.
  *             Any alignment of floats.
  * qsum_blocks n_tok rows of n_blocks values: the sums of q over each block (kern_block_sums).
@@ -237,6 +241,7 @@ typedef struct {
 enum {
     KERN_CPU_AVX2       = 1u << 0,  /* AVX2, FMA, F16C, and the OS keeps ymm state */
     KERN_CPU_AVX512VNNI = 1u << 1,  /* AVX-512 F, BW, VL, DQ, VNNI, and the OS keeps zmm state */
+    KERN_CPU_AVX512VBMI = 1u << 2,  /* all that, and VBMI */
     KERN_CPU_NEON       = 1u << 8,  /* every 64-bit ARM */
     KERN_CPU_DOTPROD    = 1u << 9,  /* Armv8.2 SDOT */
     KERN_CPU_I8MM       = 1u << 10, /* Armv8.6 SMMLA, and SDOT */

@@ -20,13 +20,21 @@ static inline int kern_t2_code(const uint8_t *tile, size_t r, size_t k)
     return (tile[64 * g + kern_pack_byte(r, j)] >> (2 * s)) & 3;
 }
 
+/* What digit n of a byte of t3 counts. */
+static inline int kern_t3_unit(size_t n)
+{
+    static const uint8_t units[5] = {KERN_T3_UNIT_0, KERN_T3_UNIT_1, KERN_T3_UNIT_2, 3, 1};
+
+    return units[n];
+}
+
 static inline int kern_t3_code(const uint8_t *tile, size_t r, size_t k)
 {
-    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
-    const size_t         g = k / KERN_T3_K, n = k % KERN_T3_K / 4, j = k % 4;
-    const unsigned       byte = tile[64 * g + kern_pack_byte(r, j)];
+    const size_t g = k / KERN_T3_K, n = k % KERN_T3_K / 4, j = k % 4;
+    int          byte = tile[64 * g + kern_pack_byte(r, j)];
 
-    return (int)((((byte * pow3[n]) & 255u) * 3u) >> 8);
+    for (size_t i = 0; i < n; i++) byte %= kern_t3_unit(i);
+    return byte / kern_t3_unit(n);
 }
 
 /* Parts of a tile of coarse rows (screen.h): where its multipliers and its codes begin. */

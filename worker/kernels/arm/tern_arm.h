@@ -8,6 +8,7 @@
 #ifndef TRIREME_KERN_ARM_TERN_ARM_H
 #define TRIREME_KERN_ARM_TERN_ARM_H
 
+#include "worker/kernels/arm/t3_neon.h"
 #include "worker/kernels/kernel_decl.h"
 
 #include <arm_neon.h>
@@ -45,17 +46,14 @@ INLINE void arm_t2_unpack(arm_plane_t *plane, const uint8_t *w, size_t n)
     }
 }
 
-/* The digit is the top two bits of 3/4 of the byte; three times the byte drops it. */
 INLINE void arm_t3_unpack(arm_plane_t *plane, const uint8_t *w, size_t n)
 {
     for (size_t g = 0; g < n; g++, plane += 5) {
         for (size_t v = 0; v < 64; v += 16) {
-            uint8x16_t x = vld1q_u8(w + 64 * g + v);
+            uint8x16_t digit[5];
 
-            for (size_t i = 0; i < 5; i++) {
-                vst1q_u8(plane[i] + v, vshrq_n_u8(vhaddq_u8(x, vshrq_n_u8(x, 1)), 6));
-                x = vmulq_u8(x, vdupq_n_u8(3));
-            }
+            t3_digits(vld1q_u8(w + 64 * g + v), digit);
+            for (size_t i = 0; i < 5; i++) vst1q_u8(plane[i] + v, digit[i]);
         }
     }
 }

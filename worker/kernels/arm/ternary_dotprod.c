@@ -39,15 +39,15 @@ static inline void t3_tile(int32_t *acc, const uint8_t *w, size_t k_granules, co
 
     for (size_t v = 0; v < 4; v++) a[v] = vdupq_n_s32(-qsum);
     for (size_t g = 0; g < k_granules; g++, w += 64) {
+        uint8x16_t digit[4][5];
+
+        for (size_t v = 0; v < 4; v++) t3_digits(vld1q_u8(w + 16 * v), digit[v]);
         for (size_t n = 0; n < 5; n++, q += 4) {
             int32_t q4 = 0;
             memcpy(&q4, q, 4);
             const int8x16_t qs = vreinterpretq_s8_s32(vdupq_n_s32(q4));
             for (size_t v = 0; v < 4; v++) {
-                static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
-                const uint8x16_t     x       = vmulq_u8(vld1q_u8(w + 16 * v), vdupq_n_u8(pow3[n]));
-                const uint8x16_t     d       = vshrq_n_u8(vhaddq_u8(x, vshrq_n_u8(x, 1)), 6);
-                a[v]                         = vdotq_s32(a[v], vreinterpretq_s8_u8(d), qs);
+                a[v] = vdotq_s32(a[v], vreinterpretq_s8_u8(digit[v][n]), qs);
             }
         }
     }

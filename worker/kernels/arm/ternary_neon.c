@@ -2,6 +2,7 @@
  * Ternary products for the NEON that every 64-bit ARM has: products of bytes to 16 bits, summed in
  * pairs to 32 bits. Each token in turn; prompts gain most from dotprod and i8mm beside this
  * file. */
+#include "worker/kernels/arm/t3_neon.h"
 #include "worker/kernels/kernel_decl.h"
 
 #include <arm_neon.h>
@@ -47,20 +48,16 @@ static inline int32x4_t t2_rows(const uint8_t *w, size_t k_granules, const int8_
     return vpaddq_s32(sum.lo, sum.hi);
 }
 
-/* The same of t3. The digit is the top two bits of 3/4 of the byte, three times the byte drops
- * it. */
+/* The same of t3. */
 static inline int32x4_t t3_rows(const uint8_t *w, size_t k_granules, const int8_t *q)
 {
     pairs_t sum = {vdupq_n_s32(0), vdupq_n_s32(0)};
 
     for (size_t g = 0; g < k_granules; g++, w += 64) {
-        uint8x16_t x = vld1q_u8(w);
+        uint8x16_t digit[5];
 
-        for (size_t n = 0; n < 5; n++, q += 4) {
-            const uint8x16_t digit = vshrq_n_u8(vhaddq_u8(x, vshrq_n_u8(x, 1)), 6);
-            sum                    = add_products(sum, digit, load_q4(q));
-            x                      = vmulq_u8(x, vdupq_n_u8(3));
-        }
+        t3_digits(vld1q_u8(w), digit);
+        for (size_t n = 0; n < 5; n++, q += 4) sum = add_products(sum, digit[n], load_q4(q));
     }
     return vpaddq_s32(sum.lo, sum.hi);
 }

@@ -71,6 +71,22 @@ static inline __attribute__((always_inline)) void gemm_scale(float *y, const int
     }
 }
 
+/* The product over no columns. */
+static inline void gemm_zero(float *y, size_t y_stride, size_t n_tiles, size_t n_tok)
+{
+    for (size_t t = 0; t < n_tok; t++) {
+        for (size_t r = 0; r < KERN_TILE_ROWS * n_tiles; r++) y[t * y_stride + r] = 0.0f;
+    }
+}
+
+/* Granules of block b of a row. */
+static inline size_t gemm_block_granules(size_t k_granules, size_t b)
+{
+    const size_t left = k_granules - b * GEMM_T2_BLOCK;
+
+    return left < GEMM_T2_BLOCK ? left : GEMM_T2_BLOCK;
+}
+
 /* A block b of n_tiles tiles for up to GEMM_SUM_TOK tokens: q at its first column, y and scales (of
  * n_blocks blocks a tile) at its first tile, qsum_blocks at the first token. */
 static inline __attribute__((always_inline)) void gemm_scaled_block(
@@ -102,11 +118,12 @@ static inline __attribute__((always_inline)) void gemm_scaled_loops(
     const size_t n_blocks = kern_blocks(k_granules);
     gemm_block_t block;
 
+    if (n_blocks == 0) gemm_zero(y, y_stride, n_tiles, n_tok);
     for (size_t tile = 0; tile < n_tiles; tile += GEMM_TILES) {
         const size_t nt = n_tiles - tile < GEMM_TILES ? n_tiles - tile : GEMM_TILES;
 
         for (size_t b = 0, g = 0; b < n_blocks; b++, g += GEMM_T2_BLOCK) {
-            const size_t ng = k_granules - g < GEMM_T2_BLOCK ? k_granules - g : GEMM_T2_BLOCK;
+            const size_t ng = gemm_block_granules(k_granules, b);
 
             for (size_t i = 0; i < nt; i++) {
                 unpack(block.plane[i], w + ((tile + i) * k_granules + g) * 64, ng);

@@ -1,7 +1,6 @@
 /* worker/kernels/x86/ternary_avx2.c
- * Ternary products for one token, or a few in turn while a tile lies in L1, with VPMADDUBSW:
- * unsigned codes (trit + 1) times signed q, pairs summed in 16 bits; the sum of q is subtracted at
- * the end.
+ * Ternary products for one token with VPMADDUBSW: unsigned codes (trit + 1) times signed q, pairs
+ * summed in 16 bits; the sum of q is subtracted at the end.
  *
  * 16 bits hold only a few granules, so the sums are widened every so often (the FLUSH counts). The
  * bound is tight on the negative side, at -32768: q may be -128, but never +128. */
@@ -20,7 +19,7 @@ enum {
     T3_FLUSH = 12,
 };
 _Static_assert(T2_FLUSH * 2 * 4 * 512 <= 32768, "t2 sums would wrap in 16 bits");
-_Static_assert(T3_FLUSH * 5 * 512 <= 32768, "t3 sums would wrap in 16 bits");
+_Static_assert(T3_FLUSH % 2 == 0 && T3_FLUSH * 5 * 512 <= 32768, "t3 sums would wrap in 16 bits");
 
 /* 16 rows: rows 0..7 in lo, 8..15 in hi. */
 typedef struct {
@@ -35,15 +34,24 @@ static inline __m256i load_q4(const int8_t *q)
     return _mm256_set1_epi32(v);
 }
 
+static inline __m256i load_half(const uint8_t *p)
+{
+    return _mm256_load_si256((const __m256i *)(const void *)p);
+}
+
 /* 16 sums of pairs to 8 sums of four columns, added to total. */
 static inline __m256i widen(__m256i total, __m256i sum16)
 {
     return _mm256_add_epi32(total, _mm256_madd_epi16(sum16, _mm256_set1_epi16(1)));
 }
 
+/* The empty assembly keeps the additions in order: GCC would gather them at the end of a loop, and
+ * spill what waits. */
 static inline __m256i dot2(__m256i sum, __m256i codes, __m256i q4)
 {
-    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, q4));
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, q4));
+    __asm__("" : "+x"(sum));
+    return sum;
 }
 
 /* At most T2_FLUSH granules. The planes 0 and 2 are summed as they are, 1 and 3 at four times their
@@ -55,8 +63,8 @@ static inline void t2_run(tile_sum_t *x1, tile_sum_t *x4, const uint8_t *w, size
     __m256i       a_lo = _mm256_setzero_si256(), a_hi = a_lo, b_lo = a_lo, b_hi = a_lo;
 
     for (size_t g = 0; g < k_granules; g++, w += 64, q += KERN_T2_K) {
-        const __m256i lo  = _mm256_load_si256((const __m256i *)(const void *)w);
-        const __m256i hi  = _mm256_load_si256((const __m256i *)(const void *)(w + 32));
+        const __m256i lo  = load_half(w);
+        const __m256i hi  = load_half(w + 32);
         const __m256i lo4 = _mm256_srli_epi16(lo, 4), hi4 = _mm256_srli_epi16(hi, 4);
         const __m256i q0 = load_q4(q), q1 = load_q4(q + 4);
         const __m256i q2 = load_q4(q + 8), q3 = load_q4(q + 12);
@@ -104,10 +112,9 @@ void kern_gemv_t2_i8__avx2(int32_t *acc, size_t acc_stride, const uint8_t *w, si
                            size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum,
                            size_t n_tok)
 {
+    (void)acc_stride, (void)q_stride, (void)n_tok;
     for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, acc += KERN_TILE_ROWS) {
-        for (size_t t = 0; t < n_tok; t++) {
-            store_tile(acc + t * acc_stride, t2_tile(w, k_granules, q + t * q_stride), qsum[t]);
-        }
+        store_tile(acc, t2_tile(w, k_granules, q), qsum[0]);
     }
 }
 
@@ -143,53 +150,83 @@ void kern_gemv_t2b_i8__avx2(float *y, size_t y_stride, const uint8_t *w, const f
 {
     const size_t n_blocks = kern_blocks(k_granules);
 
+    (void)y_stride, (void)q_stride, (void)n_tok;
     for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, y += KERN_TILE_ROWS) {
-        for (size_t t = 0; t < n_tok; t++) {
-            t2b_tile(y + t * y_stride, w, scales + tile * n_blocks * KERN_TILE_ROWS, k_granules,
-                     q + t * q_stride, qsum_blocks + t * n_blocks);
-        }
+        t2b_tile(y, w, scales, k_granules, q, qsum_blocks);
+        scales += n_blocks * KERN_TILE_ROWS;
     }
 }
 
-/* At most T3_FLUSH granules. */
-static inline void t3_run(tile_sum_t *total, const uint8_t *w, size_t k_granules, const int8_t *q)
-{
-    const __m256i flip = _mm256_set1_epi8((char)0x80);
-    __m256i       s_lo = _mm256_setzero_si256(), s_hi = s_lo;
+/* One stage of decoding, of two granules in halves: four chains side by side, as each is longer
+ * than the processor looks ahead. */
+#define T3_REST(to, from, unit)                                                                    \
+    const __m256i to##0 = t3_mod(from##0, unit), to##1 = t3_mod(from##1, unit);                    \
+    const __m256i to##2 = t3_mod(from##2, unit), to##3 = t3_mod(from##3, unit);
+#define T3_DOT(n, d0, d1, d2, d3)                                                                  \
+    {                                                                                              \
+        const __m256i qa = load_q4(q + 4 * (n)), qb = load_q4(q + KERN_T3_K + 4 * (n));            \
+        lo = dot2(lo, d0, qa);                                                                     \
+        hi = dot2(hi, d1, qa);                                                                     \
+        lo = dot2(lo, d2, qb);                                                                     \
+        hi = dot2(hi, d3, qb);                                                                     \
+    }
+#define T3_DIGIT(n, before, after)                                                                 \
+    T3_DOT(n, t3_digit(before##0, after##0), t3_digit(before##1, after##1),                        \
+           t3_digit(before##2, after##2), t3_digit(before##3, after##3))
 
-    for (size_t g = 0; g < k_granules; g++, w += 64, q += KERN_T3_K) {
-        __m256i lo = _mm256_xor_si256(_mm256_load_si256((const __m256i *)(const void *)w), flip);
-        __m256i hi =
-            _mm256_xor_si256(_mm256_load_si256((const __m256i *)(const void *)(w + 32)), flip);
+/* n_pairs pairs of granules, at most T3_FLUSH / 2. */
+static inline void t3_run(tile_sum_t *total, const uint8_t *w, size_t n_pairs, const int8_t *q)
+{
+    __m256i lo = _mm256_setzero_si256(), hi = lo;
+
+    for (size_t g = 0; g < n_pairs; g++, w += 128, q += 2 * KERN_T3_K) {
+        const __m256i v0 = load_half(w), v1 = load_half(w + 32);
+        const __m256i v2 = load_half(w + 64), v3 = load_half(w + 96);
 
         _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
-#define DIGIT(n)                                                                                   \
-    {                                                                                              \
-        const __m256i q4 = load_q4(q + 4 * (n));                                                   \
-        s_lo             = dot2(s_lo, t3_digit(lo), q4);                                           \
-        s_hi             = dot2(s_hi, t3_digit(hi), q4);                                           \
-        lo               = t3_next(lo);                                                            \
-        hi               = t3_next(hi);                                                            \
+        _mm_prefetch((const char *)w + AHEAD_BYTES + 64, _MM_HINT_T0);
+        T3_REST(x, v, KERN_T3_UNIT_0);
+        T3_DIGIT(0, v, x);
+        T3_REST(y, x, KERN_T3_UNIT_1);
+        T3_DIGIT(1, x, y);
+        T3_REST(z, y, KERN_T3_UNIT_2);
+        T3_DIGIT(2, y, z);
+        T3_DOT(3, t3_digit3(z0), t3_digit3(z1), t3_digit3(z2), t3_digit3(z3));
+        T3_DOT(4, t3_digit4(z0), t3_digit4(z1), t3_digit4(z2), t3_digit4(z3));
     }
-        DIGIT(0);
-        DIGIT(1);
-        DIGIT(2);
-        DIGIT(3);
-        DIGIT(4);
-#undef DIGIT
+    total->lo = widen(total->lo, lo);
+    total->hi = widen(total->hi, hi);
+}
+
+/* The last granule of an odd number. */
+static inline void t3_last(tile_sum_t *total, const uint8_t *w, const int8_t *q)
+{
+    for (size_t half = 0; half < 2; half++) {
+        const __m256i v = load_half(w + 32 * half), x = t3_mod(v, KERN_T3_UNIT_0);
+        const __m256i y = t3_mod(x, KERN_T3_UNIT_1), z = t3_mod(y, KERN_T3_UNIT_2);
+        __m256i      *sum = half == 0 ? &total->lo : &total->hi;
+        __m256i       s   = _mm256_maddubs_epi16(t3_digit(v, x), load_q4(q));
+
+        s    = dot2(s, t3_digit(x, y), load_q4(q + 4));
+        s    = dot2(s, t3_digit(y, z), load_q4(q + 8));
+        s    = dot2(s, t3_digit3(z), load_q4(q + 12));
+        s    = dot2(s, t3_digit4(z), load_q4(q + 16));
+        *sum = widen(*sum, s);
     }
-    total->lo = widen(total->lo, s_lo);
-    total->hi = widen(total->hi, s_hi);
 }
 
 static inline tile_sum_t t3_tile(const uint8_t *w, size_t k_granules, const int8_t *q)
 {
     const __m256i zero  = _mm256_setzero_si256();
+    const size_t  pairs = k_granules / 2;
     tile_sum_t    total = {zero, zero};
 
-    for (size_t g = 0; g < k_granules; g += T3_FLUSH) {
-        const size_t n = k_granules - g < T3_FLUSH ? k_granules - g : T3_FLUSH;
-        t3_run(&total, w + 64 * g, n, q + KERN_T3_K * g);
+    for (size_t p = 0; p < pairs; p += T3_FLUSH / 2) {
+        const size_t n = pairs - p < T3_FLUSH / 2 ? pairs - p : T3_FLUSH / 2;
+        t3_run(&total, w + 128 * p, n, q + 2 * KERN_T3_K * p);
+    }
+    if (k_granules % 2 != 0) {
+        t3_last(&total, w + 64 * (k_granules - 1), q + KERN_T3_K * (k_granules - 1));
     }
     return total;
 }
@@ -198,9 +235,8 @@ void kern_gemv_t3_i8__avx2(int32_t *acc, size_t acc_stride, const uint8_t *w, si
                            size_t k_granules, const int8_t *q, size_t q_stride, const int32_t *qsum,
                            size_t n_tok)
 {
+    (void)acc_stride, (void)q_stride, (void)n_tok;
     for (size_t tile = 0; tile < n_tiles; tile++, w += 64 * k_granules, acc += KERN_TILE_ROWS) {
-        for (size_t t = 0; t < n_tok; t++) {
-            store_tile(acc + t * acc_stride, t3_tile(w, k_granules, q + t * q_stride), qsum[t]);
-        }
+        store_tile(acc, t3_tile(w, k_granules, q), qsum[0]);
     }
 }
