@@ -12,11 +12,13 @@
 
 /* Limits of what is screened; inside them no product overflows or loses bits to subnormals but
  * where the 2^-126 of the bound covers it. */
-#define ROW_NORM_MAX   0x1p60
+#define WEIGHT_MAX     0x1p40 /* so a row's norm is at most 2^49 */
 #define X_NORM_MIN     0x1p-40
 #define X_NORM_MAX     0x1p40
 #define BLOCK_NORM_MIN 0x1p-80f
 #define SCALE_MIN      0x1p-100f
+
+_Static_assert(sizeof(float) == sizeof(int32_t), "floats are compared by their bits");
 
 enum { Q_MAX = 127 * 256, CODE_ZERO = 32, MULTIPLIER_MAX = 255 };
 
@@ -24,6 +26,7 @@ enum { Q_MAX = 127 * 256, CODE_ZERO = 32, MULTIPLIER_MAX = 255 };
 #define CODE_NORM 256     /* >= norm of a block of codes: 32 * sqrt(64) */
 #define X_ERROR   1.24e-4 /* >= norm of x's error in a block over the norm of x */
 #define DOUBLE_UP (1 + 1e-9)
+#define REACH     31.49 /* steps to the largest weight of a block: rounds to 31 */
 
 static float round_up(double v)
 {
@@ -58,86 +61,106 @@ typedef struct {
     float scale, by_blocks, whole;
 } row_t;
 
-/* The step that reaches the block's extremes within half a step. */
-static double block_step(const float *w, size_t n)
+/* Sums and extremes go over LANES at a time, in any order: the compiler has registers for them. */
+enum { LANES = 8 };
+
+/* One block, zeros where the row has ended. */
+static void take_block(float out[KERN_SCREEN_K], const float *w, size_t cols, size_t b)
 {
-    float lo = 0;
-    float hi = 0;
-    for (size_t j = 0; j < n; j++) {
-        lo = w[j] < lo ? w[j] : lo;
-        hi = w[j] > hi ? w[j] : hi;
-    }
-    const double up = (double)hi / 31.5, down = (double)lo / -32.5;
-    return up > down ? up : down;
+    const size_t at = KERN_SCREEN_K * b, n = cols - at < KERN_SCREEN_K ? cols - at : KERN_SCREEN_K;
+
+    memcpy(out, w + at, n * sizeof *out);
+    for (size_t j = n; j < KERN_SCREEN_K; j++) out[j] = 0;
 }
 
-/* Codes of one block, as code + 32; returns the squared norm of what they leave. Any code would
- * do: what it leaves is what counts. Its product with the step is exact in double, so only the
- * difference, squares and sum round. */
-static double block_codes(uint8_t codes[KERN_SCREEN_K], const float *w, size_t n, double step)
+/* Bits of the largest magnitude: as integers they sort alike, NaN and infinity above all. */
+static int32_t block_largest(const float w[KERN_SCREEN_K])
 {
-    const double inverse = step > 0 ? 1 / step : 0;
-    const double nearest = 0x1.8p52; /* added and taken away, it rounds: rint without a call */
-    double       sum     = 0;
+    int32_t most = 0;
 
-    memset(codes, CODE_ZERO, KERN_SCREEN_K);
-    for (size_t j = 0; j < n; j++) {
-        double c = ((double)w[j] * inverse + nearest) - nearest;
-        c        = c < -32 ? -32 : c;
-        c        = c > 31 ? 31 : c;
+    for (size_t j = 0; j < KERN_SCREEN_K; j++) {
+        int32_t bits = 0;
 
-        const double left = (double)w[j] - c * step;
-        sum += left * left;
-        codes[j] = (uint8_t)((int)c + CODE_ZERO);
+        memcpy(&bits, w + j, sizeof bits);
+        bits &= INT32_MAX;
+        most = bits > most ? bits : most;
     }
-    return sum;
+    return most;
 }
 
+static double magnitude(int32_t bits)
+{
+    float v = 0;
+
+    memcpy(&v, &bits, sizeof v);
+    return (double)v;
+}
+
+/* Codes of one block, as code + 32; returns the squared norm of what they leave. No weight is more
+ * than REACH steps, so codes are within -31..31. Any code would do: what it leaves is what counts.
+ * Its product with the step is exact in double, so only the difference, squares and sum round. */
+static double block_codes(uint8_t codes[KERN_SCREEN_K], const float w[KERN_SCREEN_K], double step)
+{
+    const double inverse    = step > 0 ? 1 / step : 0;
+    const double nearest    = 0x1.8p52; /* added and taken away, it rounds: rint without a call */
+    double       sum[LANES] = {0};
+    int32_t      wide[KERN_SCREEN_K];
+
+    for (size_t j = 0; j < KERN_SCREEN_K; j += LANES) {
+        for (size_t l = 0; l < LANES; l++) {
+            const double c    = ((double)w[j + l] * inverse + nearest) - nearest;
+            const double left = (double)w[j + l] - c * step;
+            sum[l] += left * left;
+            wide[j + l] = (int32_t)c + CODE_ZERO;
+        }
+    }
+    for (size_t j = 0; j < KERN_SCREEN_K; j++) codes[j] = (uint8_t)wide[j];
+    for (size_t l = 1; l < LANES; l++) sum[0] += sum[l];
+    return sum[0];
+}
+
+/* Four columns of a row are four bytes of the tile: a word at a time. */
 static void put_codes(uint8_t *block, size_t r, const uint8_t codes[KERN_SCREEN_K])
 {
     for (size_t k = 0; k < KERN_SCREEN_K; k += 16) {
-        for (size_t j = 0; j < 4; j++) {
-            uint8_t *group = block + 12 * k + kern_pack_byte(r, j);
+        uint8_t *group = block + 12 * k + kern_pack_byte(r, 0);
+        uint32_t last = 0, word = 0;
 
-            for (size_t v = 0; v < 3; v++) {
-                const unsigned part = (unsigned)codes[k + 12 + j] >> (2 * v) & 3u;
-                group[64 * v]       = (uint8_t)(codes[k + 4 * v + j] | part << 6);
-            }
+        memcpy(&last, codes + k + 12, sizeof last);
+        for (size_t v = 0; v < 3; v++) {
+            memcpy(&word, codes + k + 4 * v, sizeof word);
+            word |= (last >> (2 * v) & 0x03030303u) << 6;
+            memcpy(group + 64 * v, &word, sizeof word);
         }
     }
 }
 
-static bool row_fits(const float *w, size_t cols)
-{
-    double sum = 0;
-    for (size_t j = 0; j < cols; j++) sum += (double)w[j] * (double)w[j];
-    return sum <= ROW_NORM_MAX * ROW_NORM_MAX; /* NaN and infinity too */
-}
-
-static row_t pack_row(uint8_t *tile, size_t r, const float *w, size_t cols, errors_t errors)
+static bool pack_row(uint8_t *tile, size_t r, const float *w, size_t cols, errors_t errors)
 {
     const size_t n_blocks = kern_screen_blocks(cols);
     uint8_t     *m        = tile + KERN_SCREEN_M_AT + r;
     uint8_t     *codes    = tile + kern_screen_codes_at(n_blocks);
-    double       widest = 0, factor = 0, sum = 0;
+    int32_t      widest   = 0;
+    double       factor = 0, sum = 0;
     row_t        row;
     uint8_t      block[KERN_SCREEN_K];
+    float        v[KERN_SCREEN_K];
 
     for (size_t b = 0; b < n_blocks; b++) {
-        const size_t at = KERN_SCREEN_K * b;
-        widest =
-            fmax(widest, block_step(w + at, cols - at < KERN_SCREEN_K ? cols - at : KERN_SCREEN_K));
+        take_block(v, w, cols, b);
+        const int32_t most = block_largest(v);
+        widest             = most > widest ? most : widest;
     }
-    row.scale = round_up(widest / MULTIPLIER_MAX);
+    if (!(magnitude(widest) <= WEIGHT_MAX)) return false;
+    row.scale = round_up(magnitude(widest) / REACH / MULTIPLIER_MAX);
     for (size_t b = 0; b < n_blocks; b++) {
-        const size_t at   = KERN_SCREEN_K * b;
-        const size_t n    = cols - at < KERN_SCREEN_K ? cols - at : KERN_SCREEN_K;
-        const double need = block_step(w + at, n);
+        take_block(v, w, cols, b);
+        const double need = magnitude(block_largest(v)) / REACH;
         /* Zero blocks alone have a multiplier of 0: the bound by blocks is relative to it. */
         const double mult =
-            need > 0 ? fmin(fmax(rint(need / (double)row.scale), 1), MULTIPLIER_MAX) : 0;
+            need > 0 ? fmin(fmax(ceil(need / (double)row.scale), 1), MULTIPLIER_MAX) : 0;
         const double step = mult * (double)row.scale;
-        const double left = block_codes(block, w + at, n, step);
+        const double left = block_codes(block, v, step);
 
         m[KERN_TILE_ROWS * b] = (uint8_t)mult;
         put_codes(codes + KERN_SCREEN_BLOCK_BYTES * b, r, block);
@@ -148,7 +171,10 @@ static row_t pack_row(uint8_t *tile, size_t r, const float *w, size_t cols, erro
     row.by_blocks =
         round_up((double)row.scale * (factor * up + errors.slack * errors.grow * DOUBLE_UP));
     row.whole = round_up(sqrt(sum) * up);
-    return row;
+    memcpy(tile + 4 * r, &row.scale, sizeof row.scale);
+    memcpy(tile + 64 + 4 * r, &row.by_blocks, sizeof row.by_blocks);
+    memcpy(tile + 128 + 4 * r, &row.whole, sizeof row.whole);
+    return true;
 }
 
 bool kern_screen_pack_tile(uint8_t *out, const float *rows, size_t stride, size_t n_rows,
@@ -160,11 +186,7 @@ bool kern_screen_pack_tile(uint8_t *out, const float *rows, size_t stride, size_
     base_assert(n_rows <= KERN_TILE_ROWS && cols >= 1 && cols <= KERN_SCREEN_MAX_COLS);
     memset(out, 0, kern_screen_tile_bytes(n_blocks));
     for (size_t r = 0; r < n_rows; r++) {
-        if (!row_fits(rows + r * stride, cols)) return false;
-        const row_t row = pack_row(out, r, rows + r * stride, cols, errors);
-        memcpy(out + 4 * r, &row.scale, sizeof row.scale);
-        memcpy(out + 64 + 4 * r, &row.by_blocks, sizeof row.by_blocks);
-        memcpy(out + 128 + 4 * r, &row.whole, sizeof row.whole);
+        if (!pack_row(out, r, rows + r * stride, cols, errors)) return false;
     }
     return true;
 }

@@ -31,7 +31,7 @@ static inline size_t kern_screen_tile_bytes(size_t n_blocks)
 }
 
 /* Pack n_rows <= 16 rows of `cols` floats, `stride` apart, into one tile; missing rows are zero.
- * False when a weight is not finite or a row's norm passes 2^60: such a head cannot be screened.
+ * False when a weight is not finite or is above 2^40: such a head cannot be screened.
  * 1 <= cols <= KERN_SCREEN_MAX_COLS. Any thread. */
 bool kern_screen_pack_tile(uint8_t *out, const float *rows, size_t stride, size_t n_rows,
                            size_t cols);
