@@ -15,7 +15,10 @@
 enum { BOS_MARK = 1, EOS_MARK = 2, ROLES = 3 };
 
 /* With U+FF5C for bars and U+2581 for spaces. */
-#define BAR                "\xEF\xBD\x9C"
+#define BAR "\xEF\xBD\x9C"
+/* What these programs put where a conversation has no system message. */
+#define SMOLLM2_SYSTEM     "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+#define QWEN25_SYSTEM      "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 #define DEEPSEEK_USER      "<" BAR "User" BAR ">"
 #define DEEPSEEK_ASSISTANT "<" BAR "Assistant" BAR ">"
 #define DEEPSEEK_END       "<" BAR "end\xE2\x96\x81of\xE2\x96\x81sentence" BAR ">"
@@ -36,6 +39,7 @@ struct coord_chat_template {
     unsigned    flags;
     const char *before[ROLES], *after[ROLES]; /* of a message, by role */
     const char *answer;                       /* opens an answer */
+    const char *system;                       /* the message where there is none, NULL: none */
 };
 
 static const coord_chat_template_t rows[] = {
@@ -43,79 +47,115 @@ static const coord_chat_template_t rows[] = {
      CHAT_BOS | CHAT_TRIM,
      {"System: ", "User: ", "Assistant: "},
      {"<|eot_id|>", "<|eot_id|>", "<|eot_id|>"},
-     "Assistant: "},
+     "Assistant: ",
+     NULL},
     {"bitnet-gguf",
      CHAT_BOS | CHAT_FOLD,
      {"", "Human: ", ""},
      {"\n\n", "\n\nBITNETAssistant: " EOS, EOS},
-     ""},
+     "",
+     NULL},
     {"llama3",
      CHAT_BOS | CHAT_TRIM,
      {"<|start_header_id|>system<|end_header_id|>\n\n",
       "<|start_header_id|>user<|end_header_id|>\n\n",
       "<|start_header_id|>assistant<|end_header_id|>\n\n"},
      {"<|eot_id|>", "<|eot_id|>", "<|eot_id|>"},
-     "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+     "<|start_header_id|>assistant<|end_header_id|>\n\n",
+     NULL},
+    {"llama3.1",
+     CHAT_BOS | CHAT_TRIM,
+     {"<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
+      "Today Date: 26 Jul 2024\n\n",
+      "<|start_header_id|>user<|end_header_id|>\n\n",
+      "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+     {"<|eot_id|>", "<|eot_id|>", "<|eot_id|>"},
+     "<|start_header_id|>assistant<|end_header_id|>\n\n",
+     ""},
     {"llama2",
      CHAT_BOS | CHAT_TRIM | CHAT_FOLD | CHAT_STRICT,
      {"<<SYS>>\n", BOS "[INST] ", " "},
      {"\n<</SYS>>\n\n", " [/INST]", " " EOS},
-     ""},
+     "",
+     NULL},
     {"chatml",
      0,
      {"<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n"},
      {"<|im_end|>\n", "<|im_end|>\n", "<|im_end|>\n"},
-     "<|im_start|>assistant\n"},
+     "<|im_start|>assistant\n",
+     NULL},
+    {"smollm2",
+     0,
+     {"<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n"},
+     {"<|im_end|>\n", "<|im_end|>\n", "<|im_end|>\n"},
+     "<|im_start|>assistant\n",
+     SMOLLM2_SYSTEM},
+    {"qwen2.5",
+     0,
+     {"<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n"},
+     {"<|im_end|>\n", "<|im_end|>\n", "<|im_end|>\n"},
+     "<|im_start|>assistant\n",
+     QWEN25_SYSTEM},
     {"falcon3",
      CHAT_LAST_BARE,
      {"<|system|>\n", "<|user|>\n", "<|assistant|>\n"},
      {"\n", "\n", EOS "\n"},
-     "<|assistant|>\n"},
+     "<|assistant|>\n",
+     NULL},
     {"zephyr",
      0,
      {"<|system|>\n", "<|user|>\n", "<|assistant|>\n"},
      {EOS "\n", EOS "\n", EOS "\n"},
-     "<|assistant|>\n"},
+     "<|assistant|>\n",
+     NULL},
     {"gemma",
      CHAT_BOS | CHAT_TRIM | CHAT_TRIM_APART | CHAT_FOLD | CHAT_STRICT,
      {"", "<start_of_turn>user\n", "<start_of_turn>model\n"},
      {"\n\n", "<end_of_turn>\n", "<end_of_turn>\n"},
-     "<start_of_turn>model\n"},
+     "<start_of_turn>model\n",
+     NULL},
     {"phi3",
      CHAT_CLOSE_EOS,
      {"<|system|>\n", "<|user|>\n", "<|assistant|>\n"},
      {"<|end|>\n", "<|end|>\n", "<|end|>\n"},
-     "<|assistant|>\n"},
+     "<|assistant|>\n",
+     NULL},
     {"deepseek3",
      CHAT_BOS,
      {"", DEEPSEEK_USER, DEEPSEEK_ASSISTANT},
      {"", "", DEEPSEEK_END},
-     DEEPSEEK_ASSISTANT},
+     DEEPSEEK_ASSISTANT,
+     NULL},
     {"mistral-v1",
      CHAT_BOS | CHAT_FOLD | CHAT_STRICT,
      {"", " [INST] ", " "},
      {"\n\n", " [/INST]", EOS},
-     ""},
+     "",
+     NULL},
     {"mistral-v3",
      CHAT_BOS | CHAT_FOLD | CHAT_STRICT | CHAT_TRIM_ANSWER,
      {"", "[INST] ", " "},
      {"\n\n", "[/INST]", EOS},
-     ""},
+     "",
+     NULL},
     {"mistral-v3-tekken",
      CHAT_BOS | CHAT_FOLD | CHAT_STRICT,
      {"", "[INST]", ""},
      {"\n\n", "[/INST]", EOS},
-     ""},
+     "",
+     NULL},
     {"mistral-v7",
      CHAT_BOS,
      {"[SYSTEM_PROMPT] ", "[INST] ", " "},
      {"[/SYSTEM_PROMPT]", "[/INST]", EOS},
-     ""},
+     "",
+     NULL},
     {"mistral-v7-tekken",
      CHAT_BOS,
      {"[SYSTEM_PROMPT]", "[INST]", ""},
      {"[/SYSTEM_PROMPT]", "[/INST]", EOS},
-     ""},
+     "",
+     NULL},
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
@@ -160,18 +200,53 @@ static const char *recognise_user_assistant(model_str_t jinja)
         has(jinja, "add_generation_prompt") && !has(jinja, "tools"))
         return "phi3";
     if (!has(jinja, "eos_token") || has(jinja, "<|end|>") || has(jinja, "[gMASK]")) return NULL;
-    return "falcon3";
+    return has(jinja, "bos_token") || has(jinja, "think") ? NULL : "falcon3"; /* OLMo 2: BOS */
 }
 
 static const char *recognise_inst(model_str_t jinja)
 {
+    if (has(jinja, "default_system_message")) return NULL;
     if (has(jinja, "[SYSTEM_PROMPT]"))
         return has(jinja, "[SYSTEM_PROMPT] ") ? "mistral-v7" : "mistral-v7-tekken";
     if (has(jinja, "' [INST] ' + system_message") || has(jinja, "[AVAILABLE_TOOLS]")) {
         if (has(jinja, " [INST]")) return "mistral-v1";
         return has(jinja, "\"[INST]\"") ? "mistral-v3-tekken" : "mistral-v3";
     }
-    return has(jinja, "<<SYS>>") ? "llama2" : NULL;
+    return has(jinja, "<<SYS>>\\n' + system_message") && !has(jinja, "system_message = '") &&
+                   has(jinja, "bos_token + '[INST] ' + content.strip() + ' [/INST]'")
+               ? "llama2"
+               : NULL;
+}
+
+/* Does the program do more than put the messages between marks? Then a row would be a guess. */
+static bool does_more(model_str_t jinja)
+{
+    static const char *const marks[] = {"tools",     "think",    "You are", "default_system",
+                                        "functions", "strftime", "Date"};
+
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++)
+        if (has(jinja, marks[i])) return true;
+    return false;
+}
+
+static const char *recognise_chatml(model_str_t jinja)
+{
+    if (has(jinja, "<|im_sep|>") || has(jinja, "<end_of_utterance>") || has(jinja, "think"))
+        return NULL;
+    if (has(jinja, "'<|im_start|>system\\nYou are Qwen") && has(jinja, QWEN25_SYSTEM "<|im_end|>"))
+        return "qwen2.5";
+    if (has(jinja, SMOLLM2_SYSTEM "<|im_end|>") && !has(jinja, "tools")) return "smollm2";
+    if (has(jinja, "bos_token") || has(jinja, "trim") || has(jinja, "strip(")) return NULL;
+    return does_more(jinja) ? NULL : "chatml";
+}
+
+/* The first form, or that of 3.1 and 3.3 with its dates. (3.2 asks for the day.) */
+static const char *recognise_llama3(model_str_t jinja)
+{
+    if (has(jinja, "strftime")) return NULL;
+    if (has(jinja, "\"26 Jul 2024\"") && has(jinja, "Cutting Knowledge Date: December 2023"))
+        return "llama3.1";
+    return does_more(jinja) ? NULL : "llama3";
 }
 
 /* Gemma 1 to 3: no roles but two, messages trimmed. */
@@ -190,15 +265,15 @@ static const char *recognise(model_str_t jinja, const char *arch)
 
     if (jinja.bytes == 0) return b158 ? "bitnet" : NULL;
     if (has(jinja, "BITNETAssistant")) return b158 ? "bitnet" : "bitnet-gguf";
-    if (has(jinja, "<|im_start|>"))
-        return has(jinja, "<|im_sep|>") || has(jinja, "<end_of_utterance>") ? NULL : "chatml";
+    if (has(jinja, "<|im_start|>")) return recognise_chatml(jinja);
     if (has(jinja, "[INST]")) return recognise_inst(jinja);
     if (has(jinja, "<|user|>") && has(jinja, "<|assistant|>"))
         return recognise_user_assistant(jinja);
     if (has(jinja, "<start_of_turn>") && has(jinja, "<end_of_turn>")) return recognise_gemma(jinja);
     if (has(jinja, DEEPSEEK_USER) && has(jinja, "{{'" DEEPSEEK_ASSISTANT "'}}"))
         return has(jinja, "think") ? NULL : "deepseek3"; /* R1, V3.1 and later */
-    if (has(jinja, "<|start_header_id|>") && has(jinja, "<|end_header_id|>")) return "llama3";
+    if (has(jinja, "<|start_header_id|>") && has(jinja, "<|end_header_id|>"))
+        return recognise_llama3(jinja);
     if (has(jinja, "capitalize") && has(jinja, "<|eot_id|>") && has(jinja, "Assistant: "))
         return "bitnet";
     return NULL;
@@ -346,6 +421,11 @@ static void put_all(writer_t *w, const coord_chat_template_t *c, const coord_mes
 
     w->skip_bos = n_done == 0;
     if (n_done > 0) put_markup(w, c->after[COORD_ROLE_ASSISTANT]);
+    if (n_done == 0 && c->system != NULL && messages[0].role != COORD_ROLE_SYSTEM) {
+        const coord_message_t standard = {COORD_ROLE_SYSTEM, c->system, strlen(c->system)};
+
+        put_message(w, c, &standard, NULL);
+    }
     for (; i < n; i++) {
         const coord_message_t *before =
             i == 1 && fold && messages[0].role == COORD_ROLE_SYSTEM ? &messages[0] : NULL;

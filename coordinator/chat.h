@@ -3,8 +3,10 @@
  *
  * Models carry their template as a Jinja program. This room holds no Jinja interpreter but the
  * templates that ternary models use, by name, and recognises them by what stands in the program.
- * A program it does not recognise is an error, never a guess. What comes out is byte for byte what
- * the Jinja program gives (tests/coordinator/make_chat.py), with these exceptions:
+ * A program it does not recognise is an error, never a guess; neither does it take one that does
+ * more than its row (other standard system messages, thoughts, the day's date). What comes out is
+ * byte for byte what the Jinja program gives (tests/coordinator/make_chat.py), with these
+ * exceptions:
  *   - the BOS token at the very beginning is left out: the tokenizer puts it (coord_chat_bos)
  *   - bitnet-gguf has no place for a system message: it goes before the first user message, parted
  *     from it by an empty line
@@ -15,14 +17,16 @@
  *   bitnet             User: text<|eot_id|>Assistant:              BitNet b1.58 2B4T, as trained
  *   bitnet-gguf        Human: text, BITNETAssistant:               the same, in Microsoft's GGUF
  *   llama3             <|start_header_id|>user<|end_header_id|>...
+ *   llama3.1           the same behind its dates                   Llama 3.1, 3.3
  *   llama2             [INST] <<SYS>> ... [/INST]
- *   chatml             <|im_start|>user ... <|im_end|>             Qwen, SmolLM, Falcon-E
- *   falcon3            <|user|> ...                                Falcon3, Tulu, OLMo 2
+ *   chatml             <|im_start|>user ... <|im_end|>             OpenHermes, SmolLM
+ *   smollm2, qwen2.5   chatml with their own standard system message
+ *   falcon3            <|user|> ...                                Falcon3, Tulu
  *   zephyr             <|user|> ...</s>                            Zephyr, TinyLlama, StableLM
  *   gemma              <start_of_turn>user ... <end_of_turn>       Gemma 1 to 3
  *   phi3               <|user|> ... <|end|>                        Phi 3.5
- *   deepseek3          <|User|>text<|Assistant|>                   DeepSeek V3, bars are U+FF5C
- *   mistral-v1, -v3, -v3-tekken, -v7, -v7-tekken                   [INST] ... [/INST]
+ *   deepseek3          <|User|>text<|Assistant|>                   DeepSeek V2.5 and V3, bars are
+ *   U+FF5C mistral-v1, -v3, -v3-tekken, -v7, -v7-tekken                   [INST] ... [/INST]
  *
  * Pure functions over constant tables: any thread. */
 #ifndef TRIREME_COORDINATOR_CHAT_H

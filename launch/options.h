@@ -28,9 +28,8 @@ enum { /* commands, as bits */
 #define OPT_TYPES       "tq1_0|tq2_0|f16|bf16|f32"
 #define OPT_EMBED_TYPES "f16|bf16|f32|q8_0|q6_k"
 #define OPT_CHAT_TEMPLATES                                                                         \
-    "bitnet|bitnet-gguf|llama3|llama2|chatml|falcon3|zephyr|gemma|phi3|deepseek3|mistral-v1|"      \
-    "mistral-v3|"                                                                                  \
-    "mistral-v3-tekken|mistral-v7|mistral-v7-tekken"
+    "bitnet|bitnet-gguf|llama3|llama3.1|llama2|chatml|smollm2|qwen2.5|falcon3|zephyr|gemma|phi3|"  \
+    "deepseek3|mistral-v1|mistral-v3|mistral-v3-tekken|mistral-v7|mistral-v7-tekken"
 
 typedef enum {
 #define OPT(id, ...) OPT_##id,

@@ -56,6 +56,28 @@ GEMMA_TURNS = """{%- for message in loop_messages -%}
 '}}
 {%- endif -%}
 """
+LLAMA31 = r'''{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- set date_string = "26 Jul 2024" %}
+{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\n\n" }}
+{{- "Cutting Knowledge Date: December 2023\n" }}
+{{- "Today Date: " + date_string + "\n\n" }}
+{{- system_message }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
+{%- endif %}
+'''
 TEMPLATES = {
     # microsoft/bitnet-b1.58-2B-4T
     "bitnet": ("<|begin_of_text|>", "<|eot_id|>",
@@ -78,6 +100,8 @@ TEMPLATES = {
                "= bos_token + content %}{% endif %}{{ content }}{% endfor %}"
                "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>"
                "\n\n' }}{% endif %}"),
+    # meta-llama/Llama-3.1-8B-Instruct without its tools
+    "llama3.1": ("<|begin_of_text|>", "<|eot_id|>", LLAMA31),
     # meta-llama/Llama-2-7b-chat-hf
     "llama2": ("<s>", "</s>",
                "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
@@ -96,6 +120,23 @@ TEMPLATES = {
                "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
                "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
                "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"),
+    # HuggingFaceTB/SmolLM2-135M-Instruct
+    "smollm2": ("<|im_start|>", "<|im_end|>",
+                "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+                "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
+                "Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + "
+                "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
+                "{{ '<|im_start|>assistant\n' }}{% endif %}"),
+    # Qwen/Qwen2.5-7B-Instruct without its tools
+    "qwen2.5": ("", "<|im_end|>",
+                "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\\n' + "
+                "messages[0]['content'] + '<|im_end|>\\n' }}{%- else %}{{- '<|im_start|>system\\nYou "
+                "are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}"
+                "{%- endif %}{%- for message in messages %}{%- if (message.role == 'user') or "
+                "(message.role == 'system' and not loop.first) or (message.role == 'assistant') %}"
+                "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}"
+                "{%- endif %}{%- endfor %}{%- if add_generation_prompt %}"
+                "{{- '<|im_start|>assistant\\n' }}{%- endif %}"),
     # tiiuae/Falcon3-7B-Instruct without its tools; allenai/Llama-3.1-Tulu-3-8B
     "falcon3": ("", "<|endoftext|>",
                 "{% for message in messages %}{% if message['role'] == 'system' %}{{ '<|system|>\\n'"
@@ -209,7 +250,20 @@ TEMPLATES = {
                           "'assistant' %}{{ message['content'] + eos_token }}{% endif %}"
                           "{% endfor %}"),
 }
+CHATML_TURNS = ("{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + "
+                "'<|im_end|>' + '\\n'}}{% endfor %}")
 UNKNOWN = [
+    # forms of rows with more: a standard system message, thoughts, BOS, trimmed messages, the day
+    "{{ '<|im_start|>system\nYou are MiMo.<|im_end|>\n' }}" + CHATML_TURNS,
+    CHATML_TURNS + "{{ '<|im_start|>assistant\n<think>\n' }}",
+    CHATML_TURNS + "{% if enable_thinking %}{% endif %}{{ '<|im_start|>assistant\n' }}",
+    "{{ bos_token }}" + CHATML_TURNS, CHATML_TURNS.replace("']}}", "'] | trim}}").replace("+ '<", "| trim + '<"),
+    LLAMA31.replace('"26 Jul 2024"', "strftime_now('%d %b %Y')"), LLAMA31.replace("26 Jul 2024", ""),
+    "{% set default_system_message = 'You are Mistral.' %}[SYSTEM_PROMPT] [INST]",
+    "{% if true %}{% set system_message = 'Vous...' %}{% endif %}{{ '<<SYS>>\\n' + system_message }}"
+    "{{ '[INST] ' + content.strip() + ' [/INST]' }}",
+    "{{ bos_token }}{% if message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] + '\n' }}"
+    "{% else %}{{ '<|assistant|>\n' + message['content'] + eos_token + '\n' }}{% endif %}",
     # phi-4, the first phi-3, GLM-edge, ChatGLM4, no gemma, vicuna, Mistral-7B-Instruct-v0.1, R1
     "{% for m in messages %}{{'<|im_start|>user<|im_sep|>' + m['content']}}{% endfor %}",
     "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>' + '\n'}}",
@@ -260,8 +314,8 @@ def main():
                     out = template.render(messages=messages, bos_token=bos, eos_token=eos,
                                           add_generation_prompt=bool(opened))
                     if bos and out.startswith(bos):
-                        # chatml: no BOS but the same text as its markup
-                        out = out if name == "chatml" else out[len(bos):]
+                        # chatml, smollm2: no BOS but the same text as its markup
+                        out = out if name in ("chatml", "smollm2") else out[len(bos):]
                     f.write(f"case {opened} " +
                             " ".join(f"{r}:{t.encode().hex()}" for r, t in turns) +
                             f" = {out.encode().hex()}\n")
