@@ -148,40 +148,57 @@ void coord_work_merge(coord_work_t *w, const char *text)
 
 /* ---- the whole ----------------------------------------------------------------------------- */
 
-/* A stretch of text. `first`: the first one, or after a special token: SPM's space goes before it.
- */
-static base_status_t encode_text(coord_work_t *w, const char *text, size_t bytes, bool first,
-                                 base_err_t *err)
+typedef base_status_t encode_fn(coord_work_t *w, const char *text, size_t bytes, bool first,
+                                base_err_t *err);
+
+/* A stretch of normalised text. `first`: the first one, or after a special token: SPM's space goes
+ * before it. */
+static base_status_t encode_stretch(coord_work_t *w, const char *text, size_t bytes, bool first,
+                                    base_err_t *err)
 {
-    const model_vocab_t *v    = w->t->vocab;
-    char                *form = NULL;
-    base_status_t        st   = BASE_OK;
+    const model_vocab_t *v = w->t->vocab;
 
     if (bytes == 0) return BASE_OK;
-    st = coord_normalise(v->normal, text, bytes, &form, &bytes, err);
-    if (form != NULL) text = form;
-    if (st == BASE_OK)
-        st = v->kind == MODEL_VOCAB_BPE
-                 ? coord_bpe_encode(w, text, bytes, err)
-                 : coord_spm_encode(w, text, bytes, first && v->add_space_prefix, err);
-    free(form);
-    return st;
+    return v->kind == MODEL_VOCAB_BPE
+               ? coord_bpe_encode(w, text, bytes, err)
+               : coord_spm_encode(w, text, bytes, first && v->add_space_prefix, err);
 }
 
-static base_status_t encode_all(coord_work_t *w, const char *text, size_t bytes,
-                                const coord_match_t *found, size_t n_found, bool goes_on,
-                                base_err_t *err)
+/* The stretches between special tokens, by `encode`, and those tokens. */
+static base_status_t encode_between(coord_work_t *w, const coord_special_t *special,
+                                    encode_fn *encode, const char *text, size_t bytes, bool first,
+                                    base_err_t *err)
 {
-    base_status_t st = BASE_OK;
-    size_t        at = 0;
+    coord_match_t *found   = NULL;
+    size_t         n_found = 0, at = 0;
+    base_status_t  st = coord_special_find(special, text, bytes, &found, &n_found, err);
 
     for (size_t i = 0; i < n_found && st == BASE_OK; i++) {
-        st = encode_text(w, text + at, found[i].at - at, !goes_on || i > 0, err);
+        st = encode(w, text + at, found[i].at - at, first || i > 0, err);
         if (st == BASE_OK) st = coord_ids_push(w->out, found[i].id, err);
         at = found[i].at + found[i].bytes;
     }
-    if (st != BASE_OK) return st;
-    return encode_text(w, text + at, bytes - at, !goes_on || n_found > 0, err);
+    if (st == BASE_OK) st = encode(w, text + at, bytes - at, first || n_found > 0, err);
+    free(found);
+    return st;
+}
+
+/* A stretch of text as it is. */
+static base_status_t encode_text(coord_work_t *w, const char *text, size_t bytes, bool first,
+                                 base_err_t *err)
+{
+    char         *form = NULL;
+    base_status_t st   = BASE_OK;
+
+    if (bytes == 0) return BASE_OK;
+    st = coord_normalise(w->t->vocab->normal, text, bytes, &form, &bytes, err);
+    if (form != NULL) text = form;
+    if (st == BASE_OK)
+        st = w->after == NULL
+                 ? encode_stretch(w, text, bytes, first, err)
+                 : encode_between(w, w->after, encode_stretch, text, bytes, first, err);
+    free(form);
+    return st;
 }
 
 static bool usable(const coord_tokenizer_t *t, bool wanted, int32_t id)
@@ -192,24 +209,22 @@ static bool usable(const coord_tokenizer_t *t, bool wanted, int32_t id)
 base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *text, size_t bytes,
                              unsigned flags, int32_t **ids, size_t *n_ids, base_err_t *err)
 {
-    const coord_tokenizer_t *t       = tokenizer;
-    coord_ids_t              out     = {0};
-    coord_match_t           *found   = NULL;
-    size_t                   n_found = 0;
-    coord_work_t             w       = {.t = t, .out = &out};
-    base_status_t            st      = BASE_OK;
+    const coord_tokenizer_t *t     = tokenizer;
+    coord_ids_t              out   = {0};
+    unsigned                 parse = (flags & COORD_PARSE_SPECIAL) != 0;
+    coord_work_t             w     = {.t = t, .out = &out};
+    base_status_t            st    = BASE_OK;
 
     base_assert(t != NULL && ids != NULL && n_ids != NULL && (text != NULL || bytes == 0));
     if (bytes > LIMIT_TEXT_BYTES)
         return base_fail(err, BASE_ERR_LIMIT, "text of %zu bytes, limit %d", bytes,
                          LIMIT_TEXT_BYTES);
+    w.after = t->special_after[parse];
     if ((flags & COORD_ADD_BOS) != 0 && usable(t, t->vocab->add_bos, t->vocab->bos))
         st = coord_ids_push(&out, t->vocab->bos, err);
     if (st == BASE_OK)
-        st = coord_special_find(t->special[(flags & COORD_PARSE_SPECIAL) != 0], text, bytes, &found,
-                                &n_found, err);
-    if (st == BASE_OK)
-        st = encode_all(&w, text, bytes, found, n_found, (flags & COORD_GO_ON) != 0, err);
+        st = encode_between(&w, t->special[parse], encode_text, text, bytes,
+                            (flags & COORD_GO_ON) == 0, err);
     if (st == BASE_OK && (flags & COORD_ADD_EOS) != 0 &&
         usable(t, t->vocab->add_eos, t->vocab->eos))
         st = coord_ids_push(&out, t->vocab->eos, err);
@@ -225,7 +240,6 @@ base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *tex
         out.v  = NULL;
     }
     free(out.v);
-    free(found);
     free(w.symbols);
     free(w.heap);
     return st;

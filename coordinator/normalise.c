@@ -85,7 +85,7 @@ base_status_t coord_normalise(model_normal_t form, const char *text, size_t byte
     base_status_t st = BASE_OK;
 
     *out = NULL;
-    if (form == MODEL_NORMAL_NONE) return BASE_OK;
+    if (form == MODEL_NORMAL_NONE || bytes == 0) return BASE_OK;
     for (size_t at = 0; at < bytes && st == BASE_OK;) {
         bool   plain = false;
         size_t n     = next_stretch(text + at, bytes - at, &plain);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "coordinator/normalise.h"
 #include "coordinator/tokenizer_internal.h"
 
 /* Control tokens that end a turn, as llama.cpp finds them by name; their type is overridden. */
@@ -59,25 +60,56 @@ static void mark_types(coord_tokenizer_t *t)
     if (in_range(t, v->eot)) t->ends[v->eot] = 1;
 }
 
-static base_status_t make_special(coord_tokenizer_t *t, base_err_t *err)
+/* Special tokens of the text as it is, or of the normalised text. */
+static base_status_t make_special(const coord_tokenizer_t *t, const model_vocab_t *v, bool after,
+                                  coord_special_t *special[2], base_err_t *err)
 {
     void         *room   = NULL;
     uint8_t      *wanted = NULL;
-    base_status_t st     = base_alloc(&room, t->vocab->n_tokens, 1, "special tokens", err);
+    base_status_t st     = base_alloc(&room, v->n_tokens, 1, "special tokens", err);
 
     if (st != BASE_OK) return st;
     wanted = room;
     for (unsigned parse = 0; parse < 2 && st == BASE_OK; parse++) {
-        for (uint32_t i = 0; i < t->vocab->n_tokens; i++) {
+        for (uint32_t i = 0; i < v->n_tokens; i++) {
             uint8_t type = t->types[i];
 
             wanted[i] =
                 type == MODEL_TOKEN_USER_DEFINED ||
                 (parse == 1 && (type == MODEL_TOKEN_CONTROL || type == MODEL_TOKEN_UNKNOWN));
+            if ((v->normalized != NULL && v->normalized[i] != 0) != after) wanted[i] = 0;
         }
-        st = coord_special_create(t->vocab, wanted, &t->special[parse], err);
+        st = coord_special_create(v, wanted, &special[parse], err);
     }
     free(wanted);
+    return st;
+}
+
+/* Tokens of normalised text are found by their own normalised form. */
+static base_status_t make_special_after(coord_tokenizer_t *t, base_err_t *err)
+{
+    const model_vocab_t *v     = t->vocab;
+    model_vocab_t        forms = *v;
+    void                *room  = NULL;
+    base_status_t        st    = BASE_OK;
+
+    if (v->normalized == NULL) return BASE_OK;
+    st = base_alloc(&room, v->n_tokens, sizeof *forms.tokens, "special tokens", err);
+    if (st != BASE_OK) return st;
+    forms.tokens = room;
+    memcpy(forms.tokens, v->tokens, v->n_tokens * sizeof *forms.tokens);
+    for (uint32_t i = 0; i < v->n_tokens && st == BASE_OK; i++) {
+        char  *form  = NULL;
+        size_t bytes = 0;
+
+        if (v->normalized[i] == 0) continue;
+        st = coord_normalise(v->normal, v->tokens[i].text, v->tokens[i].bytes, &form, &bytes, err);
+        if (form != NULL) forms.tokens[i] = (model_str_t){.text = form, .bytes = (uint32_t)bytes};
+    }
+    if (st == BASE_OK) st = make_special(t, &forms, true, t->special_after, err);
+    for (uint32_t i = 0; i < v->n_tokens; i++)
+        if (forms.tokens[i].text != v->tokens[i].text) free((void *)forms.tokens[i].text);
+    free(forms.tokens);
     return st;
 }
 
@@ -116,7 +148,8 @@ base_status_t coord_tokenizer_create(const model_vocab_t *vocab, coord_tokenizer
     t->types = room;
     t->ends  = t->types + vocab->n_tokens;
     mark_types(t);
-    st = make_special(t, err);
+    st = make_special(t, vocab, false, t->special, err);
+    if (st == BASE_OK) st = make_special_after(t, err);
     if (st != BASE_OK) goto out;
     st = vocab->kind == MODEL_VOCAB_SPM ? coord_spm_create(t, err) : coord_bpe_create(t, err);
     if (st != BASE_OK) goto out;
@@ -138,6 +171,8 @@ void coord_tokenizer_destroy(coord_tokenizer_t **tokenizer)
     coord_str_map_destroy(&t->words);
     coord_special_destroy(&t->special[0]);
     coord_special_destroy(&t->special[1]);
+    coord_special_destroy(&t->special_after[0]);
+    coord_special_destroy(&t->special_after[1]);
     coord_merge_map_destroy(&t->merges);
     coord_pretok_destroy(&t->pretok);
     free(t->raw);

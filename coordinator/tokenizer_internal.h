@@ -33,7 +33,10 @@ struct coord_tokenizer {
     coord_merge_map_t merges;
     coord_pretok_t   *pretok;
 
-    coord_special_t *special[2]; /* control and unknown tokens in [1], user-defined in both */
+    /* Control and unknown tokens in [1], user-defined in both; what is looked for in the normalised
+     * text apart (NULL: nothing). */
+    coord_special_t *special[2];
+    coord_special_t *special_after[2];
 
     size_t piece_max;
 };
@@ -66,6 +69,7 @@ typedef struct {
 typedef struct {
     const coord_tokenizer_t *t;
     coord_ids_t             *out;
+    const coord_special_t   *after; /* special tokens of normalised text, NULL: none */
     coord_symbol_t          *symbols;
     coord_pair_t            *heap;
     size_t                   room; /* symbols; the heap has twice as many */

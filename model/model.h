@@ -297,6 +297,7 @@ typedef struct {
     model_str_t       *tokens;   /* n_tokens, owned */
     float             *scores;   /* n_tokens, owned; NULL if absent (BPE) */
     uint8_t           *types;    /* n_tokens, owned; MODEL_TOKEN_NORMAL where absent */
+    uint8_t           *normalized; /* n_tokens, owned, or NULL; 1: stands in normalised text */
     uint32_t           n_merges;
     model_str_t       *merges;   /* n_merges, owned: "left right" */
     int32_t            bos;      /* -1: none */

@@ -216,11 +216,29 @@ static base_status_t read_tokens(reader_t *r, uint32_t n)
     return BASE_OK;
 }
 
+/* Flags of the added tokens that are looked for in the normalised text, if there are such. (Kind
+ * SPM looks for all of them in the text as it is: its normalizer also moves spaces.) */
+static base_status_t reserve_normalized(reader_t *r)
+{
+    const json_t *entry  = NULL;
+    size_t        i      = 0;
+    bool          wanted = false;
+    if (r->v->kind != MODEL_VOCAB_BPE || r->v->normal == MODEL_NORMAL_NONE) return BASE_OK;
+    json_array_foreach(json_object_get(r->root, "added_tokens"), i, entry)
+    {
+        wanted = wanted || json_is_true(json_object_get(entry, "normalized"));
+    }
+    return wanted ? base_alloc((void **)&r->v->normalized, r->v->n_tokens, 1, "tokens", r->err)
+                  : BASE_OK;
+}
+
 static base_status_t read_added(reader_t *r)
 {
     model_vocab_t *v     = r->v;
     const json_t  *entry = NULL;
     size_t         i     = 0;
+    base_status_t  st    = reserve_normalized(r);
+    if (st != BASE_OK) return st;
     json_array_foreach(json_object_get(r->root, "added_tokens"), i, entry)
     {
         const uint32_t id      = (uint32_t)json_integer_value(json_object_get(entry, "id"));
@@ -229,7 +247,8 @@ static base_status_t read_added(reader_t *r)
         const uint8_t  was     = v->types[id];
         bool           special = false;
         bool           word    = false;
-        base_status_t  st      = model_json_bool(entry, "special", r->path, &special, r->err);
+
+        st = model_json_bool(entry, "special", r->path, &special, r->err);
         if (st == BASE_OK) st = model_json_bool(entry, "single_word", r->path, &word, r->err);
         if (st != BASE_OK) return st;
         if (word) return refuse(r, "an added token with 'single_word'", entry);
@@ -238,6 +257,11 @@ static base_status_t read_added(reader_t *r)
         v->tokens[id] = keep(r, text, text_bytes(content));
         if (was != MODEL_TOKEN_UNKNOWN && was != MODEL_TOKEN_BYTE)
             v->types[id] = special ? MODEL_TOKEN_CONTROL : MODEL_TOKEN_USER_DEFINED;
+        if (v->normalized != NULL) {
+            st = model_json_bool(entry, "normalized", r->path, &word, r->err);
+            if (st != BASE_OK) return st;
+            v->normalized[id] = word;
+        }
     }
     for (uint32_t id = 0; id < v->n_tokens; id++) { /* ids that nobody has */
         char text[HOLE_BYTES];

@@ -206,6 +206,10 @@ base_status_t quant_convert_keys(model_gguf_writer_t *writer, const model_t *mod
     keys_t               k  = {.writer = writer, .model = model, .arch = arch};
     base_status_t        st = BASE_OK;
 
+    if (v->normalized != NULL)
+        return base_fail(err, BASE_ERR_UNSUPPORTED,
+                         "tokenizer.json has added tokens with 'normalized': GGUF has no place for "
+                         "them; run the directory itself");
     write_shape(&k);
     st = write_layers(&k, err);
     if (st == BASE_OK) st = write_rope(&k, divisors, n_divisors, err);

@@ -1,5 +1,6 @@
 /* tests/coordinator/normalise.c: broken UTF-8, ASCII, what joins over the cuts that are made, and
- * how the work grows. (Against another library: tokenizer_golden.c.) serial: yes */
+ * how the work grows. (Against another library: tokenizer_golden.c.)
+ * serial: yes */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -223,6 +223,7 @@ static void tokenizers_llama3(void **state)
     check_cases("llama3", NULL, true);
     check_cases("llama3", "llama3", true);
     check_cases("llama3", "falcon3", true);
+    check_cases("llama3", "falcon_e", true);
 }
 
 static void tokenizers_gpt2(void **state)
@@ -264,6 +265,7 @@ static void normalisation_forms(void **state)
     check_cases("nfkc", NULL, false);
     check_cases("nfkd", NULL, false);
     check_cases("spm-nfkc", NULL, false);
+    check_cases("nfkc-added", NULL, false);
 }
 
 /* vocabs.test.py: MODEL CASES [lossless] */

@@ -4,9 +4,10 @@
 Run by hand when a case is added; the outputs (small) are committed beside it, so the test needs
 neither Python packages nor a network. Needs: tokenizers, sentencepiece, gguf, numpy.
 
-    python3 make_tokenizers.py [forms]      writes tokenizers/NAME.gguf, NAME.cases
+    python3 make_tokenizers.py [forms|added]  writes tokenizers/NAME.gguf, NAME.cases
 
-Those with a normalizer are folders, tokenizers/NAME/tokenizer.json: GGUF has no place for it. "forms": only those.
+Those with a normalizer are folders, tokenizers/NAME/tokenizer.json: GGUF has no place for it.
+"forms": only those; "added": only the one with added tokens.
 
 The tokenizers are trained here, on the licence and a text of our own. A line of a .cases file is
 "FLAGS HEX-OF-TEXT: IDS"; flags: p special tokens parsed, n not. Expected ids come from tokenizers
@@ -88,7 +89,7 @@ TEXTS = [
     "<|eot_id|>", "a<|eot_id|>b", "<|eot_id|><|eot_id|><|eot_id|>", "<|eot_id|",
     " <|begin_of_text|> x <|end_of_text|>\n", "<|eot_id<|eot_id|>|>", "<tool>x</tool>",
     "<tool>></tool> <tool>>", "Trireme Triremes aTrireme", "<s>", "</s> <unk> <s>x</s>", "<0x0A>",
-    "\u2581", "\u2581\u2581a \u2581b", "a\u2581b",
+    "\u0967\u0bf0<", "\u2581", "\u2581\u2581a \u2581b", "a\u2581b",
 ]
 
 
@@ -201,7 +202,17 @@ MARKED = [
 ]
 
 
-def write_forms(name, tok):
+# Added tokens with normalized: true, as written and in other forms; others only as written.
+ADDED = ["\ufb01x", "e\u0301t\u00e9", "<|\u00e9|>", "\u2460\u2461"]
+ADDED_RAW = ["raw\u00e9", "<|\ufb02|>"]
+WITH_ADDED = [
+    "\ufb01x fix a\ufb01xb f\u200bix \ufb01\ufb01x", "e\u0301te\u0301 \u00e9t\u00e9 \u00e9te\u0301x ete\u0301",
+    "<|\u00e9|> a<|e\u0301|>b <|e\u0301\u0323|>", "\u2460\u2461 12 1\u2461 \u00b92 121",
+    "raw\u00e9 rawe\u0301 <|\ufb02|> <|fl|>", "fixraw\u00e9fix <|\u00e9|><|\ufb02|><|e\u0301|>", "raw\u00e9\u0301 fix\u0301",
+]
+
+
+def write_forms(name, tok, more=()):
     """tokenizer.json in a folder of its own, and its cases: all texts, the marked ones first."""
     folder = HERE / name
     folder.mkdir(exist_ok=True)
@@ -214,13 +225,13 @@ def write_forms(name, tok):
         return tok.encode(text, add_special_tokens=False).ids
 
     with open(HERE / f"{name}.cases", "w", encoding="ascii") as f:
-        for text in MARKED + [m + " " + n for m in MARKED for n in MARKED[:3]] + TEXTS:
+        for text in [*more] + MARKED + [m + " " + n for m in MARKED for n in MARKED[:3]] + TEXTS:
             for flag in "pn":
                 ids = " ".join(str(i) for i in answer(text, flag))
                 f.write(f"{flag} {text.encode().hex()}: {ids}\n")
 
 
-def make_form_bpe(name, normalizer):
+def make_form_bpe(name, normalizer, added=False):
     tok = Tokenizer(models.BPE())
     tok.normalizer = normalizer
     tok.pre_tokenizer = pre_tokenizers.Sequence(
@@ -231,7 +242,11 @@ def make_form_bpe(name, normalizer):
     tok.train_from_iterator(corpus() + MARKED * 3, trainer)
     tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
     tok.add_tokens([AddedToken("<tool>", special=False, normalized=False)])
-    write_forms(name, tok)
+    if added:
+        tok.add_tokens([AddedToken(t, normalized=True) for t in ADDED if "|" not in t])
+        tok.add_special_tokens([AddedToken(t, normalized=True) for t in ADDED if "|" in t])
+        tok.add_tokens([AddedToken(t, normalized=False) for t in ADDED_RAW])
+    write_forms(name, tok, WITH_ADDED if added else ())
 
 
 def make_form_spm(name, normalizer):
@@ -255,12 +270,19 @@ def make_forms():
     make_form_bpe("nfkc", normalizers.Sequence([normalizers.NFKD(), normalizers.NFC()]))
     make_form_bpe("nfkd", normalizers.Sequence([normalizers.NFKD()]))
     make_form_spm("spm-nfkc", normalizers.NFKC())
+    make_added()
+
+
+def make_added():
+    make_form_bpe("nfkc-added", normalizers.NFKC(), added=True)
 
 
 def main():
     HERE.mkdir(exist_ok=True)
     if sys.argv[1:] == ["forms"]:
         return make_forms()
+    if sys.argv[1:] == ["added"]:
+        return make_added()
     make_forms()
     make_bpe("llama3", "llama-bpe", splits(LLAMA3), False, True, 1000)
     make_bpe("gpt2", "gpt-2", [], True, False, 1000)
