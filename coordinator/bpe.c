@@ -135,10 +135,12 @@ bool coord_bpe_pair(const coord_tokenizer_t *t, const char *text, const coord_sy
     return true;
 }
 
-static base_status_t push_byte(coord_work_t *w, unsigned char byte, int32_t id, base_err_t *err)
+/* A byte that has no token becomes the unknown token, or nothing where there is none: as tokenizers
+ * and llama.cpp have it. */
+static base_status_t push_byte(coord_work_t *w, int32_t id, base_err_t *err)
 {
     if (id < 0) id = w->t->unk;
-    return id < 0 ? coord_no_token(byte, err) : coord_ids_push(w->out, id, err);
+    return id < 0 ? BASE_OK : coord_ids_push(w->out, id, err);
 }
 
 static base_status_t encode_word(void *ctx, const char *word, size_t bytes, base_err_t *err)
@@ -147,8 +149,7 @@ static base_status_t encode_word(void *ctx, const char *word, size_t bytes, base
     const coord_tokenizer_t *t  = w->t;
     base_status_t            st = BASE_OK;
 
-    if (bytes == 1)
-        return push_byte(w, (unsigned char)word[0], t->bytes[(unsigned char)word[0]], err);
+    if (bytes == 1) return push_byte(w, t->bytes[(unsigned char)word[0]], err);
     if (coord_pretok_ignores_merges(t->pretok) && bytes <= t->word_max) {
         int32_t id = coord_str_map_find(&t->words, word, bytes);
 
@@ -159,7 +160,7 @@ static base_status_t encode_word(void *ctx, const char *word, size_t bytes, base
     for (uint32_t i = 0; i < bytes; i++) coord_work_add(w, i, 1, t->bytes[(unsigned char)word[i]]);
     coord_work_merge(w, word);
     for (uint32_t i = 0; i != COORD_NO_SYMBOL && st == BASE_OK; i = w->symbols[i].next)
-        st = push_byte(w, (unsigned char)word[w->symbols[i].at], w->symbols[i].id, err);
+        st = push_byte(w, w->symbols[i].id, err);
     return st;
 }
 

@@ -89,7 +89,7 @@ static const char *const expressions[SET_COUNT][PRETOK_STAGES] = {
     [SET_GPT4O]          = {CASED(CONTRACTIONS "?") "\\p{N}{1,3}| ?" SYM "+[\\r\\n/]*|" SPACES},
     [SET_TEKKEN]         = {CASED("") "\\p{N}| ?" SYM "+[\\r\\n/]*|" SPACES},
     [SET_DEEPSEEK_LLM]   = {"[\\r\\n]", S "?[" CASED_LETTERS "]+", S "?[" MARKS "]+", S "+\\z",
-                            HAN_ETC, "\\p{N}+"},
+                            HAN_ETC, "\\p{N}"},
     [SET_DEEPSEEK_CODER] = {"[\\r\\n]", S "?\\p{L}+", S "?\\p{P}+", HAN_ETC, "\\p{N}"},
     [SET_DEEPSEEK3]      = {"\\p{N}{1,3}", "[" HAN "\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+",
                             DEEPSEEK3},
@@ -105,6 +105,7 @@ static const struct {
     {"llama-v3", SET_LLAMA3, true},
     {"falcon3", SET_LLAMA3, true},
     {"falcon-h1", SET_LLAMA3, true},
+    {"falcon_e", SET_LLAMA3, true}, /* Falcon-E, as bitnet.cpp names it */
     {"pixtral", SET_LLAMA3, true},
     {"lfm2", SET_LLAMA3, true},
     {"midm-2.0", SET_LLAMA3, true},

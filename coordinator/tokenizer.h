@@ -6,8 +6,9 @@
  *   BPE  byte-level BPE ("gpt2"): a regular expression cuts the text into words ("pre-tokenizer",
  *        chosen by the vocabulary's name for it), then bytes of a word are merged by rank.
  *
- * Ids are those of llama.cpp for the same tables, with one exception: text never becomes a control,
- * unknown or byte token by merging (as in sentencepiece), only by COORD_PARSE_SPECIAL or as a byte.
+ * Ids are those of llama.cpp for the same tables, with two exceptions: text never becomes a
+ * control, unknown or byte token by merging (as in sentencepiece), only by COORD_PARSE_SPECIAL or
+ * as a byte; and bytes that are no UTF-8 stay bytes (llama.cpp puts U+FFFD there for BPE).
  * Text is any bytes, NUL and invalid UTF-8 included; a byte that is not part of a valid character
  * is a unit of its own.
  * A tokenizer is read-only after creation: any number of threads may use one at once. */
@@ -39,8 +40,9 @@ enum {
 /* Ids of a text of `bytes` bytes (0 .. LIMIT_TEXT_BYTES; need not end in NUL).
  * *ids    malloc'd, the caller frees it; never NULL on success, set only on success.
  * flags   COORD_ADD_BOS | COORD_ADD_EOS | COORD_PARSE_SPECIAL | COORD_GO_ON.
- * Work grows as n log n. Status: OK | LIMIT | MEMORY | INPUT (bytes that the vocabulary can express
- * neither as bytes nor as the unknown token). Any thread. */
+ * Work grows as n log n. BPE drops bytes that the vocabulary can express neither as bytes nor as
+ * the unknown token, as llama.cpp and tokenizers do. Status: OK | LIMIT | MEMORY | INPUT (such a
+ * byte, SPM). Any thread. */
 base_status_t coord_tokenize(const coord_tokenizer_t *tokenizer, const char *text, size_t bytes,
                              unsigned flags, int32_t **ids, size_t *n_ids, base_err_t *err);
 

@@ -195,6 +195,7 @@ static base_status_t read_ids(reader_t *r)
         base_status_t st = read_id(r, ids[i].name, ids[i].id);
         if (st != BASE_OK) return st;
     }
+    if (!spm) v->unk = -1; /* the special token of that name; byte-level text never becomes it */
     return BASE_OK;
 }
 
@@ -227,7 +228,7 @@ static base_status_t read_normal(reader_t *r)
 
 static base_status_t read_flags(reader_t *r)
 {
-    static const char *const llama3[] = {"llama-bpe", "llama3", "llama-v3", "falcon3"};
+    static const char *const llama3[] = {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon_e"};
     model_vocab_t           *v        = r->vocab;
     base_status_t            st       = BASE_OK;
 
@@ -283,6 +284,7 @@ void model_vocab_free(model_vocab_t *vocab)
     free(vocab->tokens);
     free(vocab->scores);
     free(vocab->types);
+    free(vocab->normalized);
     free(vocab->merges);
     free(vocab->owned);
     memset(vocab, 0, sizeof(*vocab));

@@ -322,6 +322,17 @@ static void errors(void **state)
     assert_non_null(strstr(err.text, "no-such-thing"));
     assert_non_null(strstr(err.text, "llama-bpe"));
     assert_null(t);
+    begin_bpe("gpt-2"); /* as tokenizers and llama.cpp do with Falcon's vocabulary and "a\x13z" */
+    made.vocab.n_tokens = 0;
+    ADD("a", 0, MODEL_TOKEN_NORMAL);
+    ADD("z", 0, MODEL_TOKEN_NORMAL);
+    t = create();
+    assert_int_equal(coord_tokenize(t, "a\x13z", 3, 0, &ids, &n, &err), BASE_OK);
+    assert_int_equal(n, 2);
+    assert_true(ids[0] == 0 && ids[1] == 1);
+    free(ids);
+    ids = NULL;
+    coord_tokenizer_destroy(&t);
     begin(MODEL_VOCAB_SPM, "");
     ADD("a", 0, MODEL_TOKEN_NORMAL);
     t = create();

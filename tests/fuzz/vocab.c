@@ -116,6 +116,8 @@ static bool lossless(const made_t *m, const coord_tokenizer_t *t, const model_st
             return false;
         if (ids[i] == t->unk) return false;
     }
+    for (size_t i = 0; !spm && i < text->bytes; i++) /* a byte of no token is dropped */
+        if (t->bytes[(unsigned char)text->text[i]] < 0) return false;
     for (uint32_t i = 0; spm && i < m->v.n_tokens; i++) {
         if (t->types[i] != MODEL_TOKEN_BYTE && coord_byte_token(&m->v.tokens[i]) >= 0) return false;
         if (t->types[i] == MODEL_TOKEN_NORMAL && is(&m->v.tokens[i], COORD_SPM_SPACE)) space = true;
