@@ -266,10 +266,11 @@ static void dense_case(kern_dense_fn *fn, kern_dense_fn *ref, const dense_unit_t
 
 static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
 {
-    static const size_t ks[]   = {1,  2,  15,  16,  17,  31,  32,  33, 47,
-                                  48, 79, 127, 128, 129, 255, 256, 257};
-    static const size_t toks[] = {1, 2, 3, 4, 5, 9};
-    const dense_unit_t *u      = DENSE_UNITS;
+    static const size_t ks[]    = {1,  2,  15,  16,  17,  31,  32,  33, 47,
+                                   48, 79, 127, 128, 129, 255, 256, 257};
+    static const size_t toks[]  = {1, 2, 3, 4, 5, 9};
+    static const size_t edges[] = {6, 7, 8, 11, 12, 13, 23, 24, 25, 30, 64, 65, 95, 96, 97, 127};
+    const dense_unit_t *u       = DENSE_UNITS;
 
     while (strcmp(u->slot, now.slot) != 0) u++;
     for (size_t i = 0; i < COUNT(ks); i++) {
@@ -286,8 +287,15 @@ static void check_kern_dense_fn(kern_dense_fn *fn, kern_dense_fn *ref)
         }
     }
     dense_case(fn, ref, u, 2560, 7, 6, 0, true, FLOAT_UNIT);
-    /* Past the piece of columns and of tokens that a variant may cut. */
+    /* Past the pieces of columns, rows and tokens that a variant may cut, and at their edges. */
     dense_case(fn, ref, u, u->k == 1 ? 1043 : 1280, 6, 29, 1, true, FLOAT_UNIT);
+    dense_case(fn, ref, u, u->k == 1 ? 1555 : 1792, 17, 99, 3, true, FLOAT_UNIT);
+    for (size_t i = 0; i < COUNT(edges); i++) {
+        for (size_t n_rows = 15; n_rows <= 18; n_rows++) {
+            dense_case(fn, ref, u, 256, n_rows, edges[i], i % 3, true, FLOAT_UNIT);
+        }
+        dense_case(fn, ref, u, u->k == 1 ? 783 + i : 1024, 4, edges[i], 1, true, FLOAT_UNIT);
+    }
 }
 
 /* ---- Coarse rows of the head ---- */

@@ -236,6 +236,14 @@ INLINE lanes_t levels_4(levels_t levels, __m128i codes)
     return levels_of(levels, _mm_and_si128(codes, _mm_set1_epi8(15)));
 }
 
+/* Those in the low halves of the bytes, and those in the high ones. */
+INLINE void levels_4_4(levels_t levels, levels_t levels_high, __m128i codes, lanes_t *low,
+                       lanes_t *high)
+{
+    *low  = levels_4(levels, codes);
+    *high = levels_4(levels_high, _mm_srli_epi16(codes, 4));
+}
+
 INLINE lanes_t levels_5(levels_t levels, __m128i codes)
 {
     return levels_of(levels, _mm_and_si128(codes, _mm_set1_epi8(31)));
@@ -257,6 +265,11 @@ INLINE __m256i bits_to_bytes(uint32_t bits)
 enum { LANES_PART = 8 };
 typedef __m256 part_t;
 
+INLINE part_t part_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
 INLINE part_t part_load(const float *p)
 {
     return _mm256_loadu_ps(p);
@@ -273,5 +286,19 @@ INLINE part_t part_fma(part_t a, part_t b, part_t c)
 }
 
 #include "worker/kernels/x86/lanes_common.inc"
+
+/* Lanes part .. of four sums go to memory; with the last part the sums are whole, and are folded
+ * into y, unless that is NULL. */
+INLINE void part_put4(float (*sum)[KERN_LANES], size_t part, part_t a, part_t b, part_t c, part_t d,
+                      float *y)
+{
+    part_store(sum[0] + part, a);
+    part_store(sum[1] + part, b);
+    part_store(sum[2] + part, c);
+    part_store(sum[3] + part, d);
+    if (y == NULL || part == 0) return;
+    _mm_storeu_ps(y, lanes_fold4(lanes_load(sum[0]), lanes_load(sum[1]), lanes_load(sum[2]),
+                                 lanes_load(sum[3])));
+}
 
 #endif

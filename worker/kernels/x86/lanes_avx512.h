@@ -191,6 +191,16 @@ INLINE lanes_t levels_4(levels_t levels, __m128i codes)
     return _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), levels.low);
 }
 
+/* Those in the low halves of the bytes, and those in the high ones. */
+INLINE void levels_4_4(levels_t levels, levels_t levels_high, __m128i codes, lanes_t *low,
+                       lanes_t *high)
+{
+    const __m512i c = _mm512_cvtepu8_epi32(codes);
+
+    *low  = _mm512_permutexvar_ps(c, levels.low);
+    *high = _mm512_permutexvar_ps(_mm512_srli_epi32(c, 4), levels_high.low);
+}
+
 INLINE lanes_t levels_5(levels_t levels, __m128i codes)
 {
     return _mm512_permutex2var_ps(levels.low, _mm512_cvtepu8_epi32(codes), levels.high);
@@ -205,6 +215,11 @@ INLINE __m256i bits_to_bytes(uint32_t bits)
 /* The lanes that one register holds. */
 enum { LANES_PART = 16 };
 typedef __m512 part_t;
+
+INLINE part_t part_zero(void)
+{
+    return _mm512_setzero_ps();
+}
 
 INLINE part_t part_load(const float *p)
 {
@@ -222,5 +237,20 @@ INLINE part_t part_fma(part_t a, part_t b, part_t c)
 }
 
 #include "worker/kernels/x86/lanes_common.inc"
+
+/* Four sums go to memory, or are folded into y unless that is NULL. */
+INLINE void part_put4(float (*sum)[KERN_LANES], size_t part, part_t a, part_t b, part_t c, part_t d,
+                      float *y)
+{
+    (void)part;
+    if (y != NULL) {
+        _mm_storeu_ps(y, lanes_fold4(a, b, c, d));
+        return;
+    }
+    part_store(sum[0], a);
+    part_store(sum[1], b);
+    part_store(sum[2], c);
+    part_store(sum[3], d);
+}
 
 #endif
