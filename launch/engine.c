@@ -108,8 +108,8 @@ static base_status_t fill_numbers(const engine_config_t *config, const model_des
                          config->n_seq, (unsigned long long)ctx, LIMIT_POSITIONS);
     a->n_ctx     = (uint32_t)ctx;
     a->n_batch   = config->n_batch != 0 ? config->n_batch : BATCH_DEFAULT;
-    a->type_k    = config->type_k != MODEL_NONE ? config->type_k : MODEL_F16;
-    a->type_v    = config->type_v != MODEL_NONE ? config->type_v : MODEL_F16;
+    a->type_k    = config->type_k != MODEL_NONE ? config->type_k : MODEL_F32;
+    a->type_v    = config->type_v != MODEL_NONE ? config->type_v : MODEL_F32;
     a->n_seq     = config->n_seq != 0 ? config->n_seq : 1;
     a->n_out_max = config->n_out_max != 0 ? config->n_out_max : a->n_seq;
     if (a->n_batch > LIMIT_BATCH) a->n_batch = LIMIT_BATCH;

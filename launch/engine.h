@@ -21,7 +21,7 @@ typedef struct {
     model_i2s_layout_t i2s_layout; /* of a file's I2_S tensors */
     const char        *model_path; /* file of the model, or NULL with `shape` */
     uint32_t           n_ctx;      /* positions of each sequence; 0: the model's context */
-    model_type_t       type_k;     /* of the KV cache's keys: MODEL_F16, MODEL_F32; NONE: F16 */
+    model_type_t       type_k;     /* of the KV cache's keys: MODEL_F16, MODEL_F32; NONE: F32 */
     model_type_t       type_v;     /* and of its values */
     uint32_t           n_seq;      /* sequences of the KV cache, up to LIMIT_SEQUENCES; 0: 1 */
     uint32_t           n_batch;    /* tokens of one step, at most; 0: 256 */

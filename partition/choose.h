@@ -21,7 +21,7 @@ enum {
 typedef struct {
     double       ternary_bits;                 /* of the packed format: 2 or 1.6 */
     uint32_t     n_ctx, n_seq, n_batch, n_out; /* n_ctx of each sequence; n_seq 0 counts as 1 */
-    model_type_t type_k, type_v;               /* of the KV cache; NONE counts as F16 */
+    model_type_t type_k, type_v;               /* of the KV cache; NONE counts as F32 */
     bool         screen;                       /* coarse rows of the head (part_screen_pays) */
     const char  *layout; /* as in part_wish_t: NULL or "auto" lets part_plan_choose look */
     uint32_t     pipeline_parallel, tensor_parallel;

@@ -165,7 +165,7 @@ static bool same_widths(const model_layer_t *a, const model_layer_t *b)
 
 static uint64_t element_bytes(model_type_t cache)
 {
-    return cache == MODEL_F32 ? 4 : 2;
+    return cache == MODEL_F16 ? 2 : 4;
 }
 
 /* Pages of attention that threads keep apart while they share an item (worker/attention.c): of

@@ -77,7 +77,7 @@ typedef struct {
     uint32_t     n_seq;          /* sequences; 0 counts as 1 */
     uint32_t     n_batch;        /* tokens of one step */
     uint32_t     n_out;          /* rows of logits kept */
-    model_type_t type_k, type_v; /* of the KV cache; NONE counts as F16 */
+    model_type_t type_k, type_v; /* of the KV cache; NONE counts as F32 */
     bool         screen;         /* coarse rows of the head besides (part_screen_pays) */
 } part_sizes_t;
 

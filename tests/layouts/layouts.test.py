@@ -42,7 +42,7 @@ def main():
     ids = ",".join(str(i * 41 % 251 + 4) for i in range(330))
     deep = [(1, ("-t", t, "-b", b)) for t, b in (("2", "1"), ("5", "1"), ("3", "3"), ("2", "256"))]
     compare(trireme.DEFAULT_MODEL, ids, deep + [layout(1, 3, "-b", "40"), layout(2, 2, "-b", "100")])
-    for types in (("f32", "f32"), ("f16", "f32"), ("f32", "f16")):
+    for types in (("f16", "f16"), ("f16", "f32"), ("f32", "f16")):
         compare(trireme.DEFAULT_MODEL, ids, [(1, ("-t", "3", "-b", "1")), (1, ("-t", "2", "-b", "256", "--cpu", "avx2")),
                                              layout(1, 2, "-b", "100")], "-ctk", types[0], "-ctv", types[1])
     ids = ",".join(str(i * 37 % 251 + 4) for i in range(100))

@@ -174,7 +174,7 @@ static void memory_one_rank(void **state)
          */
         assert_int_equal(m.dense, 1000 * 256 * 2 + 256 * 4 + 6 * 4 * (256 + 256 + 1280 + 768));
         /* 100 positions take two pages of 64. */
-        assert_int_equal(m.kv, 6 * 5 * 128 * 64 * 2 * 2); /* keys and values as halves */
+        assert_int_equal(m.kv, 6 * 5 * 128 * 64 * 4 * 2); /* keys and values as floats */
         const part_sizes_t many = {.ternary_bits = 2,
                                    .n_ctx        = 65,
                                    .n_seq        = 7,
@@ -222,7 +222,7 @@ static void memory_adds_up(void **state)
                 sum.kv += m.kv;
             }
             /* head_dim 64 and FFN blocks of 32 keep tiles whole: only K and V rows come twice. */
-            uint64_t kv_rows  = sum.kv / (64 * 64 * 2 * 2) * 64; /* over layers and shards */
+            uint64_t kv_rows  = sum.kv / (64 * 64 * 4 * 2) * 64; /* over layers and shards */
             uint64_t expected = whole.ternary + 2 * (kv_rows - 6 * 320) / 16 * (256 / 16) * 64;
             assert_int_equal(sum.ternary, expected);
             uint64_t hidden_norms = (6 * 2 + 1) * 256 * 4;
