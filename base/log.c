@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 enum { LINE_BYTES = 1024 };
 
 static struct {
@@ -52,8 +54,10 @@ void base_log(base_log_level_t level, const char *format, ...)
     va_start(args, format);
     int m = vsnprintf(line + n, sizeof(line) - (size_t)n, format, args);
     va_end(args);
+    const int begin = n;
     n += m < 0 ? 0 : m;
     if ((size_t)n > sizeof(line) - 8) n = (int)sizeof(line) - 8; /* room for reset and newline */
+    base_text_clean(line + begin, (size_t)(n - begin));
     n += snprintf(line + n, sizeof(line) - (size_t)n, "%s\n", log_config.colors ? "\033[0m" : "");
     write_all(line, (size_t)n);
 }

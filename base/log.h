@@ -12,7 +12,8 @@ typedef enum { BASE_LOG_ERROR, BASE_LOG_WARN, BASE_LOG_INFO, BASE_LOG_DEBUG } ba
 /* Set once at start, before threads exist. rank < 0: no "[rank]" prefix. */
 void base_log_setup(base_log_level_t level, bool colors, int rank);
 
-/* One line "trireme: [rank 3] warning: ..." in one write(2), so ranks do not mix lines.
+/* One line "trireme: [rank 3] warning: ..." in one write(2), so ranks do not mix lines. What could
+ * drive a terminal becomes '?' (base/text.h): names out of files may be given as they are.
  * Any thread. Async-signal-unsafe. */
 void base_log(base_log_level_t level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -3,6 +3,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
 
 static const struct {
     int         exit_status;
@@ -25,10 +28,7 @@ base_status_t base_fail(base_err_t *err, base_status_t code, const char *format,
     va_start(args, format);
     (void)vsnprintf(err->text, sizeof(err->text), format, args);
     va_end(args);
-    for (char *c = err->text; *c != '\0'; c++) {
-        unsigned char u = (unsigned char)*c;
-        if (u < 0x20 || u == 0x7f) *c = '?';
-    }
+    base_text_clean(err->text, strlen(err->text));
     return code;
 }
 

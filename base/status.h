@@ -41,8 +41,8 @@ typedef struct {
     char          text[BASE_ERR_TEXT_BYTES]; /* one line, NUL-terminated, no control characters */
 } base_err_t;
 
-/* Write code and text into err (may be NULL) and return code. Bytes below 0x20 and 0x7f in the
- * text become '?', so hostile names cannot drive a terminal. Local, any thread. */
+/* Write code and text into err (may be NULL) and return code. What could drive a terminal becomes
+ * '?' (base/text.h). Local, any thread. */
 base_status_t base_fail(base_err_t *err, base_status_t code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

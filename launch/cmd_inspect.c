@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "launch/census.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -154,12 +155,24 @@ static void print_tally(const char *label, const census_tally_t *t)
                  label, t->n, t->params, out_bytes(t->bytes, size, sizeof(size)), bits);
 }
 
+static void print_vocab(const model_vocab_t *v)
+{
+    char         pre[64]; /* the file's word, and so nothing that a terminal may get as it is */
+    const size_t n = v->pre.bytes < sizeof(pre) ? v->pre.bytes : sizeof(pre) - 1;
+
+    if (n > 0) memcpy(pre, v->pre.text, n);
+    base_text_clean(pre, n);
+    (void)printf("\n\nTokenizer\n");
+    (void)printf("  %-16s %s%s%.*s\n  %-16s %" PRIu32 "\n  %-16s %d, %d, %d%s\n", "kind",
+                 vocab_name(v->kind), n > 0 ? ", " : "", (int)n, pre, "tokens", v->n_tokens,
+                 "bos, eos, eot", v->bos, v->eos, v->eot, v->add_bos ? " (bos added)" : "");
+}
+
 static base_status_t print_table(const options_t *o, const model_t *m, const census_t *c,
                                  base_err_t *err)
 {
-    const model_desc_t  *d = &m->desc;
-    const model_vocab_t *v = &m->vocab;
-    char                 size[32];
+    const model_desc_t *d = &m->desc;
+    char                size[32];
 
     (void)printf("%s: %s, %s\n\nShape\n", opt_string(o, OPT_MODEL), d->arch, d->name);
     (void)printf("  %-16s %" PRIu32 "\n  %-16s %" PRIu32 "\n", "layers", d->n_layers, "width",
@@ -181,11 +194,8 @@ static base_status_t print_table(const options_t *o, const model_t *m, const cen
                      c->n_online);
     if (c->n_out_scales > 0)
         (void)printf("\n  %-16s %" PRIu64 " tensors", "output factors", c->n_out_scales);
-    (void)printf("\n\nTokenizer\n");
-    (void)printf("  %-16s %s%s%.*s\n  %-16s %" PRIu32 "\n  %-16s %d, %d, %d%s\n\nBytes by kind\n",
-                 "kind", vocab_name(v->kind), v->pre.bytes > 0 ? ", " : "", (int)v->pre.bytes,
-                 v->pre.bytes > 0 ? v->pre.text : "", "tokens", v->n_tokens, "bos, eos, eot",
-                 v->bos, v->eos, v->eot, v->add_bos ? " (bos added)" : "");
+    print_vocab(&m->vocab);
+    (void)printf("\nBytes by kind\n");
     for (int k = 0; k < KIND_COUNT; k++) print_tally(census_kind_names[k], &c->kinds[k]);
     (void)printf("\nBytes by type\n");
     for (int t = 0; t < MODEL_TYPE_COUNT; t++)

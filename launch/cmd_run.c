@@ -82,7 +82,7 @@ static base_status_t print_json(const run_t *run, const coord_tokenizer_t *token
         (void)json_object_set_new(value, "chat_template", json_string(coord_chat_name(run->chat)));
     if (opt_int(run->o, OPT_N_PROBS) > 0)
         (void)json_object_set_new(value, "completion_probabilities",
-                                  probabilities_json(tokenizer, opt_u32(run->o, OPT_N_PROBS), r));
+                                  probabilities_json(tokenizer, run_n_probs(run), r));
     return out_json_write(&value, err);
 }
 

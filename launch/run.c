@@ -305,6 +305,13 @@ const char *run_head(const options_t *o)
     return head;
 }
 
+uint32_t run_n_probs(const run_t *run)
+{
+    const uint32_t n_vocab = engine_model(run->engine)->desc.n_vocab;
+    const uint32_t wanted  = opt_u32(run->o, OPT_N_PROBS);
+    return wanted < n_vocab ? wanted : n_vocab;
+}
+
 base_status_t run_parameters(run_t *run, const coord_tokenizer_t *tokenizer, const int32_t *ids,
                              size_t n_ids, coord_generate_params_t *p, base_err_t *err)
 {
@@ -321,7 +328,7 @@ base_status_t run_parameters(run_t *run, const coord_tokenizer_t *tokenizer, con
     p->prompt       = ids;
     p->n_prompt     = n_ids;
     p->n_predict    = opt_int(o, OPT_N_PREDICT);
-    p->n_probs      = opt_u32(o, OPT_N_PROBS);
+    p->n_probs      = run_n_probs(run);
     p->ignore_eos   = opt_flag(o, OPT_IGNORE_EOS);
     p->text_start   = run->prompt_bytes == 0 || run->chat != NULL;
     p->stops        = (const char *const *)run->stops;

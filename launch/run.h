@@ -54,6 +54,9 @@ bool run_show(run_t *run, const char *text, size_t bytes);
 /* How the head is read: --head, where auto is settled by what the sampler asks for. */
 const char *run_head(const options_t *o);
 
+/* --n-probs, at most the vocabulary. */
+uint32_t run_n_probs(const run_t *run);
+
 /* Parameters of a generation that shows its text and minds interrupts. */
 base_status_t run_parameters(run_t *run, const coord_tokenizer_t *tokenizer, const int32_t *ids,
                              size_t n_ids, coord_generate_params_t *p, base_err_t *err);

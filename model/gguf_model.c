@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/detmath.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "model/bytes.h"
 #include "model/source.h"
 
@@ -54,18 +55,16 @@ static const char *arch_key(reader_t *r, const char *suffix)
 /* ---- names
  * --------------------------------------------------------------------------------------- */
 
-/* Copy for display: cut at a whole UTF-8 character, control characters become '?'. */
+/* Copy for display: cut at a whole UTF-8 character, and harmless. */
 static void copy_name(char *out, size_t out_bytes, const char *text, size_t bytes)
 {
     if (bytes >= out_bytes) {
         bytes = out_bytes - 1;
         while (bytes > 0 && ((unsigned char)text[bytes] & 0xc0) == 0x80) bytes--;
     }
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)text[i];
-        out[i]          = c < 0x20 || c == 0x7f ? '?' : text[i];
-    }
+    memcpy(out, text, bytes);
     out[bytes] = '\0';
+    base_text_clean(out, bytes);
 }
 
 static base_status_t read_names(reader_t *r, bool any_arch)
@@ -342,7 +341,7 @@ static base_status_t mark_ternary(reader_t *r)
         const model_str_t    s = model_gguf_next_str(&at);
         model_gguf_tensor_t *t = NULL;
         char                 name[NAME_BYTES];
-        if (s.bytes < sizeof(name)) {
+        if (s.bytes < sizeof(name) && memchr(s.text, 0, s.bytes) == NULL) {
             memcpy(name, s.text, s.bytes);
             name[s.bytes] = '\0';
             t             = model_gguf_tensor(r->gguf, name);
@@ -458,13 +457,21 @@ static base_status_t bind_all(reader_t *r)
     return BASE_OK;
 }
 
+static bool begins_with(model_str_t s, const char *begin)
+{
+    size_t n = strlen(begin);
+    return s.bytes >= n && memcmp(s.text, begin, n) == 0;
+}
+
 static bool ends_with(model_str_t s, const char *end)
 {
     size_t n = strlen(end);
     return s.bytes >= n && memcmp(s.text + s.bytes - n, end, n) == 0;
 }
 
-/* Tensors that nobody asked for. Some would change the result if they were ignored. */
+/* Tensors that nobody asked for. Any of a layer would change the result if it were ignored (norms
+ * of q and k, layers beyond the count), but for the angles that some old files hold; so would some
+ * others. */
 static base_status_t check_unused(reader_t *r)
 {
     static const struct {
@@ -490,6 +497,12 @@ static base_status_t check_unused(reader_t *r)
                                  "%s: tensor %.*s: %s are not "
                                  "supported",
                                  g->path, (int)t->name.bytes, t->name.text, refused[k].what);
+        if (begins_with(t->name, "blk.") && !ends_with(t->name, ".attn_rot_embd.weight"))
+            return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                             "%s: tensor %.*s does not belong to architecture %s with %" PRIu32
+                             " layers: a model of another kind?",
+                             g->path, (int)t->name.bytes, t->name.text, r->desc->arch,
+                             r->desc->n_layers);
         if (first == NULL) first = t;
         n++;
     }

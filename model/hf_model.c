@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "model/hf.h"
 
 enum { NAME_BYTES = 128 };
@@ -272,8 +273,7 @@ static void set_name(const char *dir, model_desc_t *d)
     for (begin = n; begin > 0 && dir[begin - 1] != '/';) begin--;
     (void)snprintf(d->name, sizeof(d->name), "%.*s", (int)(n - begin > 120 ? 120 : n - begin),
                    dir + begin);
-    for (char *c = d->name; *c != '\0'; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    base_text_clean(d->name, strlen(d->name));
 }
 
 base_status_t model_hf_desc(const hf_config_t *config, model_st_t *st, const model_source_t *source,
