@@ -17,6 +17,7 @@
 
 #include "base/arena.h"
 #include "build_info.h"
+#include "launch/bench_account.h"
 #include "launch/census.h"
 #include "launch/output.h"
 #include "launch/session.h"
@@ -210,6 +211,7 @@ static json_t *result_json(const bench_report_t *report, const engine_t *engine,
     (void)json_object_set_new(value, "samples_ns", samples_ns_json(r));
     (void)json_object_set_new(value, "samples_ts", samples_json(ts, r->n_samples));
     add_rank_figures(value, &info, r, stats);
+    bench_account_add(value, engine, r, stats, s_ts.mean);
     return value;
 }
 
@@ -267,14 +269,14 @@ static void print_csv(bench_report_t *report, json_t *value)
         bool first = true;
         json_object_foreach(value, key, field)
         {
-            char number[64];
-            if (json_is_array(field)) continue;
+            char number[64] = "";
+            if (json_is_array(field) || json_is_object(field)) continue;
             if (!first) (void)putchar(',');
             first = false;
             if (json_is_integer(field))
                 (void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
                                json_integer_value(field));
-            else
+            else if (!json_is_null(field))
                 (void)snprintf(number, sizeof(number), "%.15g", json_number_value(field));
             print_csv_text(line == 0               ? key
                            : json_is_string(field) ? json_string_value(field)
@@ -310,7 +312,10 @@ base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
         goto out;
     }
     switch (report->format) {
-    case FORMAT_MD: print_md(report, engine, r, &census, spread(ts, r->n_samples)); break;
+    case FORMAT_MD:
+        print_md(report, engine, r, &census, spread(ts, r->n_samples));
+        if (opt_flag(report->o, OPT_ACCOUNT)) bench_account_print(value);
+        break;
     case FORMAT_CSV: print_csv(report, value); break;
     case FORMAT_JSON: (void)json_array_append(report->list, value); break;
     case FORMAT_JSONL: st = out_json_write(&value, err); break;

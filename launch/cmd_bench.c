@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "launch/bench_account.h"
 #include "launch/bench_report.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -161,12 +162,15 @@ static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *t
     if (st == BASE_OK) st = warm_up(b, engine, &r, err);
     if (st == BASE_OK) st = session_stats(engine, true, &stats, err);
     free(stats);
-    stats = NULL;
+    stats         = NULL;
+    double joules = bench_account_rapl();
     for (uint32_t i = 0; i < r.n_samples && st == BASE_OK; i++) {
         uint64_t start  = clock_ns();
         st              = run_test(b, engine, &r, err);
         r.samples_ns[i] = clock_ns() - start;
     }
+    /* A counter that wrapped meanwhile tells nothing. */
+    r.rapl_joules = joules < 0 ? -1 : bench_account_rapl() - joules;
     if (st == BASE_OK) st = session_stats(engine, true, &stats, err);
     if (st == BASE_OK) st = bench_report_add(b->report, engine, &r, stats, err);
     free(stats);

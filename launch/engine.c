@@ -438,6 +438,10 @@ base_status_t engine_step(engine_t *e, const part_batch_t *batch, const float **
 
 /* --- figures --- */
 
+_Static_assert((int)ENGINE_PARTS == (int)WORKER_PARTS, "engine.h names the worker's parts");
+const char *const engine_part_names[ENGINE_PARTS] = {"weights", "attention", "head",
+                                                     "norms",   "comm",      "wait"};
+
 static engine_rank_stats_t own_stats(engine_t *e, bool reset)
 {
     comm_stats_t        c = comm_stats(e->grid);
@@ -447,6 +451,7 @@ static engine_rank_stats_t own_stats(engine_t *e, bool reset)
                              .comm_us     = c.wait_us,
                              .comm_bytes  = c.bytes,
                              .head_rows   = worker_head_rows(e->worker) - e->head_rows};
+    worker_times(e->worker, s.part_ns, reset);
     note_rss(e);
     s.rss_bytes = e->rss_bytes;
     if (reset) {

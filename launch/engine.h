@@ -75,15 +75,21 @@ typedef struct {
 } engine_info_t;
 engine_info_t engine_info(const engine_t *engine);
 
+/* Parts of a step's time, in the order of worker_part_t. */
+enum { ENGINE_PARTS = 6 };
+extern const char *const
+    engine_part_names[ENGINE_PARTS]; /* "weights", "attention", "head", "norms", "comm", "wait" */
+
 /* Per-rank figures, gathered to rank 0 by a step of its own (the other ranks are serving). */
 typedef struct {
     uint64_t rss_bytes;   /* peak anonymous resident memory (mapped file pages not counted) */
     uint64_t shard_bytes; /* weights held */
     uint64_t kv_bytes;
-    uint64_t compute_us; /* in kernels since the last reset */
-    uint64_t comm_us;    /* waiting in communication since the last reset */
-    uint64_t comm_bytes; /* sent since the last reset */
-    uint64_t head_rows;  /* of the screened head, read whole since the last reset */
+    uint64_t compute_us;            /* in kernels since the last reset */
+    uint64_t comm_us;               /* waiting in communication since the last reset */
+    uint64_t comm_bytes;            /* sent since the last reset */
+    uint64_t head_rows;             /* of the screened head, read whole since the last reset */
+    uint64_t part_ns[ENGINE_PARTS]; /* where the time of steps went since the last reset */
 } engine_rank_stats_t;
 /* stats: n_ranks entries. reset: set the counters to zero afterwards. Rank 0. */
 base_status_t engine_stats(engine_t *engine, engine_rank_stats_t *stats, bool reset,

@@ -329,6 +329,6 @@ void worker_attention(worker_t *w, uint32_t l, int thread, int n_threads)
     const sharing_t s = share_work(w, &w->shard->layers[l], n_threads);
     if (s.cost == 0) return; /* a shard without heads */
     if (walk(w, l, s, false, thread, n_threads) == 0) return;
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_ATTENTION);
     (void)walk(w, l, s, true, thread, n_threads);
 }

@@ -6,9 +6,43 @@
  * statistics, quantise, o (summed over shards), the same again for the FFN. All float rules:
  * docs/NUMERICS.md. */
 #include <string.h>
+#include <time.h>
 
 #include "base/checked.h"
 #include "worker/linear.h"
+
+/* --- where the time goes --- */
+
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void worker_lap(worker_t *w, int thread, worker_part_t part)
+{
+    uint64_t now = 0;
+    if (thread != 0) return;
+    now = clock_ns();
+    w->part_ns[part] += now - w->lap_ns;
+    w->lap_ns = now;
+}
+
+void worker_meet(worker_t *w, int thread, worker_part_t part)
+{
+    worker_lap(w, thread, part);
+    worker_team_barrier(w->config.team);
+    worker_lap(w, thread, WORKER_PART_WAIT);
+}
+
+void worker_times(worker_t *w, uint64_t *ns, bool reset)
+{
+    memcpy(ns, w->part_ns, sizeof(w->part_ns));
+    if (reset) memset(w->part_ns, 0, sizeof(w->part_ns));
+}
+
+/* --- norms and products --- */
 
 float worker_hidden_rms(const worker_t *w, const float *x, float eps, worker_scratch_t *s)
 {
@@ -107,16 +141,16 @@ static bool close_half(worker_t *w, int kind, uint32_t l, int thread, int n_thre
     const worker_matrix_t *m   = &w->shard->layers[l].m[id];
     const float           *v   = kind == 0 ? worker_attn_out(w, l) : worker_ffn_out(w, l);
     worker_run_t           run = {.x = w->whole, .x_stride = m->cols};
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, kind == 0 ? WORKER_PART_ATTENTION : WORKER_PART_NORMS);
     if (thread == 0 && worker_by_rows(m)) worker_gather(w, kind, l);
     if (thread == 0 && !worker_by_rows(m)) worker_stats_exchange(w, kind, l);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_COMM);
     if (w->stop) return false;
     if (worker_by_rows(m))
         prepare_whole(w, kind, l, v, thread, n_threads);
     else
         prepare_part(w, kind, l, v, thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_NORMS);
     return worker_add_product(w, l, id, run, thread, n_threads);
 }
 
@@ -132,10 +166,10 @@ static void hidden_products(worker_t *w, const worker_layer_t *layer, const floa
     for (size_t i = 0; i < n; i++) needs |= worker_needs(&layer->m[ids[i]]);
     for (size_t i = 0; i < n; i++) {
         const float *own = layer->in_norm[ids[i]];
-        if (i > 0 && own != layer->in_norm[ids[i - 1]]) worker_team_barrier(w->config.team);
+        if (i > 0 && own != layer->in_norm[ids[i - 1]]) worker_meet(w, thread, WORKER_PART_WEIGHTS);
         if (i == 0 || own != layer->in_norm[ids[i - 1]]) {
             prepare_hidden(w, norm, own, needs, thread, n_threads);
-            worker_team_barrier(w->config.team);
+            worker_meet(w, thread, WORKER_PART_NORMS);
         }
         run.out = outs[i];
         worker_product(w, layer, ids[i], &run, thread, n_threads);
@@ -152,9 +186,9 @@ static bool attention_half(worker_t *w, uint32_t l, int thread, int n_threads)
     float *const                    outs[] = {w->flat, w->flat + n_q, w->flat + n_q + n_kv};
 
     hidden_products(w, layer, layer->attn_norm, ids, outs, 3, n_q + 2 * n_kv, thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_WEIGHTS);
     worker_store_heads(w, l, thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_NORMS);
     worker_attention(w, l, thread, n_threads);
     return close_half(w, 0, l, thread, n_threads);
 }
@@ -194,6 +228,7 @@ static bool ffn_half(worker_t *w, uint32_t l, int thread, int n_threads)
     size_t                          t1     = 0;
 
     hidden_products(w, layer, layer->ffn_norm, ids, outs, 2, ffn, thread, n_threads);
+    worker_lap(w, thread, WORKER_PART_WEIGHTS);
     worker_tile_share(layer, WORKER_GATE, thread, n_threads, &t0, &t1);
     activate(w, l, base_min_size(t0 * KERN_TILE_ROWS, ffn),
              base_min_size(t1 * KERN_TILE_ROWS, ffn));
@@ -225,7 +260,7 @@ static bool input(worker_t *w, int thread, int n_threads)
     size_t n = (size_t)w->n_tok * w->config.desc->width;
     worker_rope_tables(w, thread, n_threads);
     if (w->shard->has_embed) embed_rows(w, thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_HEAD);
     if (thread == 0) {
         if (!w->shard->has_embed)
             w->st = comm_stage_recv(w->config.grid, w->x, n, &w->err);
@@ -233,7 +268,7 @@ static bool input(worker_t *w, int thread, int n_threads)
             w->st = comm_sum_i32(w->config.grid, (int32_t *)(void *)w->x, n, &w->err);
         w->stop = w->st != BASE_OK;
     }
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_COMM);
     return !w->stop;
 }
 
@@ -243,9 +278,9 @@ static void step(void *ctx, int thread, int n_threads)
     if (!input(w, thread, n_threads)) return;
     for (uint32_t l = 0; l < w->shard->n_layers; l++) {
         if (!attention_half(w, l, thread, n_threads)) return;
-        worker_team_barrier(w->config.team);
+        worker_meet(w, thread, WORKER_PART_WEIGHTS);
         if (!ffn_half(w, l, thread, n_threads)) return;
-        worker_team_barrier(w->config.team);
+        worker_meet(w, thread, WORKER_PART_WEIGHTS);
     }
     worker_output(w, thread, n_threads);
 }
@@ -274,9 +309,11 @@ base_status_t worker_step(worker_t *w, const part_batch_t *batch, const float **
 {
     base_assert(part_batch_check(batch, &w->config.limits, NULL) == BASE_OK);
     take_batch(w, batch);
-    w->st   = BASE_OK;
-    w->stop = false;
+    w->st     = BASE_OK;
+    w->stop   = false;
+    w->lap_ns = clock_ns();
     worker_team_run(w->config.team, step, w);
+    worker_lap(w, 0, WORKER_PART_COMM); /* the way of the logits to the root */
     if (w->st != BASE_OK) {
         if (err != NULL) *err = w->err;
         return w->st;

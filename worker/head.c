@@ -85,7 +85,7 @@ static void whole_rows(worker_t *w, int thread, int n_threads)
     size_t                b     = 0;
     size_t                e     = 0;
     norm_share(w, 0, w->n_out, thread, n_threads, &b, &e);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_HEAD);
     worker_share(rows, KERN_TILE_ROWS, thread, n_threads, &b, &e);
     if (b < e)
         dense(w->piece + b, rows, s->head + b * s->head_row_bytes, s->head_row_bytes, e - b, width,
@@ -157,18 +157,18 @@ static bool best_group(worker_t *w, uint32_t first, uint32_t n, int thread, int 
     for (size_t i = b; i < e; i++)
         worker_screen_put(screen, (uint32_t)i, w->normed + (first + i) * w->config.desc->width,
                           w->n_top);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_HEAD);
     worker_screen_scan(screen, n, thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_HEAD);
     if (thread == 0) find_floors(w, n);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, w->shards > 1 ? WORKER_PART_COMM : WORKER_PART_HEAD);
     if (w->stop) return false;
     for (uint32_t i = 0; i < n; i++)
         worker_screen_refine(screen, i, w->head.floor[i], thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_HEAD);
     for (uint32_t i = 0; thread == 0 && i < n; i++)
         fill_list(w, i, w->head.list + (size_t)(first + i) * w->n_top);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_HEAD);
     return true;
 }
 
@@ -221,7 +221,7 @@ void worker_output(worker_t *w, int thread, int n_threads)
                         n_threads))
             return;
     if (w->shard->has_head && !best && w->n_out > 0) whole_rows(w, thread, n_threads);
-    worker_team_barrier(c->team);
+    worker_meet(w, thread, WORKER_PART_HEAD);
     if (thread != 0) return;
     if (!w->shard->has_head)
         w->st = comm_stage_send(c->grid, w->x, (size_t)w->n_tok * c->desc->width, &w->err);

@@ -151,13 +151,13 @@ static bool add_by_columns(worker_t *w, const worker_layer_t *layer, worker_matr
                            int thread, int n_threads)
 {
     product_partial(w, layer, id, thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_WEIGHTS);
     if (thread == 0) {
         size_t n = (size_t)w->n_tok * kern_tiles(w->config.desc->width) * KERN_TILE_ROWS;
         w->st    = comm_sum_i32(w->config.grid, w->partial, n, &w->err);
         w->stop  = w->st != BASE_OK;
     }
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_COMM);
     if (w->stop) return false;
     add_partial(w, &layer->m[id], thread, n_threads);
     return true;
@@ -174,9 +174,9 @@ static bool add_by_rows(worker_t *w, uint32_t l, worker_matrix_id_t id, worker_r
     run.out_stride              = layer->m[id].rows;
     run.add                     = false;
     worker_product(w, layer, id, &run, thread, n_threads);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_WEIGHTS);
     if (thread == 0) worker_gather(w, 2, l);
-    worker_team_barrier(w->config.team);
+    worker_meet(w, thread, WORKER_PART_COMM);
     if (w->stop) return false;
     worker_share(w->n_tok, 1, thread, n_threads, &b, &e);
     for (size_t t = b; t < e; t++) {

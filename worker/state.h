@@ -106,7 +106,15 @@ struct worker {
     base_status_t  st; /* of the communication, by thread 0 */
     base_err_t     err;
     bool           stop; /* a communication failed: all threads leave at the next barrier */
+
+    uint64_t lap_ns;                /* clock of thread 0 at the last lap */
+    uint64_t part_ns[WORKER_PARTS]; /* see worker_times */
 };
+
+/* Thread 0: what passed since the last lap was this part. Others: nothing. */
+void worker_lap(worker_t *w, int thread, worker_part_t part);
+/* All threads meet; what passed since the last lap was this part, the barrier is WAIT. */
+void worker_meet(worker_t *w, int thread, worker_part_t part);
 
 /* r of a hidden vector, which every rank holds whole. */
 float worker_hidden_rms(const worker_t *w, const float *x, float eps, worker_scratch_t *s);

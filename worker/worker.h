@@ -41,6 +41,20 @@ void          worker_destroy(worker_t **worker); /* accepts NULL */
 base_status_t worker_step(worker_t *worker, const part_batch_t *batch, const float **logits,
                           base_err_t *err);
 
+/* Where the time of steps went, as the calling thread saw it. */
+typedef enum {
+    WORKER_PART_WEIGHTS,   /* products of the layers */
+    WORKER_PART_ATTENTION, /* scores and values */
+    WORKER_PART_HEAD,      /* embedding, final norm, head */
+    WORKER_PART_NORMS,     /* norms, quantisation, RoPE, cache, activation */
+    WORKER_PART_COMM,      /* other ranks */
+    WORKER_PART_WAIT,      /* the other threads of the team */
+    WORKER_PARTS
+} worker_part_t;
+
+/* Nanoseconds of each part since the start or the last reset, into ns[WORKER_PARTS]. */
+void worker_times(worker_t *worker, uint64_t *ns, bool reset);
+
 /* Rows of the head read by steps with n_top since the start, by this rank. */
 uint64_t worker_head_rows(const worker_t *worker);
 
