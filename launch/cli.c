@@ -156,6 +156,7 @@ int cli_main(int argc, char **argv, char **environ)
     fill_closed_streams();
     (void)signal(SIGBUS, on_sigbus);
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that leaves shows as EPIPE */
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file over ulimit -f shows as EFBIG */
     if (argc < 2) {
         (void)base_fail(&err, BASE_ERR_USAGE,
                         "no command: one of run, eval, tokenize, inspect, "

@@ -1,6 +1,5 @@
 /* launch/cmd_convert.c: convert and verify, which start neither MPI nor an engine. */
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,37 +11,12 @@
 #include "launch/commands.h"
 #include "launch/output.h"
 #include "launch/session.h"
+#include "launch/stop.h"
 #include "quantize/convert.h"
 #include "quantize/synth.h"
 #include "quantize/verify.h"
 
 enum { HASH_BYTES = 33 };
-
-/* Ctrl-C ends the work between two jobs, so that the half-written file can be removed. */
-static atomic_int stop;
-
-static void on_signal(int number)
-{
-    atomic_store(&stop, number);
-}
-
-static void catch_signals(void)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action;
-    memset(&action, 0, sizeof(action));
-    action.sa_handler = on_signal;
-    action.sa_flags   = SA_RESTART;
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        (void)sigaction(numbers[i], &action, NULL);
-}
-
-/* As out_fail(), but 128 and its number for a signal. */
-static int fail(const base_err_t *err)
-{
-    const int rc = out_fail(err);
-    return err->code == BASE_ERR_INTERRUPTED ? 128 + atomic_load(&stop) : rc;
-}
 
 static base_status_t open_model(const options_t *o, model_t **out, base_err_t *err)
 {
@@ -110,15 +84,14 @@ int cmd_convert(const options_t *o)
     options = (quant_convert_options_t){
         .ternary = ternary_type(o),
         .embed   = embed == NULL ? MODEL_NONE : quant_type_find(embed),
-        .stop    = &stop,
+        .stop    = stop_catch(),
     };
-    catch_signals();
     st = open_model(o, &model, &err);
     if (st == BASE_OK)
         st = quant_convert(model, opt_string(o, OPT_OUTPUT), &options, &report, &err);
     if (st == BASE_OK) st = report_convert(o, &report, &err);
     model_close(&model);
-    return st == BASE_OK ? 0 : fail(&err);
+    return st == BASE_OK ? 0 : stop_fail(&err);
 }
 
 /* ---- verify */
@@ -200,7 +173,7 @@ static base_status_t look(findings_t *f, base_err_t *err)
     st          = base_alloc(&p, f->n, 2 * sizeof(*hashes), "hashes", err);
     if (st != BASE_OK) goto out;
     hashes = p;
-    st     = quant_verify(f->model->source, f->items, f->n, &stop, f->verdicts, err);
+    st     = quant_verify(f->model->source, f->items, f->n, stop_catch(), f->verdicts, err);
     if (st != BASE_OK) goto out;
     for (uint32_t i = 0; i < f->n; i++) {
         const model_tensor_t *t = f->items[i].tensor;
@@ -236,7 +209,6 @@ int cmd_verify(const options_t *o)
         return cli_usage_error(&err, "verify");
     }
     if (cli_launcher_rank() != 0) return 0;
-    catch_signals();
     st = open_model(o, &f.model, &err);
     if (st == BASE_OK) st = look(&f, &err);
     if (st == BASE_OK) st = print_findings(o, &f, &err);
@@ -244,5 +216,5 @@ int cmd_verify(const options_t *o)
     free(f.items);
     free(f.verdicts);
     model_close(&f.model);
-    return st == BASE_OK ? 0 : fail(&err);
+    return st == BASE_OK ? 0 : stop_fail(&err);
 }

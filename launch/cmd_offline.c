@@ -9,6 +9,7 @@
 #include "launch/commands.h"
 #include "launch/output.h"
 #include "launch/session.h"
+#include "launch/stop.h"
 #include "quantize/synth.h"
 
 static base_status_t report_synth(const options_t *o, const char *path, base_err_t *err)
@@ -47,9 +48,10 @@ int cmd_synth(const options_t *o)
     const model_type_t   type  = quant_type_find(opt_string(o, OPT_TYPE));
     const model_type_t   embed = quant_type_find(opt_string(o, OPT_EMBED_TYPE));
     base_assert(shape != NULL && type != MODEL_NONE && embed != MODEL_NONE); /* choices */
-    st = quant_synth_write(path, shape, type, embed, (uint64_t)opt_int(o, OPT_SYNTH_SEED), 0, &err);
+    st = quant_synth_write(path, shape, type, embed, (uint64_t)opt_int(o, OPT_SYNTH_SEED), 0,
+                           stop_catch(), &err);
     if (st == BASE_OK) st = report_synth(o, path, &err);
-    return st == BASE_OK ? 0 : out_fail(&err);
+    return st == BASE_OK ? 0 : stop_fail(&err);
 }
 
 int cmd_plan(const options_t *o)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -93,14 +94,19 @@ static void put_str(model_gguf_writer_t *w, buffer_t *b, const char *text, size_
 
 base_status_t model_gguf_writer_open(const char *path, model_gguf_writer_t **out, base_err_t *err)
 {
-    model_gguf_writer_t *w  = NULL;
-    void                *p  = NULL;
+    model_gguf_writer_t *w = NULL;
+    void                *p = NULL;
+    struct stat          info;
     base_status_t        st = BASE_OK;
     const size_t         n  = strlen(path) + SUFFIX_BYTES;
 
     base_assert(out != NULL);
     if (n > LIMIT_PATH_BYTES)
         return base_fail(err, BASE_ERR_LIMIT, "%.80s...: the path is too long", path);
+    /* Known before an hour's work; and a device or pipe must not become a file. */
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return base_fail(err, BASE_ERR_IO, "%s: is %s; give the name of a file", path,
+                         S_ISDIR(info.st_mode) ? "a directory" : "no regular file");
     st = base_alloc(&p, 1, sizeof(*w), "GGUF writer", err);
     if (st != BASE_OK) goto out;
     w     = p;

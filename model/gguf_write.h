@@ -13,7 +13,8 @@
 
 typedef struct model_gguf_writer model_gguf_writer_t;
 
-/* Create the temporary file "<path>.partial.<pid>". Status: OK | IO | LIMIT | MEMORY. Local. */
+/* Create the temporary file "<path>.partial.<pid>". A path that exists as anything
+ * but a regular file is refused. Status: OK | IO | LIMIT | MEMORY. Local. */
 base_status_t model_gguf_writer_open(const char *path, model_gguf_writer_t **out, base_err_t *err);
 
 /* Removes the temporary file unless finished. Accepts NULL. */

@@ -442,11 +442,18 @@ static base_status_t convert_rows(void *context, uint32_t item, uint64_t row, ui
 
 /* ---- the whole */
 
-static base_status_t check_path(const char *path, base_err_t *err)
+/* A file that is read must not be the one that is written: it would be gone in the end. */
+static base_status_t check_path(const model_t *model, const char *path, base_err_t *err)
 {
-    struct stat info;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        return base_fail(err, BASE_ERR_IO, "%s: is a directory; give the name of a file", path);
+    struct stat to, from;
+    if (stat(path, &to) != 0) return BASE_OK;
+    for (uint32_t i = 0; i < model_source_count(model->source); i++)
+        if (stat(model_source_path(model->source, i), &from) == 0 && from.st_dev == to.st_dev &&
+            from.st_ino == to.st_ino)
+            return base_fail(err, BASE_ERR_IO,
+                             "%s: is the model that is read; give another name for the file to "
+                             "write",
+                             path);
     return BASE_OK;
 }
 
@@ -503,7 +510,7 @@ base_status_t quant_convert(model_t *model, const char *path,
     convert_t     c    = {.model = model, .options = options, .report = report};
     const char   *arch = arch_of(&model->desc);
     void         *p    = NULL;
-    base_status_t st   = check_path(path, err);
+    base_status_t st   = check_path(model, path, err);
 
     base_assert(options->ternary == MODEL_TQ1_0 || options->ternary == MODEL_TQ2_0 ||
                 is_i2s(options->ternary));

@@ -10,6 +10,8 @@
 #ifndef TRIREME_QUANT_SYNTH_H
 #define TRIREME_QUANT_SYNTH_H
 
+#include <stdatomic.h>
+
 #include "model/model.h"
 
 enum { QUANT_LAYER_TENSORS = MODEL_ATTN_Q_BIAS }; /* of a layer: those that all models have */
@@ -52,10 +54,11 @@ void quant_synth_row(uint64_t seed, const model_tensor_t *tensor, uint64_t row, 
                      uint64_t n_blocks, uint8_t *out);
 
 /* Write the GGUF file, with a small SentencePiece vocabulary (bytes, then filler words), by
- * n_threads threads (0: one per usable CPU). Shows progress; the file appears when it is whole.
- * Status: OK | USAGE | IO (disk full) | LIMIT | MEMORY | SYSTEM. */
+ * n_threads threads (0: one per usable CPU). Shows progress; the file appears when it is whole, and
+ * not at all once *stop is not 0 (NULL: never).
+ * Status: OK | USAGE | IO (disk full) | LIMIT | MEMORY | SYSTEM | INTERRUPTED. */
 base_status_t quant_synth_write(const char *path, const quant_shape_t *shape, model_type_t type,
                                 model_type_t embed, uint64_t seed, uint32_t n_threads,
-                                base_err_t *err);
+                                const atomic_int *stop, base_err_t *err);
 
 #endif

@@ -120,6 +120,7 @@ typedef struct {
     pthread_mutex_t      lock;
     uint32_t             tensor; /* next job: rows from `row` of this tensor */
     uint64_t             row;
+    const atomic_int    *stop;
     base_status_t        status; /* the first failure stops all */
     base_err_t           err;
 } team_t;
@@ -133,12 +134,15 @@ static const model_tensor_t *tensor_at(const model_desc_t *d, uint32_t number)
     return &d->layers[layer].t[(number - 2) % QUANT_LAYER_TENSORS];
 }
 
-/* Take the next rows of a tensor, about JOB_BYTES of them; false when there are none or a thread
- * failed. */
+/* Take the next rows of a tensor, about JOB_BYTES of them; false when there are none, a thread
+ * failed, or somebody said stop. */
 static bool take_job(team_t *team, uint32_t *tensor, uint64_t *row, uint64_t *n_rows)
 {
     (void)pthread_mutex_lock(&team->lock);
     const model_tensor_t *t = tensor_at(team->desc, team->tensor);
+    if (team->status == BASE_OK && team->stop != NULL && atomic_load(team->stop) != 0)
+        team->status = base_fail(&team->err, BASE_ERR_INTERRUPTED, "stopped by signal %d",
+                                 atomic_load(team->stop));
     if (team->status != BASE_OK) t = NULL;
     if (t != NULL) {
         uint64_t n = JOB_BYTES / model_row_bytes(t->type, t->n_cols);
@@ -217,7 +221,7 @@ static base_status_t run_team(team_t *team, uint32_t n_threads, base_err_t *err)
 
 base_status_t quant_synth_write(const char *path, const quant_shape_t *shape, model_type_t type,
                                 model_type_t embed, uint64_t seed, uint32_t n_threads,
-                                base_err_t *err)
+                                const atomic_int *stop, base_err_t *err)
 {
     model_desc_t         desc   = {.layers = NULL};
     model_gguf_writer_t *writer = NULL;
@@ -233,6 +237,7 @@ base_status_t quant_synth_write(const char *path, const quant_shape_t *shape, mo
     team_t team = {.writer = writer,
                    .desc   = &desc,
                    .seed   = seed,
+                   .stop   = stop,
                    .total  = model_gguf_writer_total(writer),
                    .status = BASE_OK};
     st          = run_team(&team, n_threads == 0 ? usable_cpus() : n_threads, err);

@@ -130,7 +130,7 @@ static void disk_full(void **state)
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
     base_status_t st = quant_synth_write(at("big.gguf"), quant_shape_find("tiny-mha"), MODEL_TQ2_0,
-                                         MODEL_F16, 1, 2, &err);
+                                         MODEL_F16, 1, 2, NULL, &err);
     setrlimit(RLIMIT_FSIZE, &old);
     signal(SIGXFSZ, handler);
     assert_int_equal(st, BASE_ERR_IO);

@@ -55,7 +55,7 @@ static void file_is_memory(void **state)
         model_t           *file = NULL, *memory = NULL;
         base_err_t         err = {0};
         n_shapes++;
-        if (quant_synth_write(at("m.gguf"), shape, type, embed, i, 3, &err) != BASE_OK)
+        if (quant_synth_write(at("m.gguf"), shape, type, embed, i, 3, NULL, &err) != BASE_OK)
             fail_msg("%s", err.text);
         if (model_open(at("m.gguf"), false, &file, &err) != BASE_OK) fail_msg("%s", err.text);
         if (quant_synth_model(shape, type, embed, i, &memory, &err) != BASE_OK)
@@ -210,13 +210,13 @@ static void refused(void **state)
     const quant_shape_t *s   = quant_shape_find("tiny-mha");
     base_err_t           err = {0};
     struct stat          info;
-    assert_int_equal(quant_synth_write(at("x"), s, MODEL_Q8_0, MODEL_F16, 1, 1, &err),
+    assert_int_equal(quant_synth_write(at("x"), s, MODEL_Q8_0, MODEL_F16, 1, 1, NULL, &err),
                      BASE_ERR_USAGE);
-    assert_int_equal(quant_synth_write(at("x"), s, MODEL_NONE, MODEL_F16, 1, 1, &err),
+    assert_int_equal(quant_synth_write(at("x"), s, MODEL_NONE, MODEL_F16, 1, 1, NULL, &err),
                      BASE_ERR_USAGE);
-    assert_int_equal(quant_synth_write(at("x"), s, MODEL_TQ2_0, MODEL_TQ2_0, 1, 1, &err),
+    assert_int_equal(quant_synth_write(at("x"), s, MODEL_TQ2_0, MODEL_TQ2_0, 1, 1, NULL, &err),
                      BASE_ERR_USAGE);
-    assert_int_equal(quant_synth_write(at("no/x"), s, MODEL_TQ2_0, MODEL_F16, 1, 1, &err),
+    assert_int_equal(quant_synth_write(at("no/x"), s, MODEL_TQ2_0, MODEL_F16, 1, 1, NULL, &err),
                      BASE_ERR_IO);
     assert_non_null(strstr(err.text, "no/x"));
     assert_int_not_equal(stat(at("x"), &info), 0);
