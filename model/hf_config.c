@@ -165,6 +165,9 @@ static base_status_t read_scaling(reader_t *r, const json_t *rope)
 
     st = model_json_f64(rope, "original_max_position_embeddings", r->path, llama3,
                         &s->original_context, r->err);
+    if (st == BASE_OK && s->kind != MODEL_SCALING_LINEAR) /* transformers 5: it goes first */
+        st = model_json_f64(r->root, "original_max_position_embeddings", r->path, false,
+                            &s->original_context, r->err);
     if (st != BASE_OK) return st;
     st = model_json_f64(rope, "factor", r->path, s->kind != MODEL_SCALING_YARN, &s->factor, r->err);
     if (st != BASE_OK) return st;
@@ -179,11 +182,14 @@ static base_status_t read_scaling(reader_t *r, const json_t *rope)
 
 static base_status_t read_rope(reader_t *r)
 {
-    const json_t *rope    = model_json_get(r->root, "rope_parameters"); /* transformers 5 */
+    /* transformers 5 writes the second, and takes the first where it says anything. */
+    const json_t *rope    = model_json_get(r->root, "rope_scaling");
     double        partial = 1;
     base_status_t st      = BASE_OK;
-    if (rope == NULL) rope = model_json_get(r->root, "rope_scaling");
     if (rope != NULL && !json_is_object(rope)) return refuse(r, "rope_scaling", rope);
+    if (rope == NULL || json_object_size(rope) == 0)
+        rope = model_json_get(r->root, "rope_parameters");
+    if (rope != NULL && !json_is_object(rope)) return refuse(r, "rope_parameters", rope);
     const bool own  = model_json_is(json_object_get(r->root, "model_type"), "bitnet");
     r->c->rope_base = own ? 5e5 : 1e4; /* the classes' defaults */
     st = model_json_f64(r->root, "rope_theta", r->path, false, &r->c->rope_base, r->err);
@@ -194,10 +200,11 @@ static base_status_t read_rope(reader_t *r)
     if (st == BASE_OK && rope != NULL)
         st = model_json_f64(rope, "partial_rotary_factor", r->path, false, &partial, r->err);
     if (st != BASE_OK) return st;
-    if (!(partial > 0 && partial <= 1))
-        return base_fail(r->err, BASE_ERR_INPUT, "%s: 'partial_rotary_factor' is %g, want 0 to 1",
+    if (partial != 1) /* some versions of these classes ignore it, some fail */
+        return base_fail(r->err, BASE_ERR_UNSUPPORTED,
+                         "%s: 'partial_rotary_factor' is %g, which models of this kind do not have",
                          r->path, partial);
-    r->c->rope_dims = (uint32_t)(partial * (double)r->c->head_dim);
+    r->c->rope_dims = r->c->head_dim;
     return rope == NULL ? BASE_OK : read_scaling(r, rope);
 }
 

@@ -524,6 +524,20 @@ static void floats(void **state)
     assert_true(m->desc.norm_eps == 1e-6f && m->desc.context == 2048);
     model_close(&m);
 
+    /* transformers 5.23: rope_scaling before rope_parameters, its base included; the trained
+     * context at the top before that inside. YaRN's default factor tells which one was taken. */
+    write_floats("{\"model_type\": \"llama\", " TINY "\"attention_bias\": true,"
+                 " \"original_max_position_embeddings\": 256,"
+                 " \"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 2,"
+                 " \"rope_theta\": 5000},"
+                 " \"rope_scaling\": {\"rope_type\": \"yarn\","
+                 " \"original_max_position_embeddings\": 512}}",
+                 false);
+    m = open_sound();
+    assert_true(m->desc.rope_scaling == MODEL_SCALING_YARN && m->desc.rope_base == 10000);
+    assert_true(fabs(m->desc.rope_magnitude - (0.1 * log(2048.0 / 256) + 1)) < 1e-15);
+    model_close(&m);
+
     write_floats("{\"model_type\": \"llama\", \"architectures\": [\"BitnetForCausalLM\"]," TINY
                  "\"hidden_act\": \"silu\", \"weight_bits\": 1, \"input_bits\": 8}",
                  true);
@@ -641,6 +655,11 @@ static const struct {
      0,
      BASE_ERR_INPUT,
      "'original_max_position_embeddings' is missing"},
+    {{'c', "\"rope_theta\": 10000", "\"partial_rotary_factor\": 0.5"},
+     0,
+     0,
+     BASE_ERR_UNSUPPORTED,
+     "'partial_rotary_factor' is 0.5"},
     {{'c', "\"rope_theta\": 10000", "\"rope_theta\": 0.5"}, 0, 0, BASE_ERR_INPUT, "base is 0.5"},
     {{'c', "embeddings\": true", "embeddings\": false"},
      0,
