@@ -1,0 +1,50 @@
+/* tests/worker/measure.c: figures that a machine can have, whatever the team.
+ * labels: threads */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "worker/measure.h"
+
+static void bandwidth(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 3; n++) {
+        worker_team_t *team = NULL;
+        double         all = 0, one = 0, ref = 0;
+        base_err_t     err;
+
+        assert_int_equal(worker_team_create(n, NULL, false, false, &team, &err), BASE_OK);
+        assert_int_equal(worker_measure_bandwidth(team, n, NULL, &all, &err), BASE_OK);
+        assert_int_equal(worker_measure_bandwidth(team, 1, NULL, &one, &err), BASE_OK);
+        assert_int_equal(worker_measure_bandwidth(team, n, "ref", &ref, &err), BASE_OK);
+        print_message("%d threads: %.1f GB/s; one of them %.1f; ref %.1f\n", n, all * 1e-9,
+                      one * 1e-9, ref * 1e-9);
+        /* No machine of today is outside, even under a sanitizer; a wrong unit would be. */
+        assert_true(all > 1e7 && all < 1e13);
+        assert_true(one > 1e7 && one < 1e12);
+        assert_true(ref > 1e6 && ref < 1e13);
+        worker_team_destroy(&team);
+    }
+}
+
+static void memory(void **state)
+{
+    (void)state;
+    assert_int_equal(worker_measure_bytes(1), 256u << 20);
+    assert_int_equal(worker_measure_bytes(16), 256u << 20);
+    assert_int_equal(worker_measure_bytes(32), 512u << 20);
+    assert_int_equal(worker_measure_bytes(1024), 768u << 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory),
+        cmocka_unit_test(bandwidth),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
