@@ -48,20 +48,21 @@ void worker_quantise(worker_t *w, unsigned needs, size_t t, const float *x, cons
     }
 }
 
-/* Tiles [c, c + n) of a matrix with one scale, stored or added. */
+/* Tiles [c, c + n) of a matrix with one scale, stored or added, for tokens [t0, t0 + n_tok). */
 static void run_tern(worker_t *w, const worker_matrix_t *m, const worker_run_t *run,
-                     worker_scratch_t *s, size_t c, size_t n)
+                     worker_scratch_t *s, size_t c, size_t n, size_t t0, size_t n_tok)
 {
-    const kern_format_t *f     = w->shard->format;
-    kern_tern_fn        *fn    = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
-    kern_scale_fn       *scale = run->add ? w->kern.scale_add_i32_f32 : w->kern.scale_i32_f32;
-    size_t               row   = c * KERN_TILE_ROWS;
-    size_t               rows  = base_min_size(n * KERN_TILE_ROWS, m->rows - row);
-    fn(s->acc, n * KERN_TILE_ROWS, m->data + c * m->tile_bytes, n, m->granules, w->q8,
-       kern_q_stride(m->cols), w->q_sum, w->n_tok);
-    for (size_t t = 0; t < w->n_tok; t++) {
-        float *out = run->out + t * run->out_stride + row;
-        scale(out, s->acc + t * n * KERN_TILE_ROWS, m->scale * w->q_undo[t], rows);
+    const kern_format_t *f        = w->shard->format;
+    kern_tern_fn        *fn       = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
+    kern_scale_fn       *scale    = run->add ? w->kern.scale_add_i32_f32 : w->kern.scale_i32_f32;
+    size_t               q_stride = kern_q_stride(m->cols);
+    size_t               row      = c * KERN_TILE_ROWS;
+    size_t               rows     = base_min_size(n * KERN_TILE_ROWS, m->rows - row);
+    fn(s->acc, n * KERN_TILE_ROWS, m->data + c * m->tile_bytes, n, m->granules,
+       w->q8 + t0 * q_stride, q_stride, w->q_sum + t0, n_tok);
+    for (size_t t = 0; t < n_tok; t++) {
+        float *out = run->out + (t0 + t) * run->out_stride + row;
+        scale(out, s->acc + t * n * KERN_TILE_ROWS, m->scale * w->q_undo[t0 + t], rows);
         if (m->bias != NULL) w->kern.add_f32(out, m->bias + row, rows);
     }
 }
@@ -100,16 +101,17 @@ void worker_product(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t
 {
     const worker_matrix_t *m     = &layer->m[id];
     worker_scratch_t      *s     = &w->scratch[thread];
-    size_t                 chunk = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * (size_t)w->n_tok));
+    bool                   tern  = m->kind == WORKER_TERN;
+    size_t                 n_tok = tern ? base_min_size(w->n_tok, WORKER_TOKENS) : w->n_tok;
+    size_t                 chunk = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * n_tok));
     size_t                 t0    = 0;
     size_t                 t1    = 0;
     worker_tile_share(layer, id, thread, n_threads, &t0, &t1);
     for (size_t c = t0; c < t1; c += chunk) {
         size_t n = base_min_size(chunk, t1 - c);
-        if (m->kind == WORKER_TERN)
-            run_tern(w, m, run, s, c, n);
-        else
-            run_float(w, m, run, s, c, n);
+        if (!tern) run_float(w, m, run, s, c, n);
+        for (size_t t = 0; tern && t < w->n_tok; t += n_tok)
+            run_tern(w, m, run, s, c, n, t, base_min_size(n_tok, w->n_tok - t));
     }
 }
 

@@ -139,6 +139,13 @@ static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
         tern_case(fn, ref, f, big[i], 5, one ? 1 : 9, 0, TERN_RANDOM);
         tern_case(fn, ref, f, big[i], 3, one ? 1 : 8, 0, TERN_UP_LOW);
     }
+    /* Many tokens for few tiles and for many, at the edges of the groups they may be cut to. */
+    static const size_t many[] = {23, 24, 25, 36, 47, 48, 49, 73};
+    for (size_t i = 0; i < COUNT(many) && !one; i++) {
+        for (size_t tiles = 7; tiles <= 9; tiles++)
+            tern_case(fn, ref, f, 321, tiles, many[i], i % 2, TERN_RANDOM);
+        tern_case(fn, ref, f, 1040, 8, many[i], 0, i % 2 == 0 ? TERN_UP_LOW : TERN_RANDOM);
+    }
     for (size_t i = 0; i < COUNT(extreme); i++) {
         const tern_kind_t last = extreme[i] < 100000 ? TERN_ALTERNATE : TERN_DOWN_LOW;
         for (int kind = TERN_UP_LOW; kind <= (int)last; kind++) {

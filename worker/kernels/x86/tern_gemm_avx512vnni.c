@@ -11,6 +11,7 @@ enum {
     AHEAD_BYTES = 2048,
     FEW         = 12, /* tokens of a tile at once without planes in memory */
     FEW_MOST    = 24, /* up to so many tokens that is faster (measured) */
+    FEW_TILES   = 8, /* and for more, in groups, if so many tiles share their activations' layout */
     SCALED_MOST = 8,
 };
 
@@ -344,15 +345,24 @@ INLINE void t3_six(int32_t *acc, size_t acc_stride, const uint8_t *w, ptrdiff_t 
 FEW_FNS(t2)
 FEW_FNS(t3)
 
+INLINE bool use_few(size_t n_tiles, size_t n_tok)
+{
+    return n_tok <= FEW_MOST || n_tiles >= FEW_TILES;
+}
+
 void kern_gemm_t2_i8__avx512vnni(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_tiles,
                                  size_t k_granules, const int8_t *q, size_t q_stride,
                                  const int32_t *qsum, size_t n_tok)
 {
-    if (n_tok <= FEW_MOST) {
-        few_loops(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n_tok, KERN_T2_K, FEW,
+    for (size_t n = 0; use_few(n_tiles, n_tok) && n_tok > 0; n_tok -= n) {
+        n = few_group(0, n_tok, FEW_MOST);
+        few_loops(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n, KERN_T2_K, FEW,
                   t2_few_fns);
-        return;
+        acc += n * acc_stride;
+        q += n * q_stride;
+        qsum += n;
     }
+    if (n_tok == 0) return;
     gemm_loops(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n_tok, KERN_T2_K,
                GEMM_T2_BLOCK, t2_unpack, mul_block);
 }
@@ -361,11 +371,15 @@ void kern_gemm_t3_i8__avx512vnni(int32_t *acc, size_t acc_stride, const uint8_t 
                                  size_t k_granules, const int8_t *q, size_t q_stride,
                                  const int32_t *qsum, size_t n_tok)
 {
-    if (n_tok <= FEW_MOST) {
-        few_loops(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n_tok, KERN_T3_K, FEW,
+    for (size_t n = 0; use_few(n_tiles, n_tok) && n_tok > 0; n_tok -= n) {
+        n = few_group(0, n_tok, FEW_MOST);
+        few_loops(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n, KERN_T3_K, FEW,
                   t3_few_fns);
-        return;
+        acc += n * acc_stride;
+        q += n * q_stride;
+        qsum += n;
     }
+    if (n_tok == 0) return;
     gemm_loops(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n_tok, KERN_T3_K,
                GEMM_T3_BLOCK, t3_unpack, mul_block);
 }
