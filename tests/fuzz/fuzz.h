@@ -127,7 +127,7 @@ static inline void fuzz_splice(fuzz_bytes_t *b, size_t at, size_t n, const void 
         b->data = realloc(b->data, b->room);
         if (b->data == NULL) abort();
     }
-    memmove(b->data + at + n_new, b->data + at + n, b->n - at - n);
+    if (b->n - at - n > 0) memmove(b->data + at + n_new, b->data + at + n, b->n - at - n);
     if (n_new > 0) memcpy(b->data + at, new, n_new);
     b->n = b->n - n + n_new;
 }

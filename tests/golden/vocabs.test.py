@@ -5,7 +5,8 @@
 The vocabularies come from packages of the Python index (llama-models, dashscope: their own licences, so they are not
 committed), tiktoken from there too; all into a folder of the build directory, once. Llama 3's is written as GGUF,
 Qwen's as tokenizer.json, which also normalises. Texts: those of llama.cpp's vocabulary tests where the reference data
-is here, those of the committed cases, and random ones. Without an index: skipped, a failure under CI=true."""
+is here, those of the committed cases, and random ones. Without a package index that can be reached: skipped.
+Without Python's venv: skipped, a failure under CI=true."""
 import base64
 import json
 import os
@@ -42,8 +43,8 @@ def command(args, seconds):
     return None if done.returncode == 0 else (lines or [f"exit status {done.returncode}"])[-1]
 
 
-def missing(what):
-    print(f"skipped: missing tool: {what}")
+def skip(why):
+    print(f"skipped: {why}")
     sys.exit(77)
 
 
@@ -55,13 +56,13 @@ def fetch():
     FOLDER.mkdir(parents=True)
     failed = command([sys.executable, "-m", "venv", str(FOLDER / "venv")], 120)
     if failed:
-        missing(f"python3 -m venv ({failed})")
+        skip(f"missing tool: python3 -m venv ({failed})")
     pip = [str(FOLDER / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check", "--timeout", "20",
            "--retries", "2"]
     failed = command([*pip, "install", "--quiet", "--no-deps", *REFERENCE], 240) or \
         command([*pip, "download", "--quiet", "--no-deps", "--dest", str(FOLDER / "packages"), *PACKAGES], 240)
     if failed:
-        missing(f"pip with a package index that has {', '.join(REFERENCE + PACKAGES)} ({failed})")
+        skip(f"no package index gives {', '.join(REFERENCE + PACKAGES)} ({failed})")
     for package in (FOLDER / "packages").iterdir():
         with zipfile.ZipFile(package) as z:
             for member in set(MEMBERS) & set(z.namelist()):

@@ -118,7 +118,7 @@ static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
 {
     static const size_t ks[]  = {0,  1,  15, 16,  17,  19,  20,  21,  31,  32,  33,  63,  64,  65,
                                  79, 80, 81, 127, 128, 129, 159, 161, 240, 241, 255, 256, 257, 321};
-    static const size_t big[] = {2560, 6912};
+    static const size_t big[] = {2560, 6912}, many[] = {23, 24, 25, 36, 47, 48, 49, 73};
     /* Past every interval after which a variant must widen, and the largest K of the contract. */
     static const size_t  extreme[] = {28672, 32000, 32020, 131072, 524288 - 8};
     const kern_format_t *f   = kern_format(strstr(now.slot, "_t3_") != NULL ? KERN_T3 : KERN_T2);
@@ -134,18 +134,14 @@ static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
             tern_case(fn, ref, f, ks[i], 5, one ? 1 : 17, 1, (tern_kind_t)kind);
         }
     }
-    /* Tokens beyond the few that a variant may pass to its gemv. */
-    for (size_t i = 0; i < COUNT(big); i++) {
+    for (size_t i = 0; i < COUNT(big); i++) { /* more tokens than a variant may pass to its gemv */
         tern_case(fn, ref, f, big[i], 5, one ? 1 : 9, 0, TERN_RANDOM);
         tern_case(fn, ref, f, big[i], 3, one ? 1 : 8, 0, TERN_UP_LOW);
     }
     /* Many tokens for few tiles and for many, at the edges of the groups they may be cut to. */
-    static const size_t many[] = {23, 24, 25, 36, 47, 48, 49, 73};
-    for (size_t i = 0; i < COUNT(many) && !one; i++) {
+    for (size_t i = 0; i < COUNT(many) && !one; i++)
         for (size_t tiles = 7; tiles <= 9; tiles++)
-            tern_case(fn, ref, f, 321, tiles, many[i], i % 2, TERN_RANDOM);
-        tern_case(fn, ref, f, 1040, 8, many[i], 0, i % 2 == 0 ? TERN_UP_LOW : TERN_RANDOM);
-    }
+            tern_case(fn, ref, f, 321, tiles, many[i], i % 2, i < 4 ? TERN_RANDOM : TERN_UP_LOW);
     for (size_t i = 0; i < COUNT(extreme); i++) {
         const tern_kind_t last = extreme[i] < 100000 ? TERN_ALTERNATE : TERN_DOWN_LOW;
         for (int kind = TERN_UP_LOW; kind <= (int)last; kind++) {
