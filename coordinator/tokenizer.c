@@ -118,8 +118,9 @@ static base_status_t check_vocab(const model_vocab_t *v, base_err_t *err)
     if (v->kind != MODEL_VOCAB_SPM && v->kind != MODEL_VOCAB_BPE)
         return base_fail(
             err, BASE_ERR_UNSUPPORTED,
-            "the model holds no vocabulary that can be used (SentencePiece \"llama\" or "
-            "byte-level BPE \"gpt2\"): pass token ids instead of text");
+            "the model holds no vocabulary that can be used (a GGUF file: SentencePiece \"llama\" "
+            "or byte-level BPE \"gpt2\"; a directory: tokenizer.json); without one only eval "
+            "--ids and bench go");
     if (v->n_tokens > LIMIT_VOCAB)
         return base_fail(err, BASE_ERR_LIMIT, "vocabulary of %u tokens, limit %d", v->n_tokens,
                          LIMIT_VOCAB);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "coordinator/chat.h"
 #include "launch/census.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
@@ -78,14 +79,26 @@ static json_t *short_real(float v)
     return out_json_real(strtod(text, NULL));
 }
 
-static json_t *vocab_json(const model_vocab_t *v)
+/* What run -cnv takes when nothing is chosen; NULL: it would ask for --chat-template. */
+static const char *chat_name(const model_t *m)
 {
-    return json_pack("{s:s, s:o, s:I, s:I, s:i, s:i, s:i, s:b, s:b, s:b}", "kind",
+    const coord_chat_template_t *chat = NULL;
+    base_err_t                   none;
+
+    if (coord_chat_find(NULL, m->vocab.chat_template, m->desc.arch, &chat, &none) != BASE_OK)
+        return NULL;
+    return coord_chat_name(chat);
+}
+
+static json_t *vocab_json(const model_t *m)
+{
+    const model_vocab_t *v = &m->vocab;
+    return json_pack("{s:s, s:o, s:I, s:I, s:i, s:i, s:i, s:b, s:b, s:b, s:s?}", "kind",
                      vocab_name(v->kind), "pre", out_json_text(v->pre.text, v->pre.bytes),
                      "n_tokens", (json_int_t)v->n_tokens, "n_merges", (json_int_t)v->n_merges,
                      "bos", (int)v->bos, "eos", (int)v->eos, "eot", (int)v->eot, "add_bos",
                      (int)v->add_bos, "add_eos", (int)v->add_eos, "chat_template",
-                     (int)(v->chat_template.bytes > 0));
+                     (int)(v->chat_template.bytes > 0), "chat_template_name", chat_name(m));
 }
 
 static base_status_t print_json(const model_t *m, census_t *c, base_err_t *err)
@@ -128,7 +141,7 @@ static base_status_t print_json(const model_t *m, census_t *c, base_err_t *err)
         json_decref(shape);
         (void)json_object_set_new(value, "kinds", kinds);
         (void)json_object_set_new(value, "types", types);
-        (void)json_object_set_new(value, "tokenizer", vocab_json(&m->vocab));
+        (void)json_object_set_new(value, "tokenizer", vocab_json(m));
         if (c->list != NULL) (void)json_object_set(value, "tensors", c->list);
     }
     return out_json_write(&value, err);
@@ -151,11 +164,20 @@ static void print_tally(const char *label, const census_tally_t *t)
     double bits = t->params == 0 ? 0 : 8.0 * (double)t->bytes / (double)t->params;
 
     if (t->n == 0) return;
-    (void)printf("  %-16s %7" PRIu64 " tensors %16" PRIu64 " params %12s %7.3f bits/weight\n",
-                 label, t->n, t->params, out_bytes(t->bytes, size, sizeof(size)), bits);
+    (void)printf("  %-16s %7" PRIu64 " tensor%s %16" PRIu64 " params %12s %7.3f bits/weight\n",
+                 label, t->n, t->n == 1 ? " " : "s", t->params,
+                 out_bytes(t->bytes, size, sizeof(size)), bits);
 }
 
-static void print_vocab(const model_vocab_t *v)
+static void print_id(int32_t id, const char *behind)
+{
+    if (id < 0)
+        (void)printf("none%s", behind);
+    else
+        (void)printf("%d%s", id, behind);
+}
+
+static void print_vocab(const model_vocab_t *v, const char *chat)
 {
     char         pre[64]; /* the file's word, and so nothing that a terminal may get as it is */
     const size_t n = v->pre.bytes < sizeof(pre) ? v->pre.bytes : sizeof(pre) - 1;
@@ -163,9 +185,14 @@ static void print_vocab(const model_vocab_t *v)
     if (n > 0) memcpy(pre, v->pre.text, n);
     base_text_clean(pre, n);
     (void)printf("\n\nTokenizer\n");
-    (void)printf("  %-16s %s%s%.*s\n  %-16s %" PRIu32 "\n  %-16s %d, %d, %d%s\n", "kind",
-                 vocab_name(v->kind), n > 0 ? ", " : "", (int)n, pre, "tokens", v->n_tokens,
-                 "bos, eos, eot", v->bos, v->eos, v->eot, v->add_bos ? " (bos added)" : "");
+    (void)printf("  %-16s %s%s%.*s\n  %-16s %" PRIu32 "\n  %-16s ", "kind", vocab_name(v->kind),
+                 n > 0 ? ", " : "", (int)n, pre, "tokens", v->n_tokens, "bos, eos, eot");
+    print_id(v->bos, ", ");
+    print_id(v->eos, ", ");
+    print_id(v->eot, v->add_bos ? " (bos added)\n" : "\n");
+    if (chat != NULL || v->chat_template.bytes > 0)
+        (void)printf("  %-16s %s\n", "chat template",
+                     chat != NULL ? chat : "unknown here: name one with --chat-template");
 }
 
 static base_status_t print_table(const options_t *o, const model_t *m, const census_t *c,
@@ -184,7 +211,7 @@ static base_status_t print_table(const options_t *o, const model_t *m, const cen
     (void)printf("  %-16s %s\n  %-16s %" PRIu32 "\n  %-16s %" PRIu32 " rows%s\n", "activation",
                  act_name(d->act), "context", d->context, "vocabulary", d->n_vocab,
                  d->tied ? ", head tied to the embedding" : "");
-    (void)printf("  %-16s %s, %" PRIu32 " dims, base %g, scale %g", "rope",
+    (void)printf("  %-16s %s, %" PRIu32 " dims, base %.10g, scale %g", "rope",
                  d->rope == MODEL_ROPE_HALF ? "half-split" : "pairs", d->rope_dims, d->rope_base,
                  d->rope_scale);
     if (d->rope_scaling != MODEL_SCALING_NONE)
@@ -194,7 +221,7 @@ static base_status_t print_table(const options_t *o, const model_t *m, const cen
                      c->n_online);
     if (c->n_out_scales > 0)
         (void)printf("\n  %-16s %" PRIu64 " tensors", "output factors", c->n_out_scales);
-    print_vocab(&m->vocab);
+    print_vocab(&m->vocab, chat_name(m));
     (void)printf("\nBytes by kind\n");
     for (int k = 0; k < KIND_COUNT; k++) print_tally(census_kind_names[k], &c->kinds[k]);
     (void)printf("\nBytes by type\n");
@@ -220,7 +247,7 @@ int cmd_inspect(const options_t *o)
     if (cli_launcher_rank() != 0) return 0;
     if (opt_string(o, OPT_MODEL) == NULL)
         st = base_fail(&err, BASE_ERR_USAGE,
-                       "no model: give -m FILE.gguf or a Hugging Face directory");
+                       "no model: give a GGUF file or a Hugging Face directory, or -m");
     if (st == BASE_OK) st = model_open_with(opt_string(o, OPT_MODEL), &open, &model, &err);
     if (st == BASE_OK) {
         if (json && opt_flag(o, OPT_TENSORS)) census.list = json_array();

@@ -3,11 +3,19 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "coordinator/tokenizer.h"
 #include "launch/cli.h"
 #include "launch/commands.h"
 #include "launch/output.h"
+
+/* Of the word at `at`, for a message: up to 16 bytes. */
+static int word_bytes(const char *at)
+{
+    const size_t n = strcspn(at, " \t\r\n,]");
+    return n == 0 ? 1 : n > 16 ? 16 : (int)n;
+}
 
 /* Ids parted by spaces, commas, newlines or brackets. *ids is malloc'd. */
 static base_status_t parse_ids(char *text, size_t bytes, uint32_t n_vocab, int32_t **ids_p,
@@ -28,9 +36,9 @@ static base_status_t parse_ids(char *text, size_t bytes, uint32_t n_vocab, int32
         long id = strtol(at, &end, 10);
         if (end == at ||
             (*end != '\0' && !isspace((unsigned char)*end) && *end != ',' && *end != ']'))
-            st = base_fail(err, BASE_ERR_INPUT,
-                           "standard input, byte %zu: '%.16s' is not a token id",
-                           (size_t)(at - text), at);
+            st =
+                base_fail(err, BASE_ERR_INPUT, "standard input, byte %zu: '%.*s' is not a token id",
+                          (size_t)(at - text), word_bytes(at), at);
         else if (errno != 0 || id < 0 || id >= (long)n_vocab)
             st = base_fail(err, BASE_ERR_INPUT,
                            "standard input: token id %ld at index %zu, the vocabulary has 0 to %u",
@@ -131,7 +139,7 @@ int cmd_tokenize(const options_t *o)
     if (cli_launcher_rank() != 0) return 0;
     if (opt_string(o, OPT_MODEL) == NULL)
         st = base_fail(&err, BASE_ERR_USAGE,
-                       "no model: give -m FILE.gguf or a Hugging Face directory");
+                       "no model: give a GGUF file or a Hugging Face directory, or -m");
     if (st == BASE_OK) st = model_open(opt_string(o, OPT_MODEL), true, &model, &err);
     if (st == BASE_OK) st = coord_tokenizer_create(&model->vocab, &tokenizer, &err);
     if (st == BASE_OK) st = out_read_all("-", &input, &bytes, &err);

@@ -50,7 +50,10 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "perplexity over a text as llama.cpp counts it (--perplexity), or the bits per byte over a "
         "text (--bits-per-byte), which can be compared between models with unlike tokenizers.\n\n"
         "Perplexity cuts the text into chunks of -c tokens and scores the second half of each; a "
-        "figure is only comparable with others of the same -c.",
+        "figure is only comparable with others of the same -c.\n\n"
+        "Row i of the logits is what follows token i: the log-probability of token i + 1 is entry "
+        "ids[i + 1] of row i, less the log-sum-exp of that row. run --n-probs gives those of "
+        "generated tokens.",
         "# float32 [n_tokens, n_vocab], as numpy.load reads it\n"
         "trireme eval -m model.gguf --ids 1,2,3 --logits out.npy\n"
         "# perplexity over WikiText-2, on two ranks\n"
@@ -62,7 +65,7 @@ const command_t cli_commands[COMMAND_COUNT] = {
     {
         "tokenize",
         CMD_TOKENIZE,
-        "-m MODEL [--decode] < TEXT",
+        "MODEL [--decode] < TEXT",
         "text to token ids, and back",
         "Reads the standard input and writes the token ids on one line, parted by spaces; with "
         "--decode reads ids (parted by spaces, commas or newlines) and writes the text. Needs the "
@@ -76,13 +79,15 @@ const command_t cli_commands[COMMAND_COUNT] = {
     {
         "inspect",
         CMD_INSPECT,
-        "-m MODEL [--tensors]",
+        "MODEL [--tensors]",
         "what a model file holds",
         "Shape, tokenizer, types, and where the bytes are. Bits per weight are honest: all bits "
         "that the tensors take in the file, scales and padding included, divided by the number of "
-        "parameters. Runs without MPI.",
+        "parameters. ROWS4 are the packed weights of Hugging Face directories, four rows a byte; "
+        "F16_TERN ternary weights kept as F16. The chat template is what run -cnv would take. Runs "
+        "without MPI.",
         "# a table\n"
-        "trireme inspect -m model.gguf\n"
+        "trireme inspect model.gguf\n"
         "# every tensor, as JSON\n"
         "trireme inspect -m model.gguf --tensors --json",
         cmd_inspect,

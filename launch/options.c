@@ -378,7 +378,8 @@ static base_status_t unknown_option(uint32_t command, const char *word, size_t n
 static opt_id_t bare_value(uint32_t command, const options_t *options)
 {
     static const opt_id_t ids[] = {OPT_MODEL, OPT_OUTPUT};
-    if ((command & (CMD_CONVERT | CMD_VERIFY)) == 0) return OPT_ID_COUNT;
+    if ((command & (CMD_CONVERT | CMD_VERIFY | CMD_INSPECT | CMD_TOKENIZE)) == 0)
+        return OPT_ID_COUNT;
     for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
         if ((rows[ids[i]].commands & command) != 0 && options->v[ids[i]].origin != OPT_FROM_LINE)
             return ids[i];
@@ -402,7 +403,11 @@ static base_status_t parse_word(uint32_t command, int argc, const char *const *a
     }
     if (word[0] != '-' || word[1] == '\0')
         return base_fail(err, BASE_ERR_USAGE,
-                         "unexpected argument '%s': a value needs its option before it", word);
+                         "unexpected argument '%s': a value needs its option before it%s", word,
+                         (rows[OPT_MODEL].commands & command) != 0 &&
+                                 options->v[OPT_MODEL].origin != OPT_FROM_LINE
+                             ? ", a model -m"
+                             : "");
     if (id == OPT_ID_COUNT && strchr(word, '=') != NULL) {
         n    = strcspn(word, "=");
         text = word + n + 1;

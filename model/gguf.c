@@ -153,6 +153,8 @@ static base_status_t fail_magic(cursor_t *c, uint32_t magic)
         memcmp(c->data, "fmgg", 4) == 0)
         hint = "a file of the time before GGUF; convert it again";
     if (memcmp(c->data, "<", 1) == 0) hint = "an HTML page saved in its place?";
+    if (c->bytes > 8 && c->data[8] == '{') /* behind the header's length */
+        hint = "a safetensors file: give the directory that holds it and config.json";
     if (memcmp(c->data, "vers", 4) == 0) hint = "a git-lfs pointer: run git lfs pull";
     return base_fail(c->err, BASE_ERR_INPUT,
                      "%s: no GGUF file: begins with bytes %02x %02x %02x "

@@ -189,6 +189,10 @@ base_status_t model_open_with(const char *path, const model_open_options_t *opti
 
     base_assert(path != NULL && options != NULL && out != NULL);
     if (model_hf_is_directory(path)) return model_hf_open(path, options, out, err);
+    if (model_source_absent(path))
+        return base_fail(err, BASE_ERR_IO,
+                         "%s: no such file or directory; a model is a path, nothing is downloaded",
+                         path);
     base_status_t st = model_source_open(&path, 1, &source, err);
     if (st != BASE_OK) return st;
     return model_open_source_with(&source, options, out, err);

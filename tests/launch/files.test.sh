@@ -43,6 +43,26 @@ same "exit of an unknown id" 3 $?
 grep -q 99999999 "$tmp/err" || fail "the message lacks the id"
 echo "1 x" | "$T" tokenize -m "$MODEL" --decode >/dev/null 2>&1
 same "exit of what is no id" 3 $?
+printf '1 x2 403\n' | "$T" tokenize "$MODEL" --decode >/dev/null 2>"$tmp/err"
+grep -qF "byte 2: 'x2' is not a token id" "$tmp/err" || fail "the word that is no id: $(cat "$tmp/err")"
+
+# the model without -m; what is no model says what would be one
+"$T" tokenize "$MODEL" <"$tmp/1" >"$tmp/ids"
+"$T" tokenize -m "$MODEL" <"$tmp/1" | cmp -s - "$tmp/ids" || fail "tokenize MODEL differs from tokenize -m MODEL"
+"$T" inspect "$MODEL" >"$tmp/table" || fail "inspect MODEL: exit $?"
+"$T" inspect -m "$MODEL" | cmp -s - "$tmp/table" || fail "inspect MODEL differs from inspect -m MODEL"
+want 3 "a model is a path, nothing is downloaded" run -m "$tmp/someone/some-model" -p x
+printf '\x40\0\0\0\0\0\0\0{"x": {}}' >"$tmp/x.safetensors"
+want 3 "a safetensors file: give the directory" inspect "$tmp/x.safetensors"
+
+# inspect's table: no -1, the template that a chat takes
+grep -qE '^  bos, eos, eot +[0-9]+, [0-9]+, none' "$tmp/table" || fail "inspect: ids of bos, eos, eot: $(grep bos "$tmp/table")"
+grep -q 'chat template' "$tmp/table" && fail "inspect: a chat template where the file has none"
+"$T" inspect "$SOURCE/default-model/trireme-stories.gguf" >"$tmp/table"
+grep -qE '^  chat template +bitnet$' "$tmp/table" || fail "inspect: no chat template of bitnet-b1.58"
+"$T" inspect "$SOURCE/default-model/trireme-stories.gguf" --json >"$tmp/out"
+python3 -c 'import json, sys; assert json.load(open(sys.argv[1]))["tokenizer"]["chat_template_name"] == "bitnet"' "$tmp/out" ||
+    fail "inspect --json: chat_template_name"
 
 want 0 "" inspect -m "$MODEL" --tensors
 want_json inspect -m "$MODEL" --tensors --json

@@ -12,11 +12,12 @@ want 2 "unknown option '--numa' (see" run --numa 1
 want 2 "unknown option '-i' (see" run -i
 want 2 "--top-p: '2' is not a number from 0 to 1" run --top-p 2
 want 2 "-n needs a value" run -n
-want 2 "unexpected argument" run stray
+want 2 "needs its option before it, a model -m" run stray
+want 2 "unexpected argument 'two'" inspect "$MODEL" two
 want 2 "no model: give -m" run -p x
 want 2 "no model: give -m" eval --ids 1 --logits x.npy
-want 2 "no model: give -m" tokenize
-want 2 "no model: give -m" inspect
+want 2 "or -m" tokenize
+want 2 "or -m" inspect
 want 2 "no model" bench
 want 2 "give only one" bench -m "$MODEL" --shape tiny-mha
 want 2 "no shape: give --shape" synth -o "$tmp/x.gguf"
