@@ -150,6 +150,7 @@ static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *t
     r.n_depth    = depth;
     r.n_batch    = batch;
     r.n_threads  = engine_n_threads(engine);
+    r.bandwidth  = engine_info(engine).bandwidth;
     r.n_samples  = opt_u32(b->o, OPT_REPETITIONS);
     r.test_time  = time(NULL);
     void *memory = NULL;
@@ -305,6 +306,7 @@ int cmd_bench(const options_t *o)
         b.session.config.n_ctx   = b.n_ctx;
         b.session.config.n_seq   = b.max_seq;
         b.session.config.n_batch = b.max_batch;
+        b.session.config.measure = opt_flag(o, OPT_ACCOUNT);
         b.session.work           = work;
         b.session.context        = &b;
         rc                       = session_main_world(o, body, &b);

@@ -12,6 +12,7 @@
 #include "partition/assignment_wire.h"
 #include "partition/step_wire.h"
 #include "quantize/synth.h"
+#include "worker/measure.h"
 #include "worker/worker.h"
 
 enum { BATCH_DEFAULT = 256 };
@@ -315,7 +316,20 @@ static void note_rss(engine_t *e)
     if (now > e->rss_bytes) e->rss_bytes = now;
 }
 
-static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
+/* 0: not known. Ranks that share a host would measure each other's leavings, not the host. */
+static double measure_bandwidth(const engine_t *e)
+{
+    double      bytes_per_s = 0;
+    const char *cpu         = e->part.cpu[0] != '\0' ? e->part.cpu : NULL;
+    if (comm_local_size(e->world) > 1) return 0;
+    if (worker_measure_bandwidth(e->team, worker_team_size(e->team), cpu, &bytes_per_s, NULL) !=
+        BASE_OK)
+        return 0;
+    return bytes_per_s;
+}
+
+static base_status_t fill_info(engine_t *e, const engine_config_t *config, uint64_t start_us,
+                               base_err_t *err)
 {
     engine_info_t      *info = &e->info;
     engine_rank_stats_t mine = {.shard_bytes = worker_weight_bytes(e->worker)};
@@ -327,11 +341,17 @@ static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
     info->screened = e->part.screen;
     info->n_ranks  = (uint32_t)n;
     info->n_hosts  = (uint32_t)comm_host_count(e->world);
-    st             = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
-    for (size_t r = 0; e->records != NULL && r < n; r++)
-        info->weight_bytes += e->records[r].shard_bytes;
-    info->load_s = (double)(base_clock_us() - start_us) * 1e-6;
+    info->load_s   = (double)(base_clock_us() - start_us) * 1e-6;
     note_rss(e);
+    if (config->measure) mine.bandwidth = measure_bandwidth(e);
+    st         = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
+    bool known = true;
+    for (size_t r = 0; st == BASE_OK && e->records != NULL && r < n; r++) {
+        info->weight_bytes += e->records[r].shard_bytes;
+        info->bandwidth += e->records[r].bandwidth;
+        if (e->records[r].bandwidth <= 0) known = false;
+    }
+    if (!known) info->bandwidth = 0;
     return st;
 }
 
@@ -374,7 +394,7 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st == BASE_OK) st = start_worker(e, config, err);
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
-    st = fill_info(e, start, err);
+    st = fill_info(e, config, start, err);
     if (st != BASE_OK) goto out;
     *out = e;
     e    = NULL;

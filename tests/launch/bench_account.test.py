@@ -38,6 +38,10 @@ for ranks in (1, 2):
     if ranks == 1:
         assert prompt["parts_ms"]["comm"] < 0.2 * sum(prompt["parts_ms"].values()), prompt["parts_ms"]
 
+measured = trireme.run_json(TEST + ["--account"])[1]
+assert measured["bandwidth_gb_s"] > 0.5 and one["bandwidth_gb_s"] is None, measured
+assert trireme.run_json(TEST + ["--account"], 2)[1]["bandwidth_gb_s"] is None, "ranks that share a host"
+
 # Lines for people; a table of scalars without holes in the columns.
 text = trireme.run(TEST + ["--account"]).stdout.decode()
 assert text.count("one token, ") == 2 and text.count("Amdahl") == 2 and "71.4x less" in text, text
