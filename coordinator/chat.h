@@ -25,8 +25,9 @@
  *   zephyr             <|user|> ...</s>                            Zephyr, TinyLlama, StableLM
  *   gemma              <start_of_turn>user ... <end_of_turn>       Gemma 1 to 3
  *   phi3               <|user|> ... <|end|>                        Phi 3.5
- *   deepseek3          <|User|>text<|Assistant|>                   DeepSeek V2.5 and V3, bars are
- *   U+FF5C mistral-v1, -v3, -v3-tekken, -v7, -v7-tekken                   [INST] ... [/INST]
+ *   deepseek3          <|User|>text<|Assistant|>, bars U+FF5C      DeepSeek V2.5 and V3
+ *   mistral-v1, -v3, -v3-tekken, -v7, -v7-tekken
+ *                      [INST] ... [/INST]                          Mistral and kin
  *
  * Pure functions over constant tables: any thread. */
 #ifndef TRIREME_COORDINATOR_CHAT_H

@@ -210,6 +210,11 @@ int cmd_verify(const options_t *o)
     }
     if (cli_launcher_rank() != 0) return 0;
     st = open_model(o, &f.model, &err);
+    if (st == BASE_OK && f.model->vocab.kind == MODEL_VOCAB_NONE)
+        base_log(BASE_LOG_WARN,
+                 "%s: no vocabulary that can be used (a directory: tokenizer.json is missing?): no "
+                 "text goes in or out",
+                 opt_string(o, OPT_MODEL));
     if (st == BASE_OK) st = look(&f, &err);
     if (st == BASE_OK) st = print_findings(o, &f, &err);
     if (st == BASE_OK && f.n_damaged > 0) st = fail_damaged(&f, &err);

@@ -55,6 +55,11 @@ want 3 "a model is a path, nothing is downloaded" run -m "$tmp/someone/some-mode
 printf '\x40\0\0\0\0\0\0\0{"x": {}}' >"$tmp/x.safetensors"
 want 3 "a safetensors file: give the directory" inspect "$tmp/x.safetensors"
 
+# verify: whole, but nothing to read text with
+want 0 "no vocabulary that can be used" verify "$SOURCE/tests/golden/transformers/llama-f16.gguf"
+want 0 "" verify "$MODEL"
+[ ! -s "$tmp/err" ] || fail "verify of a model with a vocabulary: $(cat "$tmp/err")"
+
 # inspect's table: no -1, the template that a chat takes
 grep -qE '^  bos, eos, eot +[0-9]+, [0-9]+, none' "$tmp/table" || fail "inspect: ids of bos, eos, eot: $(grep bos "$tmp/table")"
 grep -q 'chat template' "$tmp/table" && fail "inspect: a chat template where the file has none"
