@@ -50,7 +50,7 @@ static spread_t spread(const double *v, uint32_t n)
     return s;
 }
 
-static void read_cpu_info(char *buf, size_t buf_bytes)
+void bench_report_cpu_info(char *buf, size_t buf_bytes)
 {
     FILE *file = fopen("/proc/cpuinfo", "r");
     char  line[256];
@@ -79,7 +79,7 @@ base_status_t bench_report_create(const options_t *o, bench_report_t **out, base
         if (strcmp(opt_string(o, OPT_OUTPUT_FORMAT), names[i]) == 0) r->format = (format_t)i;
     if (opt_flag(o, OPT_JSON)) r->format = FORMAT_JSON;
     if (r->format == FORMAT_JSON) r->list = json_array();
-    read_cpu_info(r->cpu_info, sizeof(r->cpu_info));
+    bench_report_cpu_info(r->cpu_info, sizeof(r->cpu_info));
     *out = r;
     return BASE_OK;
 }
@@ -260,12 +260,12 @@ static void print_csv_text(const char *text)
 }
 
 /* The scalars of the JSON object; lists are left out, as llama-bench does. */
-static void print_csv(bench_report_t *report, json_t *value)
+void bench_report_print_csv(json_t *value, bool head)
 {
     const char *key   = NULL;
     json_t     *field = NULL;
 
-    for (int line = report->head_done ? 1 : 0; line < 2; line++) {
+    for (int line = head ? 0 : 1; line < 2; line++) {
         bool first = true;
         json_object_foreach(value, key, field)
         {
@@ -316,7 +316,7 @@ base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
         print_md(report, engine, r, &census, spread(ts, r->n_samples));
         if (opt_flag(report->o, OPT_ACCOUNT)) bench_account_print(value);
         break;
-    case FORMAT_CSV: print_csv(report, value); break;
+    case FORMAT_CSV: bench_report_print_csv(value, !report->head_done); break;
     case FORMAT_JSON: (void)json_array_append(report->list, value); break;
     case FORMAT_JSONL: st = out_json_write(&value, err); break;
     }

@@ -3,6 +3,7 @@
 #ifndef TRIREME_LAUNCH_BENCH_REPORT_H
 #define TRIREME_LAUNCH_BENCH_REPORT_H
 
+#include <jansson.h>
 #include <time.h>
 
 #include "launch/engine.h"
@@ -28,5 +29,10 @@ base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
                                base_err_t *err);
 /* The end of the output; frees. */
 base_status_t bench_report_finish(bench_report_t **report, base_err_t *err);
+
+/* What the other benches share: the CPU's name, and a JSON object of scalars as a line of CSV on
+ * stdout, after a line of its keys when `head`. */
+void bench_report_cpu_info(char *buf, size_t buf_bytes);
+void bench_report_print_csv(json_t *value, bool head);
 
 #endif

@@ -292,6 +292,7 @@ int cmd_bench(const options_t *o)
     base_status_t st = BASE_OK;
     int           rc = 0;
 
+    if (opt_flag(o, OPT_KERNELS)) return cmd_kernels(o);
     memset(&b, 0, sizeof(b));
     b.o = o;
     if (opt_given(o, OPT_MODEL) == opt_given(o, OPT_SHAPE))

@@ -95,7 +95,7 @@ const command_t cli_commands[COMMAND_COUNT] = {
     {
         "bench",
         CMD_BENCH,
-        "(-m MODEL | --shape NAME) [options]",
+        "(-m MODEL | --shape NAME | --kernels) [options]",
         "speed, as llama-bench measures it",
         "Times the processing of prompts (pp512) and generation (tg128); tokenizing and sampling "
         "are left out, the tokens are random by a fixed seed. Lists are tried in every "
@@ -104,13 +104,21 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "peak_rss_bytes, compute_ms, comm_ms, bytes_per_token, pack, cpu, head, and "
         "head_rows with --head screened.\n\n"
         "With --shape the model is a synthetic one of that shape, made in memory: every rank makes "
-        "its own slices, and nothing is written.",
+        "its own slices, and nothing is written.\n\n"
+        "With --kernels no model is run: each line is one kernel in one variant, all threads "
+        "on weights from memory. tokens: vectors multiplied together (of attention query rows); "
+        "bandwidth: GB/s against what plain reading reaches (probe_read); peak: products "
+        "against a loop in registers (probe_mac of bytes, probe_fma of floats). The same as JSON: "
+        "kernel, variant, n_threads, n_tokens, bits_per_weight, gb_s, gweights_s, gproducts_s, "
+        "bandwidth_fraction, peak_fraction. About 45 seconds; one process, without MPI.",
         "# llama-bench's usual tests\n"
         "trireme bench -m model.gguf\n"
         "# how two ranks on this machine compare, at two depths, as JSON\n"
         "mpirun -n 2 trireme bench -m model.gguf -p 256 -n 64 -d 0,1024 -o json\n"
         "# a shape without a file\n"
-        "trireme bench --shape bitnet-2b-4t --type tq2_0 -t 4,8",
+        "trireme bench --shape bitnet-2b-4t --type tq2_0 -t 4,8\n"
+        "# the kernels for one token\n"
+        "trireme bench --kernels --filter gemv",
         cmd_bench,
     },
     {

@@ -12,6 +12,7 @@ int cmd_eval(const options_t *options);
 int cmd_tokenize(const options_t *options);
 int cmd_inspect(const options_t *options);
 int cmd_bench(const options_t *options);
+int cmd_kernels(const options_t *options); /* bench --kernels */
 int cmd_synth(const options_t *options);
 int cmd_plan(const options_t *options);
 int cmd_convert(const options_t *options);

@@ -24,4 +24,39 @@ base_status_t worker_measure_bandwidth(worker_team_t *team, int n_threads, const
  * 16 MiB a thread, at least 256 MiB, at most 768 MiB. */
 size_t worker_measure_bytes(int n_threads);
 
+/* One row of worker_measure_kernels: all threads of the team together, each on weights of its own
+ * that come from memory (the columns of a row: WORKER_MEASURE_COLS). */
+typedef struct {
+    const char *slot, *variant; /* as in worker/kernels/kernel_list.inc or probe_list.inc; static */
+    uint32_t    n_threads;
+    uint32_t    n_tok;           /* vectors at once; of attention query rows; of a probe 0 */
+    double      bytes_per_s;     /* of weights with their scales (of keys or values); 0: none */
+    double      products_per_s;  /* multiply-adds; 0: none */
+    double      bits_per_weight; /* of a probe 0 */
+    double      bandwidth_share; /* bytes_per_s / what probe_read reads with all threads */
+    double      peak_share;      /* products_per_s / what probe_mac or probe_fma does likewise */
+} worker_measure_row_t;
+
+/* Take a row; done of total are measured. A status other than OK ends the measurement. */
+typedef base_status_t worker_measure_row_fn(void *ctx, const worker_measure_row_t *row,
+                                            uint32_t done, uint32_t total, base_err_t *err);
+
+typedef struct {
+    const char            *cpu;     /* strongest variant, also of the probes; NULL: the best */
+    const char            *filter;  /* only rows whose "slot.variant" contains it; NULL: all */
+    double                 seconds; /* of each row; a row of slow calls takes one call at least */
+    worker_measure_row_fn *row;
+    void                  *ctx;
+} worker_measure_t;
+
+enum { WORKER_MEASURE_COLS = 2560 };
+
+/* First the probes (one thread, then all; whatever the filter), then every variant of the matrix,
+ * screen and attention kernels that this CPU runs, weak to strong.
+ * Memory: worker_measure_bytes(size of the team), at least 2 MiB a thread; 4 MiB and 256 KiB a
+ * thread besides.
+ * Status: OK | MEMORY | that of `row`. */
+base_status_t worker_measure_kernels(worker_team_t *team, const worker_measure_t *config,
+                                     base_err_t *err);
+
 #endif

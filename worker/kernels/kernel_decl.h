@@ -1,6 +1,7 @@
 /* worker/kernels/kernel_decl.h
  * Declarations of all kernel variants, made from the slots' types and the list, so that a signature
- * cannot drift. For the files that define kernels, for dispatch, tests and bench; nobody else. */
+ * cannot drift. For the files that define kernels, for dispatch, measuring
+ * (worker/measure_kernels.c) and tests; nobody else. */
 #ifndef TRIREME_KERN_KERNEL_DECL_H
 #define TRIREME_KERN_KERNEL_DECL_H
 

@@ -1,0 +1,451 @@
+/* worker/measure_kernels.c: every kernel that streams weights, all threads of the team at once. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "worker/kernels/kernel_decl.h"
+#include "worker/kernels/probe.h"
+#include "worker/kernels/screen.h"
+#include "worker/measure.h"
+#include "worker/measure_internal.h"
+
+enum {
+    COLS       = WORKER_MEASURE_COLS,
+    TILES      = 8, /* of one call */
+    ROWS       = TILES * KERN_TILE_ROWS,
+    MAX_TOK    = 512,
+    HEAD_DIM   = 128,
+    SPANS      = 2,
+    BATCH      = 8,    /* calls between two looks at the clock, where they are short */
+    BATCH_TOK  = 16,   /* up to so many tokens they are */
+    FEW_ROWS   = 4,    /* query rows of attention: the heads of one token */
+    MANY_ROWS  = 64,   /* of a prompt */
+    MAC_ROUNDS = 2000, /* of a probe between two looks at the clock */
+    PEAK_SPANS = 8,    /* of the arithmetic peaks */
+    PEAK_US    = 15000,
+};
+/* Of a thread's weights: any call's fit (the widest are floats). */
+enum { LEAST_BYTES = 2 << 20 };
+_Static_assert(ROWS *COLS * 4 + 64 <= LEAST_BYTES, "a call stays in its thread's part");
+_Static_assert(COLS % KERN_BLOCK_K == 0 && COLS % KERN_Q_PAD == 0, "no padding in the figures");
+
+/* The types of slots that are measured; the others touch vectors, not weights. */
+typedef enum {
+    K_none,
+    K_kern_tern_fn,
+    K_kern_tern_block_fn,
+    K_kern_dense_fn,
+    K_kern_screen_fn,
+    K_kern_attn_scores_fn,
+    K_kern_attn_values_fn,
+    K_kern_sumsq_fn      = K_none,
+    K_kern_sum_fn        = K_none,
+    K_kern_absmax_fn     = K_none,
+    K_kern_quant_fn      = K_none,
+    K_kern_norm_fn       = K_none,
+    K_kern_scale_fn      = K_none,
+    K_kern_add_fn        = K_none,
+    K_kern_mul_fn        = K_none,
+    K_kern_glu_fn        = K_none,
+    K_kern_rope_fn       = K_none,
+    K_kern_attn_merge_fn = K_none,
+    K_kern_narrow_fn     = K_none,
+    K_kern_div_fn        = K_none,
+    K_kern_exp_fn        = K_none,
+} kind_t;
+
+enum {
+#define X(slot, type) KIND_##slot = (int)K_##type,
+    KERN_SLOTS(X)
+#undef X
+};
+
+typedef void any_fn(void);
+
+typedef struct {
+    const char *slot, *variant;
+    uint32_t    cpu_bits;
+    int         kind;
+    any_fn     *fn; /* of the kind's type */
+} entry_t;
+
+static const entry_t ENTRIES[] = {
+#define KERN(slot, variant, cpu_bits)                                                              \
+    {#slot, #variant, cpu_bits, KIND_##slot, (any_fn *)kern_##slot##__##variant},
+#include "worker/kernels/kernel_list.inc"
+#undef KERN
+};
+enum { N_ENTRIES = sizeof(ENTRIES) / sizeof(ENTRIES[0]) };
+
+static const struct {
+    const char *slot;
+    size_t      k, bytes; /* a block of the stored type */
+} DENSE[] = {
+    {"dense_f32", 1, 4},      {"dense_f16", 1, 2},      {"dense_bf16", 1, 2},
+    {"dense_q8_0", 32, 34},   {"dense_q6_k", 256, 210}, {"dense_q4_0", 32, 18},
+    {"dense_q4_1", 32, 20},   {"dense_q5_0", 32, 22},   {"dense_q5_1", 32, 24},
+    {"dense_q2_k", 256, 84},  {"dense_q3_k", 256, 110}, {"dense_q4_k", 256, 144},
+    {"dense_q5_k", 256, 176}, {"dense_tq1_0", 256, 54}, {"dense_tq2_0", 256, 66},
+};
+
+typedef struct {
+    worker_team_t          *team;
+    const worker_measure_t *config;
+    base_arena_t            arena;
+    uint8_t                *weights;
+    size_t                  weight_bytes;
+    float                  *xs; /* inputs, shared by all threads */
+    int8_t                 *qs;
+    int32_t                *sums;
+    uint32_t               *positions; /* [MANY_ROWS] KERN_PAGE */
+    float                  *outs;      /* OUT_FLOATS a thread */
+    double                 *rates;     /* rows of one value a thread, one a span */
+    double                  bandwidth, mac_peak, fma_peak;
+    /* the case under measurement */
+    const entry_t *entry;
+    size_t         n_tok, call_bytes; /* call_bytes: weights of a call, without padding */
+} kernels_t;
+
+enum { OUT_FLOATS = MAX_TOK * ROWS };
+_Static_assert(OUT_FLOATS >= MANY_ROWS * (HEAD_DIM + KERN_PAGE + 2), "attention's outputs");
+
+/* ---- one call ---- */
+
+static const kern_format_t *format_of(const entry_t *e)
+{
+    return kern_format(strstr(e->slot, "_t3_") != NULL ? KERN_T3 : KERN_T2);
+}
+
+static size_t dense_row_bytes(const entry_t *e)
+{
+    for (size_t i = 0; i < sizeof(DENSE) / sizeof(DENSE[0]); i++)
+        if (strcmp(e->slot, DENSE[i].slot) == 0) return COLS / DENSE[i].k * DENSE[i].bytes;
+    base_assert(false); /* a stored type without a row in DENSE */
+    return 0;
+}
+
+static size_t scale_bytes(void)
+{
+    return ROWS * (COLS / KERN_BLOCK_K) * sizeof(float);
+}
+
+/* Bytes that a call reads, and weights among them. */
+static size_t call_bytes(const entry_t *e, size_t *weights)
+{
+    const bool half = strstr(e->slot, "f16") != NULL;
+
+    *weights = (size_t)ROWS * COLS;
+    switch (e->kind) {
+    case K_kern_tern_fn: return TILES * kern_tile_bytes(format_of(e), COLS);
+    case K_kern_tern_block_fn:
+        return TILES * kern_tile_bytes(kern_format(KERN_T2), COLS) + scale_bytes();
+    case K_kern_dense_fn: return ROWS * dense_row_bytes(e);
+    case K_kern_screen_fn: return TILES * kern_screen_tile_bytes(kern_screen_blocks(COLS));
+    default: *weights = KERN_PAGE * HEAD_DIM; return *weights * (half ? 2 : 4);
+    }
+}
+
+static void call(const kernels_t *k, const uint8_t *w, float *out)
+{
+    const entry_t *e     = k->entry;
+    const size_t   n_tok = k->n_tok;
+
+    switch (e->kind) {
+    case K_kern_tern_fn:
+        ((kern_tern_fn *)e->fn)((int32_t *)(void *)out, ROWS, w, TILES,
+                                kern_granules(format_of(e), COLS), k->qs, COLS, k->sums, n_tok);
+        break;
+    case K_kern_tern_block_fn:
+        ((kern_tern_block_fn *)e->fn)(out, ROWS, w + scale_bytes(), (const float *)(const void *)w,
+                                      TILES, COLS / KERN_T2_K, k->qs, COLS, k->sums, n_tok);
+        break;
+    case K_kern_dense_fn:
+        ((kern_dense_fn *)e->fn)(out, ROWS, w, dense_row_bytes(e), ROWS, COLS, k->xs, COLS, n_tok);
+        break;
+    case K_kern_screen_fn: {
+        const size_t          n = kern_screen_blocks(COLS);
+        const kern_screen_x_t x = {k->qs, k->qs + COLS, k->sums, k->xs, k->xs + n, 1, 1};
+        ((kern_screen_fn *)e->fn)(out, out + ROWS, w, TILES, n, &x);
+        break;
+    }
+    case K_kern_attn_scores_fn: {
+        float *m = out + MANY_ROWS * KERN_PAGE;
+        ((kern_attn_scores_fn *)e->fn)(out, m, m + MANY_ROWS, k->xs, n_tok, w, k->positions,
+                                       HEAD_DIM, 0.088f);
+        break;
+    }
+    case K_kern_attn_values_fn:
+        ((kern_attn_values_fn *)e->fn)(out, k->xs, n_tok, w, k->positions, HEAD_DIM);
+        break;
+    default: break;
+    }
+}
+
+/* ---- one row ---- */
+
+static void row_thread(void *ctx, int thread, int n_threads)
+{
+    kernels_t     *k    = ctx;
+    float         *out  = k->outs + (size_t)thread * OUT_FLOATS;
+    const size_t   step = (k->call_bytes + 63) / 64 * 64;
+    const uint64_t span = (uint64_t)(k->config->seconds * 1e6 / SPANS);
+    const size_t   n    = k->n_tok <= BATCH_TOK ? BATCH : 1;
+    size_t         begin, end, at;
+
+    worker_share(k->weight_bytes, 64, thread, n_threads, &begin, &end);
+    at = begin;
+    call(k, k->weights + at, out); /* code and inputs come into the caches */
+    for (int s = 0; s < SPANS; s++) {
+        worker_team_barrier(k->team);
+        const uint64_t start = base_clock_us();
+        uint64_t       spent = 0, calls = 0;
+
+        while (spent < span || spent == 0) {
+            for (size_t i = 0; i < n; i++, at += step) {
+                if (at + step > end) at = begin;
+                call(k, k->weights + at, out);
+            }
+            calls += n;
+            spent = base_clock_us() - start;
+        }
+        k->rates[s * n_threads + thread] = (double)calls * 1e6 / (double)spent;
+    }
+}
+
+/* The best span: calls per second of all threads together. */
+static double best_rate(const kernels_t *k, int n_threads, int n_spans)
+{
+    double best = 0;
+
+    for (int s = 0; s < n_spans; s++) {
+        double sum = 0;
+        for (int i = 0; i < n_threads; i++) sum += k->rates[s * n_threads + i];
+        if (sum > best) best = sum;
+    }
+    return best;
+}
+
+static worker_measure_row_t measure_row(kernels_t *k, const entry_t *e, size_t n_tok)
+{
+    const int            n       = worker_team_size(k->team);
+    const bool           whole   = e->kind == K_kern_tern_fn || e->kind == K_kern_tern_block_fn;
+    const bool           ints    = whole || e->kind == K_kern_screen_fn;
+    const double         peak    = ints ? k->mac_peak : k->fma_peak;
+    size_t               weights = 0;
+    worker_measure_row_t row     = {.slot = e->slot, .variant = e->variant};
+
+    row.n_threads = (uint32_t)n;
+    row.n_tok     = (uint32_t)n_tok;
+    k->entry      = e;
+    k->n_tok      = n_tok;
+    k->call_bytes = call_bytes(e, &weights);
+    worker_team_run(k->team, row_thread, k);
+    const double rate   = best_rate(k, n, SPANS);
+    row.bytes_per_s     = rate * (double)k->call_bytes;
+    row.products_per_s  = rate * (double)weights * (double)n_tok;
+    row.bits_per_weight = 8.0 * (double)k->call_bytes / (double)weights;
+    row.bandwidth_share = row.bytes_per_s / k->bandwidth;
+    row.peak_share      = row.products_per_s / peak;
+    return row;
+}
+
+/* ---- the probes ---- */
+
+typedef struct {
+    kernels_t    *k;
+    kern_probes_t probes;
+    int           n_active;
+    bool          floats;
+    float        *sink;
+} peak_t;
+
+static void peak_thread(void *ctx, int thread, int n_threads)
+{
+    const peak_t *p = ctx;
+
+    (void)n_threads;
+    for (int s = 0; s < PEAK_SPANS; s++) {
+        worker_team_barrier(p->k->team);
+        if (thread >= p->n_active) continue;
+        const uint64_t start = base_clock_us();
+        uint64_t       spent = 0, rounds = 0;
+
+        while (spent < PEAK_US) {
+            p->sink[thread] += p->floats ? p->probes.probe_fma(MAC_ROUNDS, 1.0f, 1.0f)
+                                         : (float)p->probes.probe_mac(MAC_ROUNDS, 3, -5);
+            rounds += MAC_ROUNDS;
+            spent = base_clock_us() - start;
+        }
+        p->k->rates[s * p->n_active + thread] = (double)rounds * 1e6 / (double)spent;
+    }
+}
+
+static double measure_peak(kernels_t *k, kern_probes_t probes, int n_active, bool floats)
+{
+    peak_t p = {k, probes, n_active, floats, k->xs};
+
+    worker_team_run(k->team, peak_thread, &p);
+    return best_rate(k, n_active, PEAK_SPANS) * (floats ? KERN_PROBE_FMAS : KERN_PROBE_MACS);
+}
+
+enum { N_PROBES = 3 };
+
+static uint32_t probe_rows(int n_threads)
+{
+    return n_threads > 1 ? 2 * N_PROBES : N_PROBES;
+}
+
+/* Those of one thread, then of all: the figures that the rows are set against. */
+static base_status_t measure_probes(kernels_t *k, uint32_t total, base_err_t *err)
+{
+    const kern_probes_t probes = kern_probes(worker_measure_features(k->config->cpu));
+    const int           n      = worker_team_size(k->team);
+    uint32_t            done   = 0;
+    base_status_t       st     = BASE_OK;
+
+    for (int active = 1; st == BASE_OK; active = n) {
+        st = worker_measure_bandwidth(k->team, active, k->config->cpu, &k->bandwidth, err);
+        if (st != BASE_OK) break;
+        k->mac_peak                               = measure_peak(k, probes, active, false);
+        k->fma_peak                               = measure_peak(k, probes, active, true);
+        const worker_measure_row_t rows[N_PROBES] = {
+            {.slot        = "probe_read",
+             .variant     = probes.name.probe_read,
+             .n_threads   = (uint32_t)active,
+             .bytes_per_s = k->bandwidth},
+            {.slot           = "probe_mac",
+             .variant        = probes.name.probe_mac,
+             .n_threads      = (uint32_t)active,
+             .products_per_s = k->mac_peak},
+            {.slot           = "probe_fma",
+             .variant        = probes.name.probe_fma,
+             .n_threads      = (uint32_t)active,
+             .products_per_s = k->fma_peak},
+        };
+        for (int i = 0; i < N_PROBES && st == BASE_OK; i++)
+            st = k->config->row(k->config->ctx, &rows[i], ++done, total, err);
+        if (active == n) break;
+    }
+    return st;
+}
+
+/* ---- all of them ---- */
+
+/* The numbers of tokens that a slot is measured with, ended by 0. */
+static const uint16_t *tokens_of(const entry_t *e)
+{
+    static const uint16_t none[] = {0}, one[] = {1, 0}, few[] = {4, 16, 64, MAX_TOK, 0};
+    static const uint16_t dense[] = {1, 64, 0}, attention[] = {FEW_ROWS, MANY_ROWS, 0};
+
+    switch (e->kind) {
+    case K_kern_tern_fn:
+    case K_kern_tern_block_fn: return strncmp(e->slot, "gemv", 4) == 0 ? one : few;
+    case K_kern_dense_fn: return dense;
+    case K_kern_screen_fn: return one;
+    case K_kern_attn_scores_fn:
+    case K_kern_attn_values_fn: return attention;
+    default: return none;
+    }
+}
+
+static bool wanted(const worker_measure_t *config, const entry_t *e)
+{
+    const uint32_t have = worker_measure_features(config->cpu);
+    char           name[128];
+
+    (void)snprintf(name, sizeof(name), "%s.%s", e->slot, e->variant);
+    return (have & e->cpu_bits) == e->cpu_bits &&
+           (config->filter == NULL || strstr(name, config->filter) != NULL);
+}
+
+/* Slot after slot, the variants of each weak to strong: the list has all of one variant together.
+ * count: only do that. */
+static base_status_t walk(kernels_t *k, uint32_t *done, uint32_t total, bool count, base_err_t *err)
+{
+    base_status_t st = BASE_OK;
+
+    for (int i = 0; i < N_ENTRIES; i++) {
+        if (ENTRIES[i].cpu_bits != 0) continue; /* ref/ comes first and names the slot */
+        for (int j = i; j < N_ENTRIES && st == BASE_OK; j++) {
+            const entry_t *e = &ENTRIES[j];
+            if (strcmp(e->slot, ENTRIES[i].slot) != 0 || !wanted(k->config, e)) continue;
+            for (const uint16_t *n = tokens_of(e); *n != 0 && st == BASE_OK; n++) {
+                (*done)++;
+                if (count) continue;
+                const worker_measure_row_t row = measure_row(k, e, *n);
+                st = k->config->row(k->config->ctx, &row, *done, total, err);
+            }
+        }
+    }
+    return st;
+}
+
+static void fill_thread(void *ctx, int thread, int n_threads)
+{
+    const kernels_t *k = ctx;
+    size_t           begin, end;
+
+    worker_share(k->weight_bytes, 64, thread, n_threads, &begin, &end);
+    worker_measure_fill(k->weights + begin, end - begin);
+    memset(k->outs + (size_t)thread * OUT_FLOATS, 0, OUT_FLOATS * sizeof(float));
+}
+
+enum {
+    X_BYTES    = 64 * COLS * (int)sizeof(float),
+    Q_BYTES    = MAX_TOK * COLS,
+    SUM_BYTES  = MAX_TOK * (COLS / KERN_BLOCK_K) * (int)sizeof(int32_t),
+    SMALL_SLOP = 4096, /* rounding to 64 bytes */
+};
+_Static_assert(MANY_ROWS *HEAD_DIM <= 64 * COLS, "queries lie in xs");
+
+static base_status_t inputs(kernels_t *k, base_err_t *err)
+{
+    const size_t  n     = (size_t)worker_team_size(k->team);
+    const size_t  rates = PEAK_SPANS * n * sizeof(double);
+    const size_t  ends  = MANY_ROWS * sizeof(uint32_t);
+    base_status_t st =
+        base_arena_create(&k->arena, X_BYTES + Q_BYTES + SUM_BYTES + rates + ends + SMALL_SLOP,
+                          "kernels' inputs", err);
+
+    if (st != BASE_OK) return st;
+    k->xs        = base_arena_take(&k->arena, X_BYTES);
+    k->qs        = base_arena_take(&k->arena, Q_BYTES);
+    k->sums      = base_arena_take(&k->arena, SUM_BYTES);
+    k->rates     = base_arena_take(&k->arena, rates);
+    k->positions = base_arena_take(&k->arena, ends);
+    for (size_t i = 0; i < 64 * COLS; i++) k->xs[i] = (float)(i % 97) * 0.02f - 1.0f;
+    for (size_t i = 0; i < Q_BYTES; i++) k->qs[i] = (int8_t)(i * 37 % 255 - 127);
+    for (size_t i = 0; i < MANY_ROWS; i++) k->positions[i] = KERN_PAGE;
+    return BASE_OK;
+}
+
+base_status_t worker_measure_kernels(worker_team_t *team, const worker_measure_t *config,
+                                     base_err_t *err)
+{
+    const int     n     = worker_team_size(team);
+    kernels_t     k     = {.team = team, .config = config};
+    base_arena_t  arena = {0};
+    uint32_t      total = probe_rows(n);
+    uint32_t      done  = total;
+    const size_t  outs  = (size_t)n * OUT_FLOATS * sizeof(float);
+    base_status_t st    = BASE_OK;
+
+    base_assert(config->row != NULL && config->seconds > 0);
+    (void)walk(&k, &total, 0, true, err);
+    st = inputs(&k, err);
+    if (st == BASE_OK) st = measure_probes(&k, total, err);
+    if (st != BASE_OK) goto out;
+    k.weight_bytes = worker_measure_bytes(n);
+    if (k.weight_bytes < (size_t)n * LEAST_BYTES) k.weight_bytes = (size_t)n * LEAST_BYTES;
+    st = base_arena_create(&arena, k.weight_bytes + outs + SMALL_SLOP, "kernels' weights", err);
+    if (st != BASE_OK) goto out;
+    k.weights = base_arena_take(&arena, k.weight_bytes);
+    k.outs    = base_arena_take(&arena, outs);
+    worker_team_run(team, fill_thread, &k);
+    st = walk(&k, &done, total, false, err);
+out:
+    base_arena_destroy(&arena);
+    base_arena_destroy(&k.arena);
+    return st;
+}
