@@ -31,6 +31,16 @@ if command -v "${MPIRUN[0]}" >/dev/null; then
                 "$(ids screened $((${layout%x*} * ${layout#*x})) --layout $layout "${options[@]}")"
         done
     done
+    # A rank without rows of the head has none of the best. And the number wanted passes the 256
+    # that a screen gives, as ids come under the penalty: whole rows follow rows that were screened.
+    for sampler in "--temp 0" "-s 4 --temp 3 --top-k 240 --repeat-penalty 1.1"; do
+        read -ra options <<<"$sampler"
+        want=$(ids full 1 "${options[@]}")
+        for split in 1,1000000 1000000,1; do
+            same "--split $split $sampler" "$want" \
+                "$(ids screened 2 --layout 1x2 --split $split "${options[@]}")"
+        done
+    done
 fi
 
 # run tells the rows read whole for each row of logits: at least the 40 that are wanted
