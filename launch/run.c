@@ -293,12 +293,17 @@ static base_status_t sampler_parameters(const options_t *o, coord_sampler_params
     return coord_sampler_order_parse(opt_string(o, OPT_SAMPLERS), p, err);
 }
 
+/* Tokens after which coarse rows have paid for being packed: 60 to 100 for 2B-4T, and some doubt. */
+enum { SCREEN_TOKENS = 200 };
+
 const char *run_head(const options_t *o)
 {
     const char            *head = opt_string(o, OPT_HEAD);
+    const int64_t          n    = opt_int(o, OPT_N_PREDICT); /* negative: no limit */
     coord_sampler_params_t sampler;
 
     if (strcmp(head, "auto") != 0) return head;
+    if (n >= 0 && n < SCREEN_TOKENS) return "full";
     if (opt_u32(o, OPT_N_PROBS) > 0 || sampler_parameters(o, &sampler, NULL) != BASE_OK ||
         !coord_sampler_few(&sampler))
         return "full";
