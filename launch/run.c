@@ -293,7 +293,7 @@ static base_status_t sampler_parameters(const options_t *o, coord_sampler_params
     return coord_sampler_order_parse(opt_string(o, OPT_SAMPLERS), p, err);
 }
 
-/* Tokens after which coarse rows have paid for being packed: 60 to 100 for 2B-4T, and some doubt. */
+/* Tokens after which coarse rows have surely paid for being packed (2B-4T: 60 to 100). */
 enum { SCREEN_TOKENS = 200 };
 
 const char *run_head(const options_t *o)
