@@ -195,8 +195,8 @@ def main():
         if args.only in (None, "types"):
             story_types(peer, shared / "bitllama/bitllama-3m-tq2.gguf", STORY, text, args.chunks, tmp)
         if args.only in (None, "synth"):
-            synth = pathlib.Path(tmp) / "synth-tiny-gqa5.gguf"
-            trireme.run(["synth", "--shape", "tiny-gqa5", "--type", "f32", "--embed-type", "f16", "-o", synth])
+            synth = pathlib.Path(tmp) / "synth-tiny-mha.gguf"
+            trireme.run(["synth", "--shape", "tiny-mha", "--type", "f32", "--embed-type", "f16", "-o", synth])
             story_types(peer, synth, STORY, text, 4, tmp)
         if args.only in (None, "saved"):
             for saved in [trireme.GOLDEN / "saved", *args.saved]:
