@@ -15,30 +15,12 @@ NAMES = ("bitnet-2b-packed", "bitnet-2b-online", "falcon3-158-packed", "llama3-1
 LAYOUTS = ("1x2", "2x1", "1x3", "2x2", "1x5") if trireme.PRESET == "release" else ("1x3",)
 
 
-def argmax(row):
-    return max(range(len(row)), key=row.__getitem__)
-
-
-def close(name, want, got, rows, columns):
-    n = rows * columns
-    mean = sum(want) / n
-    std = (sum((v - mean) ** 2 for v in want) / n) ** 0.5
-    rms = (sum((a - b) ** 2 for a, b in zip(want, got)) / n) ** 0.5
-    print(f"{name}: rms difference {rms / std:.1e} of the standard deviation")
-    assert rms < 0.01 * std, name
-    for r in range(rows):
-        row = list(want[r * columns:(r + 1) * columns])
-        top, second = sorted(row, reverse=True)[:2]
-        if top - second > 0.01 * std:
-            assert argmax(row) == argmax(list(got[r * columns:(r + 1) * columns])), f"{name}: row {r}"
-
-
 def greedy(model, ids, n, tmp):
     """Continue by the largest logit, the whole text anew each time: no sampler takes part."""
     out = list(ids)
     for _ in range(n):
         rows, columns, body = trireme.logits(model, ",".join(map(str, out)), f"{tmp}/g.npy", 1, "-t", "1")
-        out.append(argmax(list(trireme.floats(body)[(rows - 1) * columns:])))
+        out.append(trireme.argmax(list(trireme.floats(body)[(rows - 1) * columns:])))
     return out[len(ids):]
 
 
@@ -50,7 +32,7 @@ for name in NAMES:
     with tempfile.TemporaryDirectory() as tmp:
         got_rows, got_columns, first = trireme.logits(folder, ids, f"{tmp}/o.npy", 1, "-t", "1")
         assert (got_rows, got_columns) == (rows, columns)
-        close(name, trireme.floats(body), trireme.floats(first), rows, columns)
+        trireme.close_logits(name, trireme.floats(body), trireme.floats(first), rows, columns)
         for layout in LAYOUTS:
             stages, shards = map(int, layout.split("x"))
             _, _, again = trireme.logits(folder, ids, f"{tmp}/o.npy", stages * shards, "-t", "1", "--layout", layout)

@@ -67,3 +67,23 @@ def logits(model, ids, out, ranks=1, *options, **kwargs):
     """Logits of all ids as (rows, columns, bytes)."""
     run(["eval", "-m", model, "--ids", ids, "--logits", out, *options], ranks, **kwargs)
     return read_npy(out)
+
+
+def argmax(row):
+    return max(range(len(row)), key=row.__getitem__)
+
+
+def close_logits(name, want, got, rows, columns):
+    """The difference's root mean square is below 1 % of the logits' standard deviation, and the largest logit is the
+    same wherever the first two differ by more than that."""
+    n = rows * columns
+    mean = sum(want) / n
+    std = (sum((v - mean) ** 2 for v in want) / n) ** 0.5
+    rms = (sum((a - b) ** 2 for a, b in zip(want, got)) / n) ** 0.5
+    print(f"{name}: rms difference {rms / std:.1e} of the standard deviation")
+    assert rms < 0.01 * std, name
+    for r in range(rows):
+        row = list(want[r * columns:(r + 1) * columns])
+        top, second = sorted(row, reverse=True)[:2]
+        if top - second > 0.01 * std:
+            assert argmax(row) == argmax(list(got[r * columns:(r + 1) * columns])), f"{name}: row {r}"
