@@ -32,6 +32,8 @@ enum {
     LIMIT_STOP_STRINGS  = 64,
     LIMIT_MESSAGE_BYTES = 64 << 20, /* one control message */
     LIMIT_MODEL_FILES   = 1024,
+    LIMIT_SHARD_PIECES  = 1 << 16, /* of a file of packed weights */
+    LIMIT_SHARD_UNITS   = 1 << 24, /* and the units that are hashed apart */
 };
 
 #endif

@@ -239,6 +239,16 @@ model_hash_t model_tensor_hash(const model_source_t *source, const model_tensor_
 /* Of n hashes, one after the other in canonical (big-endian) form. */
 model_hash_t model_hash_join(const model_hash_t *hashes, size_t n);
 
+/* Of n bytes: 128 bits, and 64 bits of the same family. */
+model_hash_t model_bytes_hash(const void *bytes, size_t n);
+uint64_t     model_bytes_hash64(const void *bytes, size_t n);
+
+/* Which model is this? Of each mapped file its size, its time of modification, its first 64 KiB and
+ * 64 samples of 4 KiB spread over it; and the whole directory of tensors with the shape. Reads
+ * well below a megabyte, so it costs milliseconds; two files that agree in all that and differ
+ * elsewhere are taken for one. Generated sources have none (asserted). Local. */
+model_hash_t model_fingerprint(const model_source_t *source, const model_desc_t *desc);
+
 /* ---- absolute means of `online` weights: g = max(mean |w|, 1e-5), methods.md 1.1 */
 
 /* An exact sum of absolute values: for each exponent of a float the sum of the significands. Any

@@ -18,7 +18,8 @@ typedef struct {
     char          *path;
     const uint8_t *data;
     uint64_t       bytes;
-    bool           mapped; /* by us: to be unmapped */
+    uint64_t       time_ns; /* of the last change */
+    bool           mapped;  /* by us: to be unmapped */
 } source_file_t;
 
 struct model_source {
@@ -75,9 +76,10 @@ static base_status_t map_open_file(source_file_t *f, int fd, base_err_t *err)
     if (p == MAP_FAILED)
         return base_fail(err, BASE_ERR_IO, "%s: cannot map %" PRIu64 " bytes: %s", f->path,
                          (uint64_t)info.st_size, strerror(errno));
-    f->data   = p;
-    f->bytes  = (uint64_t)info.st_size;
-    f->mapped = true;
+    f->data    = p;
+    f->bytes   = (uint64_t)info.st_size;
+    f->time_ns = (uint64_t)info.st_mtim.tv_sec * 1000000000u + (uint64_t)info.st_mtim.tv_nsec;
+    f->mapped  = true;
     return BASE_OK;
 }
 
@@ -185,6 +187,12 @@ const uint8_t *model_source_data(const model_source_t *source, uint32_t file)
 {
     base_assert(file < source->n_files);
     return source->files[file].data;
+}
+
+uint64_t model_source_time(const model_source_t *source, uint32_t file)
+{
+    base_assert(file < source->n_files);
+    return source->files[file].time_ns;
 }
 
 bool model_source_generated(const model_source_t *source)
