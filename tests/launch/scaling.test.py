@@ -1,0 +1,48 @@
+# launch/scaling: every layout of the ranks asked for, ideal and efficiency by arithmetic, failures told.
+# ranks: 3
+# timeout: 300
+# sanitize: no
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+import trireme
+
+SCALING = trireme.SOURCE / "launch/scaling"
+CLUSTER = {"nodes": [{"mem": "4G", "cores": 1, "membw_gbs": 8, "ranks": 2}, {"mem": "4G", "cores": 1, "membw_gbs": 8}],
+           "latency_us": 10, "net_gbit": 10}
+
+with tempfile.TemporaryDirectory() as tmp:
+    out = pathlib.Path(tmp, "out")
+    cluster = pathlib.Path(tmp, "cluster.json")
+    cluster.write_text(json.dumps(CLUSTER))
+    env = dict(os.environ, TRIREME=trireme.BINARY)
+    command = [str(SCALING), str(trireme.DEFAULT_MODEL), str(out), "--ranks", "1,2,3", "-t", "1", "-p", "8", "-n", "4",
+               "-r", "1", "--cluster", str(cluster), "--launcher",
+               "mpirun -np {n} --bind-to none --map-by :OVERSUBSCRIBE"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out / "report.md"), done.stdout
+    with (out / "results.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    want = {(n, layout, test) for n, layout in (("1", "1x1"), ("2", "1x2"), ("2", "2x1"), ("3", "1x3"), ("3", "3x1"))
+            for test in ("prompt", "decode")}
+    assert {(r["ranks"], r["layout"], r["test"]) for r in rows} == want, rows
+    for r in rows:
+        one = next(float(b["measured_tps"]) for b in rows if b["ranks"] == "1" and b["test"] == r["test"])
+        ideal = one * int(r["ranks"])
+        assert abs(float(r["ideal_tps"]) - ideal) < 1e-6 * ideal, r
+        assert abs(float(r["efficiency"]) - float(r["measured_tps"]) / ideal) < 1e-9, r
+        assert float(r["predicted_tps"]) > 0 and r["threads"] == "1", r
+    text = (out / "report.md").read_text()
+    assert all(f"| {layout} |" in text for layout in ("1x1", "1x2", "2x1", "1x3", "3x1")), text
+
+    # A layout that cannot be run is a line of its own; nothing that ran is a failure.
+    done = subprocess.run([*command, "--ranks", "1", "--bench", "--cpu nonsense"], capture_output=True, text=True, env=env)
+    assert done.returncode == 1, done.stderr
+    assert "| failed | 1 | 1x1 |" in (out / "report.md").read_text() and "nonsense" in done.stderr, done.stderr
