@@ -1,4 +1,4 @@
-/* partition/cluster.c: cluster files, checked. */
+/* partition/cluster.c: cluster files read, checked; cluster_write.c writes them. */
 #include "partition/cluster.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "base/arena.h"
 
 enum { NAME_MAX_BYTES = PART_NODE_NAME_BYTES - 12 }; /* room for a number behind it */
-enum { KIND_COUNT, KIND_SIZE, KIND_REAL, KIND_TEXT, KIND_NODES };
+enum { KIND_COUNT, KIND_SIZE, KIND_REAL, KIND_TEXT, KIND_NODES, KIND_PAIRS };
 
 typedef struct {
     const char *name;
@@ -19,24 +19,46 @@ typedef struct {
     double      low, high; /* of numbers, in the unit of the file; of sizes in bytes */
 } field_t;
 
-static const field_t node_fields[] = {
-    {"name", KIND_TEXT, 1, NAME_MAX_BYTES},
-    {"count", KIND_COUNT, 1, LIMIT_RANKS},
-    {"mem", KIND_SIZE, 1 << 20, 1125899906842624.0},
-    {"cores", KIND_COUNT, 1, 1 << 16},
-    {"membw_gbs", KIND_REAL, 0.001, 1e6},
-    {"ranks", KIND_COUNT, 1, LIMIT_RANKS},
+/* The places of the fields in the tables below. */
+enum {
+    N_NAME,
+    N_COUNT,
+    N_MEM,
+    N_CORES,
+    N_MEMBW,
+    N_RANKS,
+    N_RANK_MEMBW,
+    N_GOPS,
+    N_INTRA_US,
+    N_INTRA_GBS,
+    NODE_FIELDS
+};
+enum { C_NODES, C_LATENCY, C_NET, C_STEP, C_LAYER, C_PAIR_LATENCY, C_PAIR_NET, CLUSTER_FIELDS };
+
+static const field_t node_fields[NODE_FIELDS] = {
+    [N_NAME]       = {"name", KIND_TEXT, 1, NAME_MAX_BYTES},
+    [N_COUNT]      = {"count", KIND_COUNT, 1, LIMIT_RANKS},
+    [N_MEM]        = {"mem", KIND_SIZE, 1 << 20, 1125899906842624.0},
+    [N_CORES]      = {"cores", KIND_COUNT, 1, 1 << 16},
+    [N_MEMBW]      = {"membw_gbs", KIND_REAL, 0.001, 1e6},
+    [N_RANKS]      = {"ranks", KIND_COUNT, 1, LIMIT_RANKS},
+    [N_RANK_MEMBW] = {"rank_membw_gbs", KIND_REAL, 0.001, 1e6},
+    [N_GOPS]       = {"gops", KIND_REAL, 0.001, 1e9},
+    [N_INTRA_US]   = {"intra_us", KIND_REAL, 0, 1e9},
+    [N_INTRA_GBS]  = {"intra_gbs", KIND_REAL, 0.001, 1e6},
 };
 
-static const field_t cluster_fields[] = {
-    {"nodes", KIND_NODES, 1, LIMIT_RANKS},
-    {"latency_us", KIND_REAL, 0, 1e9},
-    {"net_gbit", KIND_REAL, 0.001, 1e6},
+static const field_t cluster_fields[CLUSTER_FIELDS] = {
+    [C_NODES]        = {"nodes", KIND_NODES, 1, LIMIT_RANKS},
+    [C_LATENCY]      = {"latency_us", KIND_REAL, 0, 1e9},
+    [C_NET]          = {"net_gbit", KIND_REAL, 0.001, 1e6},
+    [C_STEP]         = {"step_us", KIND_REAL, 0, 1e9},
+    [C_LAYER]        = {"layer_us", KIND_REAL, 0, 1e9},
+    [C_PAIR_LATENCY] = {"pair_latency_us", KIND_PAIRS, 0, 1e9},
+    [C_PAIR_NET]     = {"pair_net_gbit", KIND_PAIRS, 0.001, 1e6},
 };
 
-enum { NODE_FIELDS = 6, CLUSTER_FIELDS = 3 };
-_Static_assert(sizeof(node_fields) / sizeof(node_fields[0]) == NODE_FIELDS, "count");
-_Static_assert(sizeof(cluster_fields) / sizeof(cluster_fields[0]) == CLUSTER_FIELDS, "count");
+static const double MICRO = 1e-6, GIGA = 1e9, GBIT = 1e9 / 8;
 
 bool part_size_parse(const char *text, uint64_t *bytes)
 {
@@ -95,6 +117,19 @@ static base_status_t number_read(const char *at, const field_t *f, const json_t 
     return BASE_OK;
 }
 
+static base_status_t unknown_field(const char *at, const char *key, const field_t *fields,
+                                   uint32_t n_fields, base_err_t *err)
+{
+    char   known[160];
+    size_t used = 0;
+
+    known[0] = '\0';
+    for (uint32_t i = 0; i < n_fields && used < sizeof(known); i++)
+        used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i == 0 ? "" : ", ",
+                                 fields[i].name);
+    return base_fail(err, BASE_ERR_INPUT, "%s.%.60s: no such field; known are %s", at, key, known);
+}
+
 /* Every field of an object must be a known one of the right kind. values[i] (number fields) keep
  * what they hold where the object lacks field i. */
 static base_status_t object_read(const char *at, json_t *object, const field_t *fields,
@@ -109,11 +144,9 @@ static base_status_t object_read(const char *at, json_t *object, const field_t *
     {
         uint32_t i = 0;
         while (i < n_fields && strcmp(key, fields[i].name) != 0) i++;
-        if (i == n_fields)
-            return base_fail(err, BASE_ERR_INPUT, "%s.%.60s: no such field; known are %s, %s, %s%s",
-                             at, key, fields[0].name, fields[1].name, fields[2].name,
-                             n_fields == CLUSTER_FIELDS ? "" : ", cores, membw_gbs, ranks");
+        if (i == n_fields) return unknown_field(at, key, fields, n_fields, err);
         const field_t *f = &fields[i];
+        if (f->kind == KIND_PAIRS) continue; /* read when the nodes are known */
         if (f->kind == KIND_NODES) {
             if (!json_is_array(value) || json_array_size(value) == 0 ||
                 json_array_size(value) > LIMIT_RANKS)
@@ -161,22 +194,64 @@ static base_status_t node_read(const char *where, json_t *object, uint32_t index
 {
     char          at[160];
     char          name[PART_NODE_NAME_BYTES];
-    double        v[NODE_FIELDS] = {0, 1, 0, 0, 0, default_ranks};
+    double        v[NODE_FIELDS] = {[N_COUNT] = 1, [N_RANKS] = default_ranks};
     base_status_t st             = BASE_OK;
 
     (void)snprintf(at, sizeof(at), "%.120s: nodes[%u]", where, index);
     (void)snprintf(name, sizeof(name), "node%u", index + 1);
     st = object_read(at, object, node_fields, NODE_FIELDS, v, err);
     if (st != BASE_OK) return st;
-    if (v[2] <= 0)
+    if (v[N_MEM] <= 0)
         return base_fail(err, BASE_ERR_INPUT, "%s.mem: missing; expected a size, as in \"24G\"",
                          at);
     const char *given = json_string_value(json_object_get(object, "name"));
-    part_node_t node  = {.mem_bytes = (uint64_t)v[2],
-                         .cores     = (uint32_t)v[3],
-                         .membw     = v[4] * 1e9,
-                         .ranks     = (uint32_t)v[5]};
-    return nodes_append(c, &node, given != NULL ? given : name, (uint32_t)v[1], at, err);
+    part_node_t node  = {.mem_bytes     = (uint64_t)v[N_MEM],
+                         .cores         = (uint32_t)v[N_CORES],
+                         .membw         = v[N_MEMBW] * GIGA,
+                         .rank_membw    = v[N_RANK_MEMBW] * GIGA,
+                         .ops           = v[N_GOPS] * GIGA,
+                         .intra_latency = v[N_INTRA_US] * MICRO,
+                         .intra_bw      = v[N_INTRA_GBS] * GIGA,
+                         .ranks         = (uint32_t)v[N_RANKS]};
+    return nodes_append(c, &node, given != NULL ? given : name, (uint32_t)v[N_COUNT], at, err);
+}
+
+/* A table of pairs, rows of n_nodes numbers each. The diagonal says nothing and becomes 0. Absent:
+ * *out stays NULL. */
+static base_status_t pairs_read(const char *where, json_t *root, const field_t *f, double unit,
+                                uint32_t n, double **out, base_err_t *err)
+{
+    json_t       *table = json_object_get(root, f->name);
+    double       *pairs = NULL;
+    base_status_t st    = BASE_OK;
+
+    if (table == NULL) return BASE_OK;
+    if (!json_is_array(table) || json_array_size(table) != n || n > PART_PAIR_NODES)
+        return base_fail(
+            err, BASE_ERR_INPUT,
+            "%.120s.%s: expected %u rows of %u numbers, one for each node (%d at most)", where,
+            f->name, n, n, PART_PAIR_NODES);
+    st = base_alloc((void **)&pairs, (size_t)n * n, sizeof(*pairs), "cluster", err);
+    for (uint32_t a = 0; a < n && st == BASE_OK; a++) {
+        json_t *row = json_array_get(table, a);
+        char    at[200];
+        (void)snprintf(at, sizeof(at), "%.120s: %s[%u]", where, f->name, a);
+        if (!json_is_array(row) || json_array_size(row) != n) {
+            st =
+                base_fail(err, BASE_ERR_INPUT, "%s: expected %u numbers, one for each node", at, n);
+            break;
+        }
+        for (uint32_t b = 0; b < n && st == BASE_OK; b++) {
+            double v = 0;
+            if (a != b) st = number_read(at, f, json_array_get(row, b), &v, err);
+            pairs[(size_t)a * n + b] = v * unit;
+        }
+    }
+    if (st == BASE_OK)
+        *out = pairs;
+    else
+        free(pairs);
+    return st;
 }
 
 base_status_t part_cluster_parse(const char *json, size_t n, const char *where,
@@ -194,7 +269,7 @@ base_status_t part_cluster_parse(const char *json, size_t n, const char *where,
                        error.column, error.text);
         goto out;
     }
-    double v[CLUSTER_FIELDS] = {0, -1, 0};
+    double v[CLUSTER_FIELDS] = {[C_LATENCY] = -1};
     st                       = object_read(where, root, cluster_fields, CLUSTER_FIELDS, v, err);
     if (st != BASE_OK) goto out;
     json_t *nodes = json_object_get(root, "nodes");
@@ -209,10 +284,18 @@ base_status_t part_cluster_parse(const char *json, size_t n, const char *where,
         st = node_read(where, json_array_get(nodes, i), (uint32_t)i, default_ranks, &c, err);
         if (st != BASE_OK) goto out;
     }
-    c.latency = v[1] < 0 ? -1 : v[1] * 1e-6;
-    c.net     = v[2] * 1e9 / 8;
-    *cluster  = c;
-    c         = (part_cluster_t){0};
+    c.latency = v[C_LATENCY] < 0 ? -1 : v[C_LATENCY] * MICRO;
+    c.net     = v[C_NET] * GBIT;
+    c.step    = v[C_STEP] * MICRO;
+    c.layer   = v[C_LAYER] * MICRO;
+    st = pairs_read(where, root, &cluster_fields[C_PAIR_LATENCY], MICRO, c.n_nodes, &c.pair_latency,
+                    err);
+    if (st == BASE_OK)
+        st =
+            pairs_read(where, root, &cluster_fields[C_PAIR_NET], GBIT, c.n_nodes, &c.pair_net, err);
+    if (st != BASE_OK) goto out;
+    *cluster = c;
+    c        = (part_cluster_t){0};
 out:
     json_decref(root);
     part_cluster_free(&c);
@@ -271,6 +354,8 @@ out:
 void part_cluster_free(part_cluster_t *cluster)
 {
     free(cluster->nodes);
+    free(cluster->pair_latency);
+    free(cluster->pair_net);
     memset(cluster, 0, sizeof(*cluster));
 }
 
@@ -287,4 +372,61 @@ uint32_t part_cluster_node(const part_cluster_t *cluster, uint32_t rank)
             high = middle;
     }
     return low;
+}
+
+double part_cluster_latency(const part_cluster_t *cluster, uint32_t a, uint32_t b)
+{
+    base_assert(a != b && a < cluster->n_nodes && b < cluster->n_nodes);
+    if (cluster->pair_latency == NULL) return cluster->latency;
+    return cluster->pair_latency[(size_t)a * cluster->n_nodes + b];
+}
+
+double part_cluster_net(const part_cluster_t *cluster, uint32_t a, uint32_t b)
+{
+    base_assert(a != b && a < cluster->n_nodes && b < cluster->n_nodes);
+    if (cluster->pair_net == NULL) return cluster->net;
+    return cluster->pair_net[(size_t)a * cluster->n_nodes + b];
+}
+
+static base_status_t pairs_pick(const double *from, uint32_t n_from, const uint32_t *nodes,
+                                uint32_t n, double **out, base_err_t *err)
+{
+    base_status_t st = BASE_OK;
+
+    if (from == NULL) return BASE_OK;
+    st = base_alloc((void **)out, (size_t)n * n, sizeof(**out), "cluster", err);
+    for (uint32_t a = 0; a < n && st == BASE_OK; a++)
+        for (uint32_t b = 0; b < n; b++)
+            (*out)[(size_t)a * n + b] = from[(size_t)nodes[a] * n_from + nodes[b]];
+    return st;
+}
+
+base_status_t part_cluster_pick(const part_cluster_t *cluster, const uint32_t *nodes, uint32_t n,
+                                part_cluster_t *picked, base_err_t *err)
+{
+    part_cluster_t c  = *cluster;
+    base_status_t  st = BASE_OK;
+
+    base_assert(n >= 1 && n <= cluster->n_nodes);
+    c.nodes        = NULL;
+    c.pair_latency = c.pair_net = NULL;
+    c.n_nodes = c.n_ranks = 0;
+    st                    = base_alloc((void **)&c.nodes, n, sizeof(*c.nodes), "cluster", err);
+    if (st != BASE_OK) goto out;
+    for (uint32_t i = 0; i < n; i++) {
+        base_assert(nodes[i] < cluster->n_nodes);
+        c.nodes[i]       = cluster->nodes[nodes[i]];
+        c.nodes[i].rank0 = c.n_ranks;
+        c.n_ranks += c.nodes[i].ranks;
+        c.n_nodes++;
+    }
+    st = pairs_pick(cluster->pair_latency, cluster->n_nodes, nodes, n, &c.pair_latency, err);
+    if (st == BASE_OK)
+        st = pairs_pick(cluster->pair_net, cluster->n_nodes, nodes, n, &c.pair_net, err);
+    if (st != BASE_OK) goto out;
+    *picked = c;
+    memset(&c, 0, sizeof(c));
+out:
+    part_cluster_free(&c);
+    return st;
 }

@@ -1,30 +1,38 @@
 /* partition/cluster.h
- * The machines a model shall run on, as a user describes them. A cluster file:
+ * The machines a model shall run on, as a user describes them or `doctor` measures them. A cluster
+ * file (docs/FORMATS.md):
  *
- *   {"nodes": [{"name": "big", "count": 2, "mem": "384G", "cores": 32, "membw_gbs": 180, "ranks":
- * 2},
- *              {"mem": "24G"}],
+ *   {"nodes": [{"name": "big", "count": 2, "mem": "384G", "cores": 32, "membw_gbs": 180},
+ *              {"mem": "24G", "ranks": 2}],
  *    "latency_us": 30, "net_gbit": 10}
  *
- * Only "nodes" and "mem" are required. Memory and bandwidth are of one node; "count" like nodes
- * (1); "ranks" started on each; latency is one way, between nodes. A missing figure leaves the
- * prediction that needs it out. An unknown field is an error, since it is most likely a misspelt
- * one. */
+ * Only "nodes" and "mem" are required. Memory, bandwidth and rates are of one node; "count" like
+ * nodes (1); "ranks" started on each; latency is one way, between nodes. A missing figure leaves
+ * the prediction that needs it out. An unknown field is an error, since it is most likely a
+ * misspelt one. */
 #ifndef TRIREME_PARTITION_CLUSTER_H
 #define TRIREME_PARTITION_CLUSTER_H
 
 #include "base/limits.h"
 #include "base/status.h"
 
-enum { PART_NODE_NAME_BYTES = 64, PART_CLUSTER_FILE_MAX_BYTES = 1 << 20 };
+enum {
+    PART_NODE_NAME_BYTES        = 64,
+    PART_CLUSTER_FILE_MAX_BYTES = 1 << 20,
+    PART_PAIR_NODES             = 256, /* most nodes of a table of pairs */
+};
 
 typedef struct {
     char     name[PART_NODE_NAME_BYTES]; /* "big1": numbered when its count is above 1 */
     uint64_t mem_bytes;                  /* 1 MiB .. 1 PiB */
     uint32_t cores;                      /* 0: not known */
-    double   membw;                      /* bytes per second; 0: not known */
-    uint32_t ranks;                      /* 1.. */
-    uint32_t rank0;                      /* its first rank; set when the cluster is made */
+    double   membw;         /* bytes of weights a second that all its ranks read; 0: not known */
+    double   rank_membw;    /* the same of one rank, others idle; 0: membw / ranks */
+    double   ops;           /* int8 products a second of all its ranks; 0: not known */
+    double   intra_latency; /* seconds of an exchange between its ranks; 0: left out */
+    double   intra_bw;      /* bytes a second through such an exchange; 0: left out */
+    uint32_t ranks;         /* 1.. */
+    uint32_t rank0;         /* its first rank; set when the cluster is made */
 } part_node_t;
 
 /* Ranks are numbered node by node, in the order of the nodes, as mpirun fills them. */
@@ -34,7 +42,17 @@ typedef struct {
     part_node_t *nodes;   /* owned */
     double       latency; /* seconds, one way between nodes; < 0: not known */
     double       net;     /* bytes per second of a node's link; 0: not known */
+    double       step;    /* seconds that a step takes besides (commands, sampling); 0: left out */
+    double       layer;   /* the same of a layer (norms, barriers) */
+    /* n_nodes x n_nodes, from row to column, in the same units; NULL: alike for all pairs.
+     * Owned. */
+    double *pair_latency;
+    double *pair_net;
 } part_cluster_t;
+
+/* From node a to node b, a != b. */
+double part_cluster_latency(const part_cluster_t *cluster, uint32_t a, uint32_t b);
+double part_cluster_net(const part_cluster_t *cluster, uint32_t a, uint32_t b);
 
 /* "24G", "1.5T", "512M", "64GiB" (powers of 1024), "24GB" (of 1000), or bytes. False for anything
  * else, and for more than 2^60. */
@@ -48,6 +66,20 @@ base_status_t part_cluster_parse(const char *json, size_t n, const char *where,
 /* The same from a file. Status: as above | IO. Local. */
 base_status_t part_cluster_load(const char *path, uint32_t default_ranks, part_cluster_t *cluster,
                                 base_err_t *err);
+
+/* The file's text: what part_cluster_parse reads back, each figure to 12 digits. *text_p is
+ * malloc'd and ends with a newline and a NUL, *n_p counts bytes without the NUL. Status: OK |
+ * MEMORY. */
+base_status_t part_cluster_write(const part_cluster_t *cluster, char **text_p, size_t *n_p,
+                                 base_err_t *err);
+
+/* The same to a file, whole or not at all. Status: OK | MEMORY | IO. Local. */
+base_status_t part_cluster_save(const part_cluster_t *cluster, const char *path, base_err_t *err);
+
+/* Some of the nodes, in the order of `nodes` (n of them, each at most once): ranks are numbered
+ * anew. Status: OK | MEMORY. */
+base_status_t part_cluster_pick(const part_cluster_t *cluster, const uint32_t *nodes, uint32_t n,
+                                part_cluster_t *picked, base_err_t *err);
 
 /* n_nodes copies of a node, named node1, node2, ... Status: OK | LIMIT | MEMORY. */
 base_status_t part_cluster_uniform(uint32_t n_nodes, const part_node_t *node, double latency,

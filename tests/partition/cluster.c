@@ -1,5 +1,6 @@
 /* Cluster descriptions: what a file may say, and errors that name the field. */
 #include <math.h>
+#include <unistd.h>
 
 #include "partition/cluster.h"
 #include "tests/partition/fixture.h"
@@ -136,6 +137,15 @@ static void bad_files(void **state)
         {"{\"nodes\": [{\"mem\": \"1G\"}], \"latency\": 7}", "c.json.latency: no such field"},
         {"{\"nodes\": [{\"mem\": \"1G\"}], \"latency_us\": -7}", "latency_us: -7"},
         {"{\"nodes\": [{\"mem\": \"1G\"}], \"net_gbit\": \"fast\"}", "net_gbit: expected a number"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"gops\": -1}]}", "nodes[0].gops: -1"},
+        {"{\"nodes\": [{\"mem\": \"1G\"}], \"pair_net_gbit\": 3}",
+         "pair_net_gbit: expected 1 rows"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"count\": 2}], \"pair_latency_us\": [[0, 1]]}",
+         "pair_latency_us: expected 2 rows"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"count\": 2}], \"pair_latency_us\": [[0, 1], [0]]}",
+         "pair_latency_us[1]: expected 2 numbers"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"count\": 2}], \"pair_latency_us\": [[0, 1], [-3, 0]]}",
+         "pair_latency_us[1].pair_latency_us: -3"},
         {"{\"nodes\": [{\"mem\": \"1G\"}]} x", "line 1"},
         {"{\"nodes\": [{\"mem\": \"1\\u00002G\"}]}", "c.json"},
     };
@@ -166,13 +176,95 @@ static void bad_files(void **state)
     part_cluster_free(&c);
 }
 
+/* All that a measurement can say, written and read back. */
+static void written(void **state)
+{
+    (void)state;
+    const char all[] =
+        "{\"nodes\": [{\"name\": \"a\", \"mem\": 25769803777, \"cores\": 16, \"ranks\": 2,"
+        " \"membw_gbs\": 31.25, \"rank_membw_gbs\": 26.5, \"gops\": 364.125, \"intra_us\": 2.5,"
+        " \"intra_gbs\": 7}, {\"name\": \"b\", \"mem\": \"8G\", \"ranks\": 1}, {\"name\": \"c\","
+        " \"mem\": \"9G\", \"ranks\": 3}], \"latency_us\": 30.1, \"net_gbit\": 0.9, \"step_us\": "
+        "40,"
+        " \"layer_us\": 6.7, \"pair_latency_us\": [[7, 1, 2], [3, 7, 4], [5, 6, 7]],"
+        " \"pair_net_gbit\": [[0, 10, 20], [30, 0, 40], [50, 60, null]]}";
+    part_cluster_t c = {0}, back = {0};
+    base_err_t     err  = {0};
+    char          *text = NULL, *again = NULL;
+    size_t         n = 0, m = 0;
+    if (parse(all, &c, &err) != BASE_OK) fail_msg("%s", err.text);
+    assert_true(c.nodes[0].rank_membw == 26.5e9 && c.nodes[0].ops == 364.125e9);
+    assert_true(fabs(c.nodes[0].intra_latency - 2.5e-6) < 1e-18 && c.nodes[0].intra_bw == 7e9);
+    assert_true(fabs(c.step - 40e-6) < 1e-15 && fabs(c.layer - 6.7e-6) < 1e-15);
+    assert_true(fabs(part_cluster_latency(&c, 1, 2) - 4e-6) < 1e-15);
+    assert_true(part_cluster_net(&c, 2, 1) == 7.5e9);
+    assert_int_equal(part_cluster_write(&c, &text, &n, &err), BASE_OK);
+    assert_int_equal(text[n - 1], '\n');
+    if (part_cluster_parse(text, n, "back", 9, &back, &err) != BASE_OK) fail_msg("%s", err.text);
+    assert_int_equal(back.n_nodes, 3);
+    assert_int_equal(back.n_ranks, 6);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_string_equal(back.nodes[i].name, c.nodes[i].name);
+        assert_int_equal(back.nodes[i].mem_bytes, c.nodes[i].mem_bytes);
+        assert_int_equal(back.nodes[i].cores, c.nodes[i].cores);
+        assert_int_equal(back.nodes[i].ranks, c.nodes[i].ranks);
+        assert_true(fabs(back.nodes[i].membw - c.nodes[i].membw) < 1);
+        for (uint32_t b = 0; b < 3; b++) {
+            if (b == i) continue;
+            double want = part_cluster_latency(&c, i, b);
+            assert_true(fabs(part_cluster_latency(&back, i, b) - want) < 1e-11 * want);
+        }
+    }
+    assert_true(fabs(back.latency - 30.1e-6) < 1e-15 && fabs(back.net - 0.1125e9) < 1);
+    assert_int_equal(part_cluster_write(&back, &again, &m, &err), BASE_OK);
+    assert_string_equal(text, again);
+    free(again);
+    part_cluster_free(&back);
+
+    /* A choice of nodes keeps what belongs to them. */
+    const uint32_t nodes[] = {2, 0};
+    assert_int_equal(part_cluster_pick(&c, nodes, 2, &back, &err), BASE_OK);
+    assert_int_equal(back.n_ranks, 5);
+    assert_int_equal(back.nodes[1].rank0, 3);
+    assert_string_equal(back.nodes[1].name, "a");
+    assert_true(part_cluster_latency(&back, 0, 1) == part_cluster_latency(&c, 2, 0));
+    assert_true(part_cluster_net(&back, 1, 0) == part_cluster_net(&c, 0, 2));
+    part_cluster_free(&back);
+    part_cluster_free(&c);
+    free(text);
+}
+
+static void saved(void **state)
+{
+    (void)state;
+    part_cluster_t c = {0}, back = {0};
+    part_node_t    node   = {.mem_bytes = UINT64_C(3) << 30, .ranks = 1};
+    char           path[] = "/tmp/trireme-cluster-XXXXXX", inside[64];
+    base_err_t     err    = {0};
+    int            fd     = mkstemp(path);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    assert_int_equal(part_cluster_uniform(2, &node, -1, 0, &c, NULL), BASE_OK);
+    if (part_cluster_save(&c, path, &err) != BASE_OK) fail_msg("%s", err.text);
+    if (part_cluster_load(path, 4, &back, &err) != BASE_OK) fail_msg("%s", err.text);
+    assert_int_equal(back.n_ranks, 2); /* it says its ranks */
+    assert_true(back.latency < 0 && back.net == 0 && back.nodes[1].membw == 0);
+    part_cluster_free(&back);
+    (void)snprintf(inside, sizeof(inside), "%s/c.json", path); /* a file is no folder */
+    assert_int_equal(part_cluster_save(&c, inside, &err), BASE_ERR_IO);
+    assert_non_null(strstr(err.text, inside));
+    part_cluster_free(&c);
+    (void)remove(path);
+}
+
 /* Whatever the bytes: a status, no crash, nothing leaked. */
 static void hostile_files(void **state)
 {
     (void)state;
     const char whole[] =
         "{\"nodes\": [{\"name\": \"big\", \"count\": 2, \"mem\": \"384G\", \"cores\": 32, "
-        "\"membw_gbs\": 1.5, \"ranks\": 1}], \"latency_us\": 3, \"net_gbit\": 10}";
+        "\"membw_gbs\": 1.5, \"ranks\": 1}], \"latency_us\": 3, \"net_gbit\": 10,"
+        " \"pair_latency_us\": [[0, 1], [2, 0]]}";
     const size_t n    = sizeof(whole) - 1;
     uint64_t     seed = 9;
     for (uint32_t round = 0; round < 60000; round++) {
@@ -206,8 +298,9 @@ static void files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),         cmocka_unit_test(good_file), cmocka_unit_test(bad_files),
-        cmocka_unit_test(hostile_files), cmocka_unit_test(files),
+        cmocka_unit_test(sizes),   cmocka_unit_test(good_file), cmocka_unit_test(bad_files),
+        cmocka_unit_test(written), cmocka_unit_test(saved),     cmocka_unit_test(hostile_files),
+        cmocka_unit_test(files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
