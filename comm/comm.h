@@ -77,6 +77,18 @@ base_status_t comm_gather_records(comm_world_t *world, const void *in, size_t by
 /* All ranks wait for all (asleep). Collective over the world. */
 base_status_t comm_barrier(comm_world_t *world, base_err_t *err);
 
+/* What the link between two ranks does, as this program would use it. */
+typedef struct {
+    double latency;     /* seconds, one way: half the median round trip of 8 bytes */
+    double bytes_per_s; /* one way, in pieces of 256 KiB: the median of three spans */
+} comm_link_t;
+
+/* Measure between ranks a and b, a != b: about 60 ms, longer where a piece takes longer. Both get
+ * the figures; other ranks return at once with zeros, so calls for pairs without a common rank run
+ * at the same time. Status: OK | PEER. Called by all ranks with the same a and b. */
+base_status_t comm_measure_link(comm_world_t *world, int a, int b, comm_link_t *link,
+                                base_err_t *err);
+
 /* The grid: rank = stage * shards + shard; stages * shards == comm_size (else USAGE). Destroy it
  * before the world is closed. Collective over the world. */
 base_status_t comm_grid_create(comm_world_t *world, uint32_t stages, uint32_t shards,

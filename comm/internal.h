@@ -11,6 +11,7 @@
 enum {
     COMM_TAG_CONTROL = 1, /* on world->all */
     COMM_TAG_SCATTER,
+    COMM_TAG_LINK,
     COMM_TAG_STAGE, /* on grid->all */
     COMM_TAG_LOGITS,
     COMM_TAG_SUM, /* on grid->group */

@@ -17,7 +17,7 @@ typedef struct {
     int (*main)(const options_t *options); /* returns the exit status */
 } command_t;
 
-enum { COMMAND_COUNT = 9 };
+enum { COMMAND_COUNT = 10 };
 extern const command_t cli_commands[COMMAND_COUNT];
 const command_t       *cli_command_find(const char *name); /* NULL if there is none */
 

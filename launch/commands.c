@@ -152,6 +152,24 @@ const command_t cli_commands[COMMAND_COUNT] = {
         cmd_plan,
     },
     {
+        "doctor",
+        CMD_DOCTOR,
+        "[--save FILE.json] [options]",
+        "what this cluster can do, and what is wrong with it",
+        "Started as a run would be, with the same launcher: every rank reports its machine "
+        "(cores, memory free and allowed by control groups, swap) and measures read bandwidth and "
+        "int8 products, pairs of hosts measure latency and bandwidth. Then it says what is wrong: "
+        "bindings too narrow, memory swapped out, one slow host, a slow interface in use. A few "
+        "seconds; needs no model. Exit status 1 when there is a problem; advice alone is 0.\n\n"
+        "--save writes the cluster as plan reads it.",
+        "# this machine\n"
+        "trireme doctor\n"
+        "# four hosts; then which layout for a model\n"
+        "mpirun --hostfile hosts --map-by ppr:1:node --bind-to none trireme doctor --save c.json\n"
+        "trireme plan -m model.gguf --cluster c.json",
+        cmd_doctor,
+    },
+    {
         "convert",
         CMD_CONVERT,
         "MODEL OUT.gguf [--type TYPE] [--embed-type TYPE]",

@@ -15,6 +15,7 @@ int cmd_bench(const options_t *options);
 int cmd_kernels(const options_t *options); /* bench --kernels */
 int cmd_synth(const options_t *options);
 int cmd_plan(const options_t *options);
+int cmd_doctor(const options_t *options);
 int cmd_convert(const options_t *options);
 int cmd_verify(const options_t *options);
 

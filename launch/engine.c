@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "launch/cores.h"
 #include "partition/assignment_wire.h"
 #include "partition/step_wire.h"
 #include "quantize/synth.h"
@@ -52,31 +53,6 @@ static void warn_narrow(const engine_t *e, const engine_config_t *config)
              "mpirun bound each rank to one core, %d of %d lie idle: use mpirun --bind-to none, or "
              "-t 1 if it is meant so",
              machine - bound, machine);
-}
-
-/* Bindings of all ranks to all ranks, so that ranks which share cores split them. */
-static base_status_t share_cores(engine_t *e, base_err_t *err)
-{
-    int               n    = comm_size(e->world);
-    worker_binding_t  mine = worker_topology_binding(e->topology);
-    worker_binding_t *all  = NULL;
-    size_t            got  = 0;
-    base_status_t     st   = base_alloc((void **)&all, (size_t)n, sizeof(*all), "bindings", err);
-    if (st != BASE_OK) goto out;
-    if (n == 1) {
-        all[0] = mine;
-    } else {
-        size_t bytes = (size_t)n * sizeof(*all);
-        st           = comm_gather_records(e->world, &mine, sizeof(mine), all, err);
-        if (st != BASE_OK) goto out;
-        st = comm_rank(e->world) == 0 ? comm_control_send(e->world, all, bytes, err)
-                                      : comm_control_recv(e->world, all, bytes, &got, err);
-        if (st != BASE_OK) goto out;
-    }
-    worker_topology_share(e->topology, all, n, comm_rank(e->world));
-out:
-    free(all);
-    return st;
 }
 
 static bool wants_screen(const engine_config_t *config, const model_desc_t *desc)
@@ -378,7 +354,7 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     e->world = world;
     st       = comm_agree(world, prepare(e, config, err), err);
     if (st != BASE_OK) goto out;
-    st = comm_agree(world, share_cores(e, err), err);
+    st = comm_agree(world, launch_share_cores(world, e->topology, err), err);
     if (st != BASE_OK) goto out;
     warn_narrow(e, config);
     st = assign(e, config, &agreed, err);

@@ -19,7 +19,8 @@ enum { /* commands, as bits */
        CMD_PLAN     = 1u << 6,
        CMD_CONVERT  = 1u << 7,
        CMD_VERIFY   = 1u << 8,
-       CMD_ALL      = (1u << 9) - 1
+       CMD_DOCTOR   = 1u << 9,
+       CMD_ALL      = (1u << 10) - 1
 };
 
 #define OPT_SHAPES                                                                                 \

@@ -97,7 +97,7 @@ int session_main_world(const options_t *options,
     if (st != BASE_OK) return out_fail(&err);
     rank = comm_rank(world);
     cli_log_setup(options, rank > 0 ? rank : -1);
-    if (rank == 0 && opt_given(options, OPT_GPU_LAYERS))
+    if (rank == 0 && options->command != CMD_DOCTOR && opt_given(options, OPT_GPU_LAYERS))
         base_log(BASE_LOG_INFO, "-ngl is ignored: this program runs on CPUs");
     st = body(context, world, &err);
     if (comm_interrupt_exit() != 0)

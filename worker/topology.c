@@ -121,6 +121,11 @@ int worker_topology_machine(const worker_topology_t *topology)
     return hwloc_get_nbobjs_by_type(topology->hw, HWLOC_OBJ_CORE);
 }
 
+int worker_topology_numa(const worker_topology_t *topology)
+{
+    return hwloc_get_nbobjs_by_type(topology->hw, HWLOC_OBJ_NUMANODE);
+}
+
 bool worker_topology_fits(const worker_topology_t *topology, int n_threads)
 {
     return n_threads <= topology->n_cores;

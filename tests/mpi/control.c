@@ -138,6 +138,24 @@ static void check_agreement(void)
           strlen(err.text));
 }
 
+/* Figures on both ends of a pair, zeros elsewhere; pairs without a common rank at once. */
+static void check_link(void)
+{
+    int         size = comm_size(check_world), rank = comm_rank(check_world);
+    comm_link_t link;
+    base_err_t  err;
+
+    for (int a = 0; a + 1 < size; a += 2) {
+        CHECK_OK(comm_measure_link(check_world, a, a + 1, &link, &err));
+        if (rank == a || rank == a + 1)
+            CHECK(link.latency > 0 && link.latency < 1 && link.bytes_per_s > 1e6, "%g s, %g B/s",
+                  link.latency, link.bytes_per_s);
+        else
+            CHECK(link.latency == 0 && link.bytes_per_s == 0, "rank %d is no end of it", rank);
+    }
+    if (size > 2) CHECK_OK(comm_measure_link(check_world, size - 1, 0, &link, &err));
+}
+
 static uint64_t cpu_us(void)
 {
     struct rusage u;
@@ -186,6 +204,7 @@ int main(void)
     check_records(40);
     check_records(100000);
     check_agreement();
+    check_link();
     check_sleep(buf);
 
     int local = comm_local_rank(check_world) == 0 ? comm_local_size(check_world) : 0;

@@ -1,0 +1,153 @@
+/* comm/link.c: latency and bandwidth between two ranks.
+ *
+ * Rank a leads: it times, decides how long to go on, and says so in each message. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "comm/internal.h"
+
+enum {
+    ROUNDS_MAX  = 200, /* samples of the latency */
+    ROUNDS_MIN  = 9,
+    QUICK_US    = 500, /* a round trip below: several make a sample, as the clock counts in us */
+    QUICK_TRIPS = 8,
+    SPAN_US     = 20000, /* of the latency, and of each span of the bandwidth */
+    SPANS       = 3,
+    PIECES_MAX  = 256, /* of a span: 64 MiB */
+    WINDOW      = 4,   /* pieces on the way */
+};
+
+typedef struct {
+    comm_world_t *world;
+    int           peer;
+    bool          leads;
+} link_end_t;
+
+static base_status_t put(const link_end_t *e, const void *data, size_t bytes, int n,
+                         base_err_t *err)
+{
+    MPI_Request   requests[WINDOW];
+    base_status_t st = BASE_OK;
+    for (int i = 0; i < n; i++) {
+        st = comm_check(MPI_Isend(data, (int)bytes, MPI_BYTE, e->peer, COMM_TAG_LINK, e->world->all,
+                                  &requests[i]),
+                        "MPI_Isend", err);
+        if (st != BASE_OK) return st;
+        comm_ring(e->world, e->peer);
+    }
+    return comm_wait(e->world, requests, n, COMM_WAIT_DATA, "MPI_Isend", err);
+}
+
+static base_status_t get(const link_end_t *e, void *data, size_t bytes, base_err_t *err)
+{
+    MPI_Request   request = MPI_REQUEST_NULL;
+    base_status_t st      = comm_check(
+             MPI_Irecv(data, (int)bytes, MPI_BYTE, e->peer, COMM_TAG_LINK, e->world->all, &request),
+             "MPI_Irecv", err);
+    if (st != BASE_OK) return st;
+    return comm_wait(e->world, &request, 1, COMM_WAIT_DATA, "MPI_Irecv", err);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof(*v), by_value);
+    return v[n / 2];
+}
+
+/* n round trips, back to back. *more: the leader's word on whether others follow. */
+static base_status_t trips(const link_end_t *e, int n, int64_t *more, base_err_t *err)
+{
+    base_status_t st = BASE_OK;
+    for (int i = 0; st == BASE_OK && i < n; i++) {
+        st = e->leads ? put(e, more, sizeof(*more), 1, err) : get(e, more, sizeof(*more), err);
+        if (st == BASE_OK)
+            st = e->leads ? get(e, more, sizeof(*more), err) : put(e, more, sizeof(*more), 1, err);
+    }
+    return st;
+}
+
+/* Half the median round trip, in seconds; on the leader. The word is 0 at the end, else the round
+ * trips of the next sample. */
+static base_status_t latency(const link_end_t *e, double *out, base_err_t *err)
+{
+    double        half[ROUNDS_MAX];
+    int64_t       next  = 1;
+    int           n     = 0;
+    uint64_t      start = base_clock_us();
+    base_status_t st    = BASE_OK;
+    while (st == BASE_OK && next > 0) {
+        int      now    = (int)next;
+        uint64_t before = base_clock_us();
+        uint64_t spent  = before - start;
+        if (e->leads && n > 0) next = half[n - 1] * 2e6 < QUICK_US ? QUICK_TRIPS : 1;
+        if (e->leads && (n + 1 == ROUNDS_MAX || (n >= ROUNDS_MIN && spent > (uint64_t)SPAN_US)))
+            next = 0;
+        st = trips(e, now, &next, err);
+        if (e->leads) half[n++] = (double)(base_clock_us() - before) * 0.5e-6 / now;
+    }
+    if (st == BASE_OK && e->leads) *out = median(half, n);
+    return st;
+}
+
+/* One span: the leader says how many pieces, sends them, and waits for the word that they came. */
+static base_status_t span(const link_end_t *e, int64_t *pieces, double *seconds, base_err_t *err)
+{
+    int64_t       word  = *pieces;
+    uint64_t      start = base_clock_us();
+    base_status_t st =
+        e->leads ? put(e, &word, sizeof(word), 1, err) : get(e, &word, sizeof(word), err);
+    for (int64_t i = 0; st == BASE_OK && e->leads && i < word; i += WINDOW)
+        st = put(e, e->world->scratch, COMM_CHUNK_BYTES,
+                 word - i < WINDOW ? (int)(word - i) : WINDOW, err);
+    for (int64_t i = 0; st == BASE_OK && !e->leads && i < word; i++)
+        st = get(e, e->world->scratch, COMM_CHUNK_BYTES, err);
+    if (st == BASE_OK)
+        st = e->leads ? get(e, &word, sizeof(word), err) : put(e, &word, sizeof(word), 1, err);
+    *pieces  = word;
+    *seconds = (double)(base_clock_us() - start) * 1e-6;
+    return st;
+}
+
+static base_status_t bandwidth(const link_end_t *e, double *out, base_err_t *err)
+{
+    double        rates[SPANS];
+    int64_t       pieces  = 2;
+    double        seconds = 0;
+    base_status_t st      = span(e, &pieces, &seconds, err); /* to learn how long a piece takes */
+    if (e->leads && seconds > 0) {
+        double fit = (double)pieces * SPAN_US * 1e-6 / seconds;
+        pieces     = fit < 2 ? 2 : fit > PIECES_MAX ? PIECES_MAX : (int64_t)fit;
+    }
+    for (int i = 0; st == BASE_OK && i < SPANS; i++) {
+        st       = span(e, &pieces, &seconds, err);
+        rates[i] = seconds > 0 ? (double)pieces * COMM_CHUNK_BYTES / seconds : 0;
+    }
+    if (st == BASE_OK) *out = median(rates, SPANS);
+    return st;
+}
+
+base_status_t comm_measure_link(comm_world_t *world, int a, int b, comm_link_t *link,
+                                base_err_t *err)
+{
+    link_end_t    e  = {.world = world, .leads = world->rank == a};
+    base_status_t st = BASE_OK;
+
+    base_assert(a != b && a >= 0 && b >= 0 && a < world->size && b < world->size);
+    memset(link, 0, sizeof(*link));
+    if (world->rank != a && world->rank != b) return BASE_OK;
+    e.peer = e.leads ? b : a;
+    st     = latency(&e, &link->latency, err);
+    if (st == BASE_OK) st = bandwidth(&e, &link->bytes_per_s, err);
+    /* The leader's word counts on both sides. */
+    if (st == BASE_OK)
+        st = e.leads ? put(&e, link, sizeof(*link), 1, err) : get(&e, link, sizeof(*link), err);
+    return st;
+}

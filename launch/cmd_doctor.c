@@ -1,0 +1,393 @@
+/* launch/cmd_doctor.c: every rank reports its machine and measures it, pairs of ranks measure the
+ * network, rank 0 judges and prints. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "build_info.h"
+#include "launch/cli.h"
+#include "launch/commands.h"
+#include "launch/cores.h"
+#include "launch/doctor.h"
+#include "launch/output.h"
+#include "launch/session.h"
+#include "worker/measure.h"
+#include "worker/worker.h"
+
+enum {
+    ALL_PAIRS_HOSTS = 8, /* up to here every pair of hosts is measured, beyond a ring and a star */
+    LINES_MAX       = 32,
+};
+#define PROBE_SECONDS 0.1
+
+typedef struct {
+    const options_t  *o;
+    doctor_rank_t    *ranks; /* of all ranks, on every rank */
+    doctor_host_t    *hosts;
+    doctor_link_t    *links;
+    uint32_t          n_links;
+    doctor_report_t   report;
+    doctor_finding_t *findings;
+    uint32_t          n_findings;
+    bool              problems;
+} doctor_t;
+
+/* ---- each rank for itself -------------------------------------------------------------------- */
+
+static base_status_t take_probe(void *ctx, const worker_measure_row_t *row, uint32_t done,
+                                uint32_t total, base_err_t *err)
+{
+    doctor_rank_t *r = ctx;
+    (void)done;
+    (void)total;
+    (void)err;
+    if (row->n_threads != (uint32_t)r->n_threads) return BASE_OK;
+    if (strcmp(row->slot, "probe_read") == 0) r->bytes_per_s = row->bytes_per_s;
+    if (strcmp(row->slot, "probe_mac") == 0) r->products_per_s = row->products_per_s;
+    return BASE_OK;
+}
+
+static int threads_of(const options_t *o, const worker_topology_t *topology)
+{
+    int cores = worker_topology_cores(topology);
+    int given = opt_int(o, OPT_THREADS) > 0 ? (int)opt_int(o, OPT_THREADS) : 0;
+    if (given > 0) return given;
+    return cores < 1 ? 1 : cores > LIMIT_THREADS ? LIMIT_THREADS : cores;
+}
+
+static void describe(const comm_world_t *world, const worker_topology_t *topology, bool fits,
+                     doctor_rank_t *r)
+{
+    worker_machine_read("", &r->machine);
+    r->host          = comm_host_index(world);
+    r->cores_bound   = worker_topology_binding(topology).n_cores;
+    r->cores_own     = worker_topology_cores(topology);
+    r->cores_machine = worker_topology_machine(topology);
+    r->n_numa        = worker_topology_numa(topology);
+    r->pinned        = fits;
+    (void)snprintf(r->version, sizeof(r->version), "%s (%.12s)", TRIREME_VERSION,
+                   TRIREME_BUILD_COMMIT);
+    (void)snprintf(r->variant, sizeof(r->variant), "%s", worker_cpu_best());
+}
+
+/* All ranks of a host measure at the same time: they will compute at the same time. */
+static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank_t *r,
+                             base_err_t *err)
+{
+    worker_topology_t *topology = NULL;
+    worker_team_t     *team     = NULL;
+    worker_measure_t   probes   = {
+            .filter = "none", .seconds = PROBE_SECONDS, .row = take_probe, .ctx = r};
+    bool          fits = false;
+    base_status_t st   = worker_topology_open(comm_host_index(world), &topology, err);
+    st                 = comm_agree(world, st, err);
+    if (st == BASE_OK) st = comm_agree(world, launch_share_cores(world, topology, err), err);
+    if (st != BASE_OK) goto out;
+    r->n_threads = threads_of(d->o, topology);
+    fits         = worker_topology_fits(topology, r->n_threads);
+    describe(world, topology, fits, r);
+    st = worker_team_create(r->n_threads, topology, fits && !opt_flag(d->o, OPT_NO_PIN), fits,
+                            &team, err);
+    st = comm_agree(world, st, err);
+    if (st == BASE_OK) st = worker_measure_kernels(team, &probes, err);
+    st = comm_agree(world, st, err);
+out:
+    worker_team_destroy(&team);
+    worker_topology_close(&topology);
+    return st;
+}
+
+/* Everyone's report to everyone: which pairs are measured follows from it. */
+static base_status_t exchange(doctor_t *d, comm_world_t *world, const doctor_rank_t *mine,
+                              base_err_t *err)
+{
+    size_t        bytes = (size_t)comm_size(world) * sizeof(*d->ranks);
+    size_t        got   = 0;
+    base_status_t st    = comm_gather_records(world, mine, sizeof(*mine), d->ranks, err);
+    if (st != BASE_OK || comm_size(world) == 1) return st;
+    return comm_rank(world) == 0 ? comm_control_send(world, d->ranks, bytes, err)
+                                 : comm_control_recv(world, d->ranks, bytes, &got, err);
+}
+
+/* ---- the network ----------------------------------------------------------------------------- */
+
+static base_status_t measure_pair(doctor_t *d, comm_world_t *world, int a, int b, base_err_t *err)
+{
+    comm_link_t    link = {0};
+    doctor_link_t *l    = &d->links[d->n_links];
+    base_status_t  st   = comm_measure_link(world, a, b, &link, err);
+    if (st != BASE_OK) return st;
+    *l = (doctor_link_t){
+        .a = a, .b = b, .between_hosts = d->ranks[a].host != d->ranks[b].host, .link = link};
+    d->n_links++;
+    return BASE_OK;
+}
+
+/* The lowest rank of each host, and of host 0 the second one too. */
+static void leaders(const doctor_t *d, int *first, int *second)
+{
+    for (uint32_t h = 0; h < d->report.n_hosts; h++) first[h] = -1;
+    *second = -1;
+    for (uint32_t r = 0; r < d->report.n_ranks; r++) {
+        int32_t h = d->ranks[r].host;
+        if (first[h] < 0)
+            first[h] = (int)r;
+        else if (h == d->ranks[0].host && *second < 0)
+            *second = (int)r;
+    }
+}
+
+static bool wanted(uint32_t hosts, uint32_t a, uint32_t b)
+{
+    return hosts <= ALL_PAIRS_HOSTS || a == 0 || b == a + 1;
+}
+
+/* Each pair's first rank knows the figures; rank 0 gets them by records. */
+static base_status_t collect_links(doctor_t *d, comm_world_t *world, base_err_t *err)
+{
+    size_t         bytes = d->n_links * sizeof(*d->links);
+    doctor_link_t *all   = NULL;
+    base_status_t  st    = BASE_OK;
+    if (comm_size(world) == 1 || d->n_links == 0) return BASE_OK;
+    if (comm_rank(world) == 0)
+        st = base_alloc((void **)&all, (size_t)comm_size(world), bytes, "links", err);
+    st = comm_agree(world, st, err);
+    if (st == BASE_OK) st = comm_gather_records(world, d->links, bytes, all, err);
+    for (uint32_t i = 0; st == BASE_OK && all != NULL && i < d->n_links; i++)
+        d->links[i] = all[(size_t)d->links[i].a * d->n_links + i];
+    free(all);
+    return st;
+}
+
+static base_status_t measure_links(doctor_t *d, comm_world_t *world, base_err_t *err)
+{
+    uint32_t      n      = d->report.n_hosts;
+    int          *first  = NULL;
+    int           second = -1;
+    uint32_t      most   = n <= ALL_PAIRS_HOSTS ? n * n / 2 : 2 * n;
+    base_status_t st     = base_alloc((void **)&first, n, sizeof(*first), "links", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&d->links, (size_t)most + 1, sizeof(*d->links), "links", err);
+    st = comm_agree(world, st, err);
+    if (st != BASE_OK) goto out;
+    leaders(d, first, &second);
+    if (second >= 0) st = measure_pair(d, world, 0, second, err);
+    for (uint32_t a = 0; a < n; a++)
+        for (uint32_t b = a + 1; b < n && st == BASE_OK; b++)
+            if (wanted(n, a, b)) st = measure_pair(d, world, first[a], first[b], err);
+    st = comm_agree(world, st, err);
+    if (st == BASE_OK) st = collect_links(d, world, err);
+out:
+    free(first);
+    return st;
+}
+
+/* ---- the cluster as plan reads it ------------------------------------------------------------ */
+
+static json_t *cluster_json(const doctor_t *d)
+{
+    json_t     *nodes   = json_array();
+    json_t     *cluster = json_pack("{s:o}", "nodes", nodes);
+    comm_link_t net     = doctor_network(&d->report);
+    for (uint32_t i = 0; cluster != NULL && i < d->report.n_hosts; i++) {
+        const doctor_host_t *h    = &d->hosts[i];
+        const int            all  = h->first->cores_machine;
+        const char          *name = h->machine->host;
+        json_t *node = json_pack("{s:o, s:I, s:i, s:i}", "name", out_json_text(name, strlen(name)),
+                                 "mem", (json_int_t)worker_machine_allowed(h->machine), "cores",
+                                 h->n_threads < all ? h->n_threads : all, "ranks", (int)h->n_ranks);
+        if (node != NULL && h->bytes_per_s > 0)
+            (void)json_object_set_new(node, "membw_gbs", out_json_real(h->bytes_per_s / 1e9));
+        (void)json_array_append_new(nodes, node);
+    }
+    if (cluster != NULL && net.bytes_per_s > 0) {
+        (void)json_object_set_new(cluster, "latency_us", out_json_real(net.latency * 1e6));
+        (void)json_object_set_new(cluster, "net_gbit", out_json_real(net.bytes_per_s * 8e-9));
+    }
+    return cluster;
+}
+
+static base_status_t save(const doctor_t *d, base_err_t *err)
+{
+    const char   *path    = opt_string(d->o, OPT_SAVE);
+    json_t       *cluster = NULL;
+    base_status_t st      = BASE_OK;
+    if (path == NULL) return BASE_OK;
+    cluster = cluster_json(d);
+    if (cluster == NULL) return base_fail(err, BASE_ERR_MEMORY, "no memory for the cluster");
+    if (json_dump_file(cluster, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) != 0)
+        st = base_fail(err, BASE_ERR_IO, "--save %s: cannot write it", path);
+    json_decref(cluster);
+    return st;
+}
+
+/* ---- what is printed ------------------------------------------------------------------------- */
+
+static void print_hosts(const doctor_t *d)
+{
+    (void)printf("%-16s %5s %13s %6s %19s %7s %9s  %s\n", "host", "ranks", "threads/cores", "NUMA",
+                 "memory free/allowed", "GB/s", "int8 G/s", "CPU, kernels");
+    for (uint32_t i = 0; i < d->report.n_hosts; i++) {
+        const doctor_host_t *h = &d->hosts[i];
+        char                 free_text[32];
+        char                 allowed[32];
+        char                 cores[32];
+        char                 memory[80];
+        (void)snprintf(cores, sizeof(cores), "%d/%d", h->n_threads, h->first->cores_machine);
+        (void)snprintf(memory, sizeof(memory), "%s/%s",
+                       out_bytes(worker_machine_free(h->machine), free_text, sizeof(free_text)),
+                       out_bytes(worker_machine_allowed(h->machine), allowed, sizeof(allowed)));
+        (void)printf("%-16.16s %5" PRIu32 " %13s %6d %19s %7.1f %9.0f  %s, %s\n", h->machine->host,
+                     h->n_ranks, cores, h->first->n_numa, memory, h->bytes_per_s / 1e9,
+                     h->products_per_s / 1e9, h->machine->cpu, h->first->variant);
+        if (i + 1 == LINES_MAX && d->report.n_hosts > LINES_MAX) {
+            (void)printf("... and %" PRIu32 " more (--json has all)\n",
+                         d->report.n_hosts - LINES_MAX);
+            break;
+        }
+    }
+}
+
+static void print_links(const doctor_t *d)
+{
+    if (d->n_links == 0) return;
+    (void)printf("\n%-34s %10s %10s\n", "link", "latency us", "Gbit/s");
+    for (uint32_t i = 0; i < d->n_links && i < LINES_MAX; i++) {
+        const doctor_link_t *l = &d->links[i];
+        char                 name[160];
+        if (l->between_hosts)
+            (void)snprintf(name, sizeof(name), "%s to %s", d->ranks[l->a].machine.host,
+                           d->ranks[l->b].machine.host);
+        else
+            (void)snprintf(name, sizeof(name), "inside %s", d->ranks[l->a].machine.host);
+        (void)printf("%-34s %10.1f %10.2f\n", name, l->link.latency * 1e6,
+                     l->link.bytes_per_s * 8e-9);
+    }
+    if (d->n_links > LINES_MAX)
+        (void)printf("... and %" PRIu32 " more (--json has all)\n", d->n_links - LINES_MAX);
+}
+
+static void print_findings(const doctor_t *d)
+{
+    (void)printf("\n");
+    for (uint32_t i = 0; i < d->n_findings; i++)
+        (void)printf("%s: %s\n    %s\n", d->findings[i].problem ? "problem" : "advice",
+                     d->findings[i].text, d->findings[i].remedy);
+    if (d->n_findings == 0) (void)printf("Nothing wrong found.\n");
+    if (opt_string(d->o, OPT_SAVE) != NULL)
+        (void)printf("%s saved: trireme plan -m MODEL --cluster %s\n", opt_string(d->o, OPT_SAVE),
+                     opt_string(d->o, OPT_SAVE));
+}
+
+static json_t *host_json(const doctor_host_t *h)
+{
+    const worker_machine_t *m    = h->machine;
+    json_t                 *nets = json_array();
+    for (uint32_t i = 0; i < m->n_nets; i++)
+        (void)json_array_append_new(nets,
+                                    json_pack("{s:s, s:s, s:i}", "name", m->nets[i].name, "ipv4",
+                                              m->nets[i].ipv4, "mbit", (int)m->nets[i].mbit));
+    return json_pack("{s:o, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:o, s:s, s:s, "
+                     "s:s, s:o}",
+                     "name", out_json_text(m->host, strlen(m->host)), "ranks", (int)h->n_ranks,
+                     "threads", h->n_threads, "cores", h->first->cores_machine, "numa_domains",
+                     h->first->n_numa, "mem_total", (json_int_t)m->mem_total, "mem_allowed",
+                     (json_int_t)worker_machine_allowed(m), "mem_free",
+                     (json_int_t)worker_machine_free(m), "swap_used", (json_int_t)m->swap_used,
+                     "cpu_quota", m->cpu_quota, "membw_gbs", h->bytes_per_s / 1e9, "int8_gops",
+                     h->products_per_s / 1e9, "cpu", out_json_text(m->cpu, strlen(m->cpu)),
+                     "kernels", h->first->variant, "version", h->first->version, "huge_pages",
+                     m->huge_pages, "interfaces", nets);
+}
+
+static base_status_t print_json(const doctor_t *d, base_err_t *err)
+{
+    json_t *hosts    = json_array();
+    json_t *links    = json_array();
+    json_t *findings = json_array();
+    for (uint32_t i = 0; i < d->report.n_hosts; i++)
+        (void)json_array_append_new(hosts, host_json(&d->hosts[i]));
+    for (uint32_t i = 0; i < d->n_links; i++)
+        (void)json_array_append_new(
+            links, json_pack("{s:i, s:i, s:b, s:f, s:f}", "a", d->links[i].a, "b", d->links[i].b,
+                             "between_hosts", (int)d->links[i].between_hosts, "latency_us",
+                             d->links[i].link.latency * 1e6, "net_gbit",
+                             d->links[i].link.bytes_per_s * 8e-9));
+    for (uint32_t i = 0; i < d->n_findings; i++) {
+        const doctor_finding_t *f = &d->findings[i];
+        (void)json_array_append_new(findings, json_pack("{s:s, s:o, s:s}", "level",
+                                                        f->problem ? "problem" : "advice", "text",
+                                                        out_json_text(f->text, strlen(f->text)),
+                                                        "remedy", f->remedy));
+    }
+    json_t *value =
+        json_pack("{s:i, s:o, s:o, s:o, s:o}", "ranks", (int)d->report.n_ranks, "hosts", hosts,
+                  "links", links, "findings", findings, "cluster", cluster_json(d));
+    return out_json_write(&value, err);
+}
+
+static base_status_t print_all(doctor_t *d, base_err_t *err)
+{
+    char mpi[128];
+    if (opt_flag(d->o, OPT_JSON)) return print_json(d, err);
+    (void)printf("trireme %s, %s; %" PRIu32 " rank%s on %" PRIu32 " host%s\n\n", TRIREME_VERSION,
+                 comm_library_version(mpi, sizeof(mpi)), d->report.n_ranks,
+                 base_plural(d->report.n_ranks), d->report.n_hosts, base_plural(d->report.n_hosts));
+    print_hosts(d);
+    print_links(d);
+    print_findings(d);
+    return out_flush(err);
+}
+
+static base_status_t conclude(doctor_t *d, base_err_t *err)
+{
+    base_status_t st = base_alloc((void **)&d->findings, DOCTOR_FINDINGS_MAX, sizeof(*d->findings),
+                                  "findings", err);
+    if (st != BASE_OK) return st;
+    d->report.links     = d->links;
+    d->report.n_links   = d->n_links;
+    d->report.net_named = getenv("OMPI_MCA_btl_tcp_if_include") != NULL ||
+                          getenv("OMPI_MCA_btl_tcp_if_exclude") != NULL;
+    d->n_findings = doctor_judge(&d->report, d->findings);
+    for (uint32_t i = 0; i < d->n_findings; i++)
+        if (d->findings[i].problem) d->problems = true;
+    st = save(d, err);
+    return st == BASE_OK ? print_all(d, err) : st;
+}
+
+static base_status_t body(void *context, comm_world_t *world, base_err_t *err)
+{
+    doctor_t     *d    = context;
+    doctor_rank_t mine = {0};
+    size_t        n    = (size_t)comm_size(world);
+    base_status_t st   = base_alloc((void **)&d->ranks, n, sizeof(*d->ranks), "reports", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&d->hosts, (size_t)comm_host_count(world), sizeof(*d->hosts),
+                        "hosts", err);
+    st = comm_agree(world, st, err);
+    if (st == BASE_OK) st = examine(d, world, &mine, err);
+    if (st == BASE_OK) st = exchange(d, world, &mine, err);
+    if (st != BASE_OK) return st;
+    doctor_hosts(d->ranks, (uint32_t)n, d->hosts);
+    d->report = (doctor_report_t){.ranks   = d->ranks,
+                                  .n_ranks = (uint32_t)n,
+                                  .hosts   = d->hosts,
+                                  .n_hosts = (uint32_t)comm_host_count(world)};
+    st        = measure_links(d, world, err);
+    if (st != BASE_OK || comm_rank(world) != 0) return st;
+    return conclude(d, err);
+}
+
+int cmd_doctor(const options_t *o)
+{
+    doctor_t d  = {.o = o};
+    int      rc = session_main_world(o, body, &d);
+    free(d.ranks);
+    free(d.hosts);
+    free(d.links);
+    free(d.findings);
+    return rc == 0 && d.problems ? 1 : rc;
+}

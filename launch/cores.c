@@ -1,0 +1,30 @@
+/* launch/cores.c: bindings to all ranks, and everyone's part. */
+#include "launch/cores.h"
+
+#include <stdlib.h>
+
+#include "base/arena.h"
+
+base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topology, base_err_t *err)
+{
+    int               n    = comm_size(world);
+    worker_binding_t  mine = worker_topology_binding(topology);
+    worker_binding_t *all  = NULL;
+    size_t            got  = 0;
+    base_status_t     st   = base_alloc((void **)&all, (size_t)n, sizeof(*all), "bindings", err);
+    if (st != BASE_OK) goto out;
+    if (n == 1) {
+        all[0] = mine;
+    } else {
+        size_t bytes = (size_t)n * sizeof(*all);
+        st           = comm_gather_records(world, &mine, sizeof(mine), all, err);
+        if (st != BASE_OK) goto out;
+        st = comm_rank(world) == 0 ? comm_control_send(world, all, bytes, err)
+                                   : comm_control_recv(world, all, bytes, &got, err);
+        if (st != BASE_OK) goto out;
+    }
+    worker_topology_share(topology, all, n, comm_rank(world));
+out:
+    free(all);
+    return st;
+}
