@@ -14,6 +14,7 @@
 #include "launch/doctor.h"
 #include "launch/output.h"
 #include "launch/session.h"
+#include "partition/cluster.h"
 #include "worker/measure.h"
 #include "worker/worker.h"
 
@@ -94,6 +95,9 @@ static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank
     st = comm_agree(world, st, err);
     if (st == BASE_OK) st = worker_measure_kernels(team, &probes, err);
     st = comm_agree(world, st, err);
+    if (st == BASE_OK && comm_local_rank(world) == 0 && comm_local_size(world) > 1)
+        st = worker_measure_bandwidth(team, r->n_threads, NULL, &r->alone_bytes_per_s, err);
+    st = comm_agree(world, st, err);
 out:
     worker_team_destroy(&team);
     worker_topology_close(&topology);
@@ -126,17 +130,16 @@ static base_status_t measure_pair(doctor_t *d, comm_world_t *world, int a, int b
     return BASE_OK;
 }
 
-/* The lowest rank of each host, and of host 0 the second one too. */
+/* The two lowest ranks of each host; -1 where there is none. */
 static void leaders(const doctor_t *d, int *first, int *second)
 {
-    for (uint32_t h = 0; h < d->report.n_hosts; h++) first[h] = -1;
-    *second = -1;
+    for (uint32_t h = 0; h < d->report.n_hosts; h++) first[h] = second[h] = -1;
     for (uint32_t r = 0; r < d->report.n_ranks; r++) {
         int32_t h = d->ranks[r].host;
         if (first[h] < 0)
             first[h] = (int)r;
-        else if (h == d->ranks[0].host && *second < 0)
-            *second = (int)r;
+        else if (second[h] < 0)
+            second[h] = (int)r;
     }
 }
 
@@ -166,15 +169,17 @@ static base_status_t measure_links(doctor_t *d, comm_world_t *world, base_err_t 
 {
     uint32_t      n      = d->report.n_hosts;
     int          *first  = NULL;
-    int           second = -1;
-    uint32_t      most   = n <= ALL_PAIRS_HOSTS ? n * n / 2 : 2 * n;
-    base_status_t st     = base_alloc((void **)&first, n, sizeof(*first), "links", err);
+    int          *second = NULL;
+    uint32_t      most   = n + (n <= ALL_PAIRS_HOSTS ? n * n / 2 : 2 * n);
+    base_status_t st     = base_alloc((void **)&first, (size_t)n * 2, sizeof(*first), "links", err);
     if (st == BASE_OK)
         st = base_alloc((void **)&d->links, (size_t)most + 1, sizeof(*d->links), "links", err);
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
-    leaders(d, first, &second);
-    if (second >= 0) st = measure_pair(d, world, 0, second, err);
+    second = first + n;
+    leaders(d, first, second);
+    for (uint32_t h = 0; h < n && st == BASE_OK; h++)
+        if (second[h] >= 0) st = measure_pair(d, world, first[h], second[h], err);
     for (uint32_t a = 0; a < n; a++)
         for (uint32_t b = a + 1; b < n && st == BASE_OK; b++)
             if (wanted(n, a, b)) st = measure_pair(d, world, first[a], first[b], err);
@@ -187,41 +192,75 @@ out:
 
 /* ---- the cluster as plan reads it ------------------------------------------------------------ */
 
-static json_t *cluster_json(const doctor_t *d)
+/* Figures of every pair of hosts, where they were measured and there is more than one pair. */
+static base_status_t fill_pairs(const doctor_t *d, part_cluster_t *c, base_err_t *err)
 {
-    json_t     *nodes   = json_array();
-    json_t     *cluster = json_pack("{s:o}", "nodes", nodes);
-    comm_link_t net     = doctor_network(&d->report);
-    for (uint32_t i = 0; cluster != NULL && i < d->report.n_hosts; i++) {
-        const doctor_host_t *h    = &d->hosts[i];
-        const int            all  = h->first->cores_machine;
-        const char          *name = h->machine->host;
-        json_t *node = json_pack("{s:o, s:I, s:i, s:i}", "name", out_json_text(name, strlen(name)),
-                                 "mem", (json_int_t)worker_machine_allowed(h->machine), "cores",
-                                 h->n_threads < all ? h->n_threads : all, "ranks", (int)h->n_ranks);
-        if (node != NULL && h->bytes_per_s > 0)
-            (void)json_object_set_new(node, "membw_gbs", out_json_real(h->bytes_per_s / 1e9));
-        (void)json_array_append_new(nodes, node);
+    size_t        n  = c->n_nodes;
+    base_status_t st = BASE_OK;
+    if (n < 3 || n > ALL_PAIRS_HOSTS) return BASE_OK;
+    st = base_alloc((void **)&c->pair_latency, n * n, sizeof(double), "cluster", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&c->pair_net, n * n, sizeof(double), "cluster", err);
+    for (uint32_t i = 0; st == BASE_OK && i < d->n_links; i++) {
+        const doctor_link_t *l = &d->links[i];
+        size_t               a = (size_t)d->ranks[l->a].host;
+        size_t               b = (size_t)d->ranks[l->b].host;
+        if (!l->between_hosts) continue;
+        c->pair_latency[a * n + b] = c->pair_latency[b * n + a] = l->link.latency;
+        c->pair_net[a * n + b] = c->pair_net[b * n + a] = l->link.bytes_per_s;
     }
-    if (cluster != NULL && net.bytes_per_s > 0) {
-        (void)json_object_set_new(cluster, "latency_us", out_json_real(net.latency * 1e6));
-        (void)json_object_set_new(cluster, "net_gbit", out_json_real(net.bytes_per_s * 8e-9));
-    }
-    return cluster;
+    return st;
 }
 
-static base_status_t save(const doctor_t *d, base_err_t *err)
+static void fill_node(const doctor_t *d, uint32_t host, part_node_t *node)
 {
-    const char   *path    = opt_string(d->o, OPT_SAVE);
-    json_t       *cluster = NULL;
-    base_status_t st      = BASE_OK;
-    if (path == NULL) return BASE_OK;
-    cluster = cluster_json(d);
-    if (cluster == NULL) return base_fail(err, BASE_ERR_MEMORY, "no memory for the cluster");
-    if (json_dump_file(cluster, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) != 0)
-        st = base_fail(err, BASE_ERR_IO, "--save %s: cannot write it", path);
-    json_decref(cluster);
-    return st;
+    const doctor_host_t *h   = &d->hosts[host];
+    const int32_t        all = h->first->cores_machine;
+    (void)snprintf(node->name, sizeof(node->name), "%.40s", h->machine->host);
+    node->mem_bytes = worker_machine_allowed(h->machine);
+    node->cores     = (uint32_t)(h->n_threads < all ? h->n_threads : all);
+    node->membw     = h->bytes_per_s;
+    node->ops       = h->products_per_s;
+    node->ranks     = h->n_ranks;
+    if (h->n_ranks > 1) node->rank_membw = h->first->alone_bytes_per_s;
+    for (uint32_t i = 0; i < d->n_links; i++)
+        if (!d->links[i].between_hosts && d->ranks[d->links[i].a].host == (int32_t)host) {
+            node->intra_latency = d->links[i].link.latency;
+            node->intra_bw      = d->links[i].link.bytes_per_s;
+        }
+}
+
+static base_status_t cluster_of(const doctor_t *d, part_cluster_t *c, base_err_t *err)
+{
+    part_node_t   model = {.mem_bytes = UINT64_C(1) << 30, .ranks = 1};
+    comm_link_t   net   = doctor_network(&d->report);
+    bool          known = net.bytes_per_s > 0;
+    base_status_t st    = part_cluster_uniform(d->report.n_hosts, &model, known ? net.latency : -1,
+                                               net.bytes_per_s, c, err);
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0, rank0 = 0; i < d->report.n_hosts; rank0 += c->nodes[i++].ranks) {
+        fill_node(d, i, &c->nodes[i]);
+        c->nodes[i].rank0 = rank0;
+    }
+    c->n_ranks = d->report.n_ranks;
+    return fill_pairs(d, c, err);
+}
+
+static base_status_t save(const doctor_t *d, const part_cluster_t *cluster, base_err_t *err)
+{
+    const char *path = opt_string(d->o, OPT_SAVE);
+    return path == NULL ? BASE_OK : part_cluster_save(cluster, path, err);
+}
+
+/* NULL when memory ends. */
+static json_t *cluster_json(const part_cluster_t *cluster)
+{
+    char   *text  = NULL;
+    size_t  n     = 0;
+    json_t *value = NULL;
+    if (part_cluster_write(cluster, &text, &n, NULL) == BASE_OK) value = json_loads(text, 0, NULL);
+    free(text);
+    return value;
 }
 
 /* ---- what is printed ------------------------------------------------------------------------- */
@@ -303,7 +342,7 @@ static json_t *host_json(const doctor_host_t *h)
                      m->huge_pages, "interfaces", nets);
 }
 
-static base_status_t print_json(const doctor_t *d, base_err_t *err)
+static base_status_t print_json(const doctor_t *d, const part_cluster_t *cluster, base_err_t *err)
 {
     json_t *hosts    = json_array();
     json_t *links    = json_array();
@@ -325,14 +364,14 @@ static base_status_t print_json(const doctor_t *d, base_err_t *err)
     }
     json_t *value =
         json_pack("{s:i, s:o, s:o, s:o, s:o}", "ranks", (int)d->report.n_ranks, "hosts", hosts,
-                  "links", links, "findings", findings, "cluster", cluster_json(d));
+                  "links", links, "findings", findings, "cluster", cluster_json(cluster));
     return out_json_write(&value, err);
 }
 
-static base_status_t print_all(doctor_t *d, base_err_t *err)
+static base_status_t print_all(const doctor_t *d, const part_cluster_t *cluster, base_err_t *err)
 {
     char mpi[128];
-    if (opt_flag(d->o, OPT_JSON)) return print_json(d, err);
+    if (opt_flag(d->o, OPT_JSON)) return print_json(d, cluster, err);
     (void)printf("trireme %s, %s; %" PRIu32 " rank%s on %" PRIu32 " host%s\n\n", TRIREME_VERSION,
                  comm_library_version(mpi, sizeof(mpi)), d->report.n_ranks,
                  base_plural(d->report.n_ranks), d->report.n_hosts, base_plural(d->report.n_hosts));
@@ -344,8 +383,9 @@ static base_status_t print_all(doctor_t *d, base_err_t *err)
 
 static base_status_t conclude(doctor_t *d, base_err_t *err)
 {
-    base_status_t st = base_alloc((void **)&d->findings, DOCTOR_FINDINGS_MAX, sizeof(*d->findings),
-                                  "findings", err);
+    part_cluster_t cluster = {0};
+    base_status_t  st = base_alloc((void **)&d->findings, DOCTOR_FINDINGS_MAX, sizeof(*d->findings),
+                                   "findings", err);
     if (st != BASE_OK) return st;
     d->report.links     = d->links;
     d->report.n_links   = d->n_links;
@@ -354,8 +394,11 @@ static base_status_t conclude(doctor_t *d, base_err_t *err)
     d->n_findings = doctor_judge(&d->report, d->findings);
     for (uint32_t i = 0; i < d->n_findings; i++)
         if (d->findings[i].problem) d->problems = true;
-    st = save(d, err);
-    return st == BASE_OK ? print_all(d, err) : st;
+    st = cluster_of(d, &cluster, err);
+    if (st == BASE_OK) st = save(d, &cluster, err);
+    if (st == BASE_OK) st = print_all(d, &cluster, err);
+    part_cluster_free(&cluster);
+    return st;
 }
 
 static base_status_t body(void *context, comm_world_t *world, base_err_t *err)
