@@ -30,6 +30,8 @@ typedef struct {
     part_cluster_t cluster;
     part_ask_t     ask;
     const char    *pack;
+    bool           pack_open; /* not asked for */
+    const char    *pack_reason;
     part_choice_t  choice;
     part_trials_t  trials;
     uint32_t       advice_nodes; /* like nodes that would do; 0: none found */
@@ -117,8 +119,9 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
 {
     const uint32_t ctx = args->n_ctx != 0 ? args->n_ctx : r->desc.context;
 
-    r->pack = args->pack == NULL || strcmp(args->pack, "auto") == 0 ? worker_pack_auto(&r->desc)
-                                                                    : args->pack;
+    r->pack_open   = args->pack == NULL || strcmp(args->pack, "auto") == 0;
+    r->pack        = r->pack_open ? "t2" : args->pack;
+    r->pack_reason = r->pack_open ? "it fits; run takes the faster one" : "asked for";
     if (!worker_pack_known(r->pack))
         return base_fail(err, BASE_ERR_USAGE, "--pack %.60s: expected auto, t2 or t3", r->pack);
     if (ctx == 0 || ctx > LIMIT_CONTEXT)
@@ -146,6 +149,20 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
                          r->ask.n_seq, ctx, LIMIT_POSITIONS);
     if (r->ask.n_batch > ctx * r->ask.n_seq) r->ask.n_batch = ctx * r->ask.n_seq;
     return BASE_OK;
+}
+
+/* Base 3 where t2 does not fit, as run does. */
+static base_status_t choose(plan_run_t *r, base_err_t *err)
+{
+    base_status_t st =
+        part_plan_choose(&r->cluster, &r->desc, &r->ask, &r->choice, &r->trials, err);
+
+    if (st != BASE_OK || r->choice.fits || !r->pack_open) return st;
+    part_choice_free(&r->choice);
+    r->pack             = "t3";
+    r->pack_reason      = "t2 does not fit";
+    r->ask.ternary_bits = 1.6;
+    return part_plan_choose(&r->cluster, &r->desc, &r->ask, &r->choice, &r->trials, err);
 }
 
 /* --- advice, when nothing fits --- */
@@ -289,11 +306,11 @@ static base_status_t print_table(const plan_run_t *r, base_err_t *err)
     char                 layout[32];
 
     (void)printf(
-        "%s: %u layer%s, %.2f billion weights; packed as %s, %u sequence%s of context %u, steps of "
-        "%u token%s\n",
+        "%s: %u layer%s, %.2f billion weights; packed as %s (%s), %u sequence%s of context %u, "
+        "steps of %u token%s\n",
         r->desc.name, r->desc.n_layers, base_plural(r->desc.n_layers),
-        (double)r->desc.n_params / 1e9, r->pack, r->ask.n_seq, base_plural(r->ask.n_seq),
-        r->ask.n_ctx, r->ask.n_batch, base_plural(r->ask.n_batch));
+        (double)r->desc.n_params / 1e9, r->pack, r->pack_reason, r->ask.n_seq,
+        base_plural(r->ask.n_seq), r->ask.n_ctx, r->ask.n_batch, base_plural(r->ask.n_batch));
     (void)printf("layout %s (stages x shards), split %s: %u rank%s on %u node%s\n\n",
                  part_layout_name(&c->plan, layout, sizeof(layout)), c->split, c->n_ranks,
                  base_plural(c->n_ranks), c->n_nodes, base_plural(c->n_nodes));
@@ -446,7 +463,7 @@ static base_status_t print_json(const plan_run_t *r, base_err_t *err)
 
     /* clang-format off */
     json_t *value = json_pack("{s:o, s:s, s:i, s:i, s:s, s:o, s:b, s:o,"
-                              " s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:{s:o, s:o}}",
+                              " s:s, s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:{s:o, s:o}}",
                               "model", out_json_text(r->desc.name, strlen(r->desc.name)),
                               "layout", part_layout_name(&c->plan, layout, sizeof(layout)),
                               "stages", (int)c->plan.stages,
@@ -456,6 +473,7 @@ static base_status_t print_json(const plan_run_t *r, base_err_t *err)
                               "fits", c->fits,
                               "predicted", json_predicted(&c->bound),
                               "pack", r->pack,
+                              "pack_reason", r->pack_reason,
                               "n_ctx", (int)r->ask.n_ctx,
                               "n_seq", (int)r->ask.n_seq,
                               "n_batch", (int)r->ask.n_batch,
@@ -478,8 +496,7 @@ int launch_plan(const launch_plan_args_t *args)
 
     if (st == BASE_OK) st = cluster_read(args, &r.cluster, &err);
     if (st == BASE_OK) st = ask_read(args, &r, &err);
-    if (st == BASE_OK)
-        st = part_plan_choose(&r.cluster, &r.desc, &r.ask, &r.choice, &r.trials, &err);
+    if (st == BASE_OK) st = choose(&r, &err);
     if (st != BASE_OK) goto out;
     if (!r.choice.fits) advise(&r);
     if (!nodes_alike(&r.cluster)) r.advice_nodes = 0;

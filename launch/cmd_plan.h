@@ -33,7 +33,7 @@ typedef struct {
     const char  *layout;                             /* --layout; NULL: the first that fits */
     uint32_t     pipeline_parallel, tensor_parallel; /* aliases */
     const char  *split;                              /* --split */
-    const char  *pack; /* --pack t2|t3|auto; NULL: auto, follows the stored type */
+    const char  *pack; /* --pack t2|t3|auto; NULL: auto: t2, or t3 where only that fits */
     const char  *head; /* --head auto|full|screened; NULL: full */
     bool         json;
 } launch_plan_args_t;

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "launch/cores.h"
+#include "launch/pack_choice.h"
 #include "partition/assignment_wire.h"
 #include "partition/step_wire.h"
 #include "quantize/synth.h"
@@ -34,6 +35,7 @@ struct engine {
     engine_rank_stats_t *records;   /* rank 0: one per rank */
     part_batch_limits_t  limits;    /* of a step */
     part_step_room_t    *room;      /* other ranks: of the step at hand */
+    char                 pack_reason[PACK_TEXT_BYTES];
     uint8_t              message[PART_STEP_MAX_BYTES];
 };
 
@@ -66,10 +68,9 @@ static bool wants_screen(const engine_config_t *config, const model_desc_t *desc
 static base_status_t fill_numbers(const engine_config_t *config, const model_desc_t *desc,
                                   part_assignment_t *a, base_err_t *err)
 {
-    const char *pack = config->pack;
+    const char *pack = config->pack != NULL ? config->pack : "auto"; /* ranks find out */
     uint64_t    ctx  = config->n_ctx != 0 ? config->n_ctx : desc->context;
-    if (pack == NULL || strcmp(pack, "auto") == 0) pack = worker_pack_auto(desc);
-    if (!worker_pack_known(pack))
+    if (strcmp(pack, "auto") != 0 && !worker_pack_known(pack))
         return base_fail(err, BASE_ERR_USAGE, "--pack %s: not a packed format (auto, t2, t3)",
                          pack);
     if (config->cpu != NULL && !worker_cpu_known(config->cpu))
@@ -314,6 +315,7 @@ static base_status_t fill_info(engine_t *e, const engine_config_t *config, uint6
     (void)part_layout_name(&e->part.plan, info->layout, sizeof(info->layout));
     (void)snprintf(info->cpu, sizeof(info->cpu), "%s", worker_cpu_name(e->worker));
     (void)snprintf(info->pack, sizeof(info->pack), "%s", e->part.pack);
+    (void)snprintf(info->pack_reason, sizeof(info->pack_reason), "%s", e->pack_reason);
     info->screened = e->part.screen;
     info->n_ranks  = (uint32_t)n;
     info->n_hosts  = (uint32_t)comm_host_count(e->world);
@@ -365,6 +367,9 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
     st = comm_world_set_threads(world, e->part.n_threads, err);
+    if (st == BASE_OK)
+        st = pack_choose(world, e->team, &e->part, worker_topology_machine(e->topology),
+                         e->pack_reason, err);
     if (st == BASE_OK)
         st = comm_grid_create(world, e->part.plan.stages, e->part.plan.shards, &e->grid, err);
     if (st == BASE_OK) st = start_worker(e, config, err);

@@ -31,8 +31,8 @@ typedef struct {
     const char        *layout;    /* NULL: automatic */
     uint32_t           pipeline_parallel, tensor_parallel; /* 0: not given */
     const char        *split;                              /* NULL: "auto" */
-    const char        *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (follows the
-                               * file) */
+    const char        *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (what each
+                               * host measures, launch/pack_choice.h) */
     const char        *cpu;  /* "ref", "avx2", "avx512vbmi" at most; NULL: the best there is */
     const char        *head; /* "screened": keep coarse rows of the head (NUMERICS 9), "auto":
                                * where they pay; else no */
@@ -66,11 +66,12 @@ uint32_t       engine_n_batch(const engine_t *engine);
 uint32_t       engine_n_threads(const engine_t *engine);
 
 typedef struct {
-    char     layout[32]; /* "2x4" */
-    char     cpu[16];    /* "avx512vnni" */
-    char     pack[8];    /* "t2" */
-    bool     screened;   /* coarse rows of the head are there */
-    double   load_s;     /* engine_start, on rank 0 */
+    char     layout[32];       /* "2x4" */
+    char     cpu[16];          /* "avx512vnni" */
+    char     pack[8];          /* "t2"; of rank 0, hosts may differ */
+    char     pack_reason[160]; /* why, with the figures */
+    bool     screened;         /* coarse rows of the head are there */
+    double   load_s;           /* engine_start, on rank 0 */
     uint32_t n_ranks, n_hosts;
     uint64_t weight_bytes; /* packed + dense bytes read per token, all ranks */
     double   bandwidth;    /* with config.measure and one rank a host: bytes a second that the

@@ -59,4 +59,25 @@ enum { WORKER_MEASURE_COLS = 2560 };
 base_status_t worker_measure_kernels(worker_team_t *team, const worker_measure_t *config,
                                      base_err_t *err);
 
+/* The packed ternary formats side by side, as this machine multiplies them. */
+enum { WORKER_PACK_T2, WORKER_PACK_T3, WORKER_PACKS };
+
+typedef struct {
+    double gemv; /* weights a second from memory, one vector, all threads of the team together */
+    double gemm; /* products a second, WORKER_PACK_TOKENS vectors at once */
+} worker_pack_rate_t;
+
+enum { WORKER_PACK_TOKENS = 64 };
+
+/* rates[WORKER_PACKS]. The best of several short spans, the formats by turns.
+ * cpu     strongest kernel variant to use, as in worker_config_t; NULL: the best there is.
+ * Time: 0.4 s, and the touching of memory (0.1 s at 256 MiB on two cores).
+ * Memory: as worker_measure_kernels. Ranks of one host share its memory: let all call at the same
+ * time. Status: OK | MEMORY. */
+base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, worker_pack_rate_t *rates,
+                                   base_err_t *err);
+
+/* A number that changes with the list of kernels: what was measured with another says nothing. */
+uint64_t worker_kernels_version(void);
+
 #endif

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/checked.h"
 #include "base/log.h"
+#include "model/model.h"
 #include "worker/kernels/kernel_decl.h"
 #include "worker/kernels/probe.h"
 #include "worker/kernels/screen.h"
@@ -420,32 +422,87 @@ static base_status_t inputs(kernels_t *k, base_err_t *err)
     return BASE_OK;
 }
 
+/* Weights for all rows, filled by the threads that read them, and the small inputs besides. */
+static base_status_t open_kernels(kernels_t *k, base_arena_t *arena, base_err_t *err)
+{
+    const size_t  n    = (size_t)worker_team_size(k->team);
+    const size_t  outs = n * OUT_FLOATS * sizeof(float);
+    base_status_t st   = BASE_OK;
+
+    k->weight_bytes = base_max_size(worker_measure_bytes((int)n), n * LEAST_BYTES);
+    st = base_arena_create(arena, k->weight_bytes + outs + SMALL_SLOP, "kernels' weights", err);
+    if (st != BASE_OK) return st;
+    k->weights = base_arena_take(arena, k->weight_bytes);
+    k->outs    = base_arena_take(arena, outs);
+    worker_team_run(k->team, fill_thread, k);
+    return BASE_OK;
+}
+
 base_status_t worker_measure_kernels(worker_team_t *team, const worker_measure_t *config,
                                      base_err_t *err)
 {
-    const int     n     = worker_team_size(team);
     kernels_t     k     = {.team = team, .config = config};
     base_arena_t  arena = {0};
-    uint32_t      total = probe_rows(n);
+    uint32_t      total = probe_rows(worker_team_size(team));
     uint32_t      done  = total;
-    const size_t  outs  = (size_t)n * OUT_FLOATS * sizeof(float);
     base_status_t st    = BASE_OK;
 
     base_assert(config->row != NULL && config->seconds > 0);
     (void)walk(&k, &total, 0, true, err);
     st = inputs(&k, err);
     if (st == BASE_OK) st = measure_probes(&k, total, err);
-    if (st != BASE_OK) goto out;
-    k.weight_bytes = worker_measure_bytes(n);
-    if (k.weight_bytes < (size_t)n * LEAST_BYTES) k.weight_bytes = (size_t)n * LEAST_BYTES;
-    st = base_arena_create(&arena, k.weight_bytes + outs + SMALL_SLOP, "kernels' weights", err);
-    if (st != BASE_OK) goto out;
-    k.weights = base_arena_take(&arena, k.weight_bytes);
-    k.outs    = base_arena_take(&arena, outs);
-    worker_team_run(team, fill_thread, &k);
-    st = walk(&k, &done, total, false, err);
-out:
+    if (st == BASE_OK) st = open_kernels(&k, &arena, err);
+    if (st == BASE_OK) st = walk(&k, &done, total, false, err);
     base_arena_destroy(&arena);
     base_arena_destroy(&k.arena);
     return st;
+}
+
+/* ---- the packed formats alone ---- */
+
+/* The strongest variant of a slot that may be used. */
+static const entry_t *strongest(const worker_measure_t *config, const char *slot)
+{
+    const entry_t *best = NULL;
+
+    for (int i = 0; i < N_ENTRIES; i++)
+        if (strcmp(ENTRIES[i].slot, slot) == 0 && wanted(config, &ENTRIES[i])) best = &ENTRIES[i];
+    base_assert(best != NULL);
+    return best;
+}
+
+base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, worker_pack_rate_t *rates,
+                                   base_err_t *err)
+{
+    static const char *const gemv[WORKER_PACKS] = {"gemv_t2_i8", "gemv_t3_i8"};
+    static const char *const gemm[WORKER_PACKS] = {"gemm_t2_i8", "gemm_t3_i8"};
+    enum { TURNS = 3 };
+
+    const worker_measure_t config = {.cpu = cpu, .seconds = 0.03};
+    kernels_t              k     = {.team = team, .config = &config, .bandwidth = 1, .mac_peak = 1};
+    base_arena_t           arena = {0};
+    base_status_t          st    = inputs(&k, err);
+
+    if (st == BASE_OK) st = open_kernels(&k, &arena, err);
+    memset(rates, 0, WORKER_PACKS * sizeof(*rates));
+    for (int i = 0; st == BASE_OK && i < TURNS * WORKER_PACKS; i++) {
+        worker_pack_rate_t  *r   = &rates[i % WORKER_PACKS];
+        worker_measure_row_t row = measure_row(&k, strongest(&config, gemv[i % WORKER_PACKS]), 1);
+        if (row.products_per_s > r->gemv) r->gemv = row.products_per_s;
+        row = measure_row(&k, strongest(&config, gemm[i % WORKER_PACKS]), WORKER_PACK_TOKENS);
+        if (row.products_per_s > r->gemm) r->gemm = row.products_per_s;
+    }
+    base_arena_destroy(&arena);
+    base_arena_destroy(&k.arena);
+    return st;
+}
+
+uint64_t worker_kernels_version(void)
+{
+    static const char names[] =
+#define KERN(slot, variant, cpu_bits) #slot "." #variant " "
+#include "worker/kernels/kernel_list.inc"
+#undef KERN
+        ;
+    return model_bytes_hash64(names, sizeof(names) - 1);
 }

@@ -36,12 +36,6 @@ const char *worker_cpu_best(void)
     return kern_cpu_name(kern_cpu_features());
 }
 
-const char *worker_pack_auto(const model_desc_t *desc)
-{
-    bool base3 = desc->n_layers > 0 && desc->layers[0].t[MODEL_FFN_UP].type == MODEL_TQ1_0;
-    return kern_format(base3 ? KERN_T3 : KERN_T2)->name;
-}
-
 const char *worker_cpu_name(const worker_t *worker)
 {
     return kern_cpu_name(worker->cpu_features);

@@ -62,8 +62,6 @@ uint64_t worker_head_rows(const worker_t *worker);
 uint64_t    worker_weight_bytes(const worker_t *worker);
 uint64_t    worker_kv_bytes(const worker_t *worker);
 const char *worker_cpu_name(const worker_t *worker);
-/* The pack format to use for a model when none is asked for: follows the stored type. */
-const char *worker_pack_auto(const model_desc_t *desc);
 /* Is `name` a pack format? */
 bool worker_pack_known(const char *name);
 bool worker_cpu_known(const char *name);

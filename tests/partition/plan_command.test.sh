@@ -39,14 +39,14 @@ p = json.load(open(sys.argv[1]))
 assert eval(sys.argv[2]), (sys.argv[2], p)' "$dir/out" "$1" || fail "$1"
 }
 
-plan 0 --shape llama-70b --type tq1_0 --mem 24G --cores 16 --membw 60 --json
+plan 0 --shape llama-70b --type tq1_0 --mem 24G --pack t3 --cores 16 --membw 60 --json
 holds 'p["fits"] is True and p["layout"] == "1x1" and p["stages"] == 1 and p["pack"] == "t3"'
 holds 'len(p["memory_per_rank"]) == 1 and 14 * 2**30 < p["memory_per_rank"][0] < 24 * 2**30'
 holds '0 < p["predicted"]["decode_tps"] < 60e9 / (68.7e9 * 1.6 / 8)'
 holds 'abs(1000 / p["predicted"]["decode_tps"] - sum(p["predicted"]["parts"][k] for k in ("weights_ms", "head_ms", "communication_ms"))) < 1e-6'
 [ -s "$dir/err" ] && fail "stderr: $(cat "$dir/err")"
 
-plan 0 --shape llama-70b --type tq1_0 --mem 24G
+plan 0 --shape llama-70b --type tq1_0 --mem 24G --pack t3
 grep -q 'fits: node1 holds' "$dir/out" || fail "table: $(cat "$dir/out")"
 grep -q 'no prediction' "$dir/out" || fail "prediction without figures"
 
@@ -55,7 +55,7 @@ holds 'p["fits"] is False and p["advice"]["n_nodes"] >= 4'
 holds 'p["predicted"]["decode_tps"] is None'
 says 'does not fit.*nodes like node 1 would do'
 
-plan 0 --shape llama3-405b --type tq1_0 --nodes 5 --mem 24G -c 4096 --membw 50 --latency 50 --netbw 10 --json
+plan 0 --shape llama3-405b --type tq1_0 --nodes 5 --pack t3 --mem 24G -c 4096 --membw 50 --latency 50 --netbw 10 --json
 holds 'p["layout"] == "5x1" and len(p["memory_per_rank"]) == 5 and max(p["memory_per_rank"]) < 24 * 2**30'
 holds 'p["predicted"]["parts"]["communication_ms"] > 0'
 holds '[r["layers"][0] for r in p["ranks"]][1:] == [r["layers"][1] for r in p["ranks"]][:-1]'
@@ -72,7 +72,7 @@ holds 'p["split"] == "3,1" and [r["heads"] for r in p["ranks"]] == [[0, 15], [15
 cat >"$dir/c.json" <<'JSON'
 {"nodes": [{"name": "big", "mem": "16G"}, {"mem": "5G", "count": 2}], "latency_us": 30, "net_gbit": 10}
 JSON
-plan 0 --shape llama-70b --type tq1_0 --cluster "$dir/c.json" --json
+plan 0 --shape llama-70b --type tq1_0 --pack t3 --cluster "$dir/c.json" --json
 holds '[n["name"] for n in p["nodes"]] == ["big", "node2-1", "node2-2"] and all(n["fits"] for n in p["nodes"])'
 
 plan 2

@@ -40,11 +40,31 @@ static void memory(void **state)
     assert_int_equal(worker_measure_bytes(1024), 768u << 20);
 }
 
+static void packs(void **state)
+{
+    (void)state;
+    worker_team_t     *team = NULL;
+    worker_pack_rate_t r[WORKER_PACKS];
+    base_err_t         err;
+
+    assert_int_equal(worker_team_create(2, NULL, false, false, &team, &err), BASE_OK);
+    assert_int_equal(worker_measure_packs(team, NULL, r, &err), BASE_OK);
+    for (int i = 0; i < WORKER_PACKS; i++) {
+        print_message("%s: %.1f G weights/s, %.1f G products/s\n", i == 0 ? "t2" : "t3",
+                      r[i].gemv * 1e-9, r[i].gemm * 1e-9);
+        assert_true(r[i].gemv > 1e6 && r[i].gemv < 1e14);
+        assert_true(r[i].gemm > 1e6 && r[i].gemm < 1e15);
+    }
+    worker_team_destroy(&team);
+    assert_true(worker_kernels_version() != 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory),
         cmocka_unit_test(bandwidth),
+        cmocka_unit_test(packs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
