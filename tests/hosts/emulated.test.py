@@ -1,0 +1,99 @@
+# Emulated hosts: the wire does what was asked, folders hide, all ends; a model over three hosts gives the bits of one rank.
+# timeout: 300
+# ranks: 3
+# labels: mpi
+# serial: yes
+# sanitize: no
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import hosts
+import trireme
+
+EVAL = [trireme.BINARY, "eval", "-m", str(trireme.DEFAULT_MODEL), "-p", "Once upon a time there was a ship", "--logits"]
+
+
+def alive(pid):
+    return os.path.exists(f"/proc/{pid}") and "Z" not in pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
+
+
+def test_bits(tmp):
+    one = tmp / "one.npy"
+    subprocess.run([*EVAL, str(one), "-t", "1"], check=True, capture_output=True)
+    with hosts.Hosts(3) as h:
+        assert h.mpirun(["hostname"]).stdout.split() and h.enter(2, "hostname").strip() == "host2"
+        for ranks, layout in ((1, "3x1"), (1, "1x3"), ([2, 0, 1], "1x3"), ([1, 2, 1], "2x2"), (2, "3x2")):
+            out = tmp / "out.npy"
+            h.mpirun([*EVAL, str(out), "-t", "1", "--layout", layout], ranks)
+            assert out.read_bytes() == one.read_bytes(), (ranks, layout)
+            out.unlink()
+
+
+def test_wire():
+    """100 Mbit/s and 1 ms, as trireme doctor measures them: less than it, but not by much."""
+    with hosts.Hosts(2, mbit=100, delay_ms=1.0) as h:
+        value = json.loads(h.mpirun([trireme.BINARY, "doctor", "-t", "1", "--json"], check=False).stdout)
+    (link,) = value["links"]
+    assert link["between_hosts"] and len(value["hosts"]) == 2, value
+    assert 1000 <= link["latency_us"] < 3000, link
+    assert 0.05 < link["net_gbit"] <= 0.101, link
+
+
+def test_hidden(tmp):
+    (tmp / "folder").mkdir()
+    (tmp / "folder/file").write_text("x")
+    with hosts.Hosts(2, hide={tmp / "folder": [1]}) as h:
+        assert h.enter(0, f"ls {tmp}/folder") == "file\n"
+        assert h.enter(1, f"ls {tmp}/folder") == ""
+    assert (tmp / "folder/file").read_text() == "x"
+
+
+def test_quota():
+    try:
+        with hosts.Hosts(1, cpu=0.25) as h:
+            spin = "t=$(date +%s%N); i=0; while [ $(( $(date +%s%N) - t )) -lt 1000000000 ]; do i=$((i+1)); done; times"
+            used = h.enter(0, spin).splitlines()
+            seconds = sum(float(v[2:-1]) for line in used for v in line.split())
+            assert 0.1 < seconds < 0.5, used
+    except hosts.Unavailable as e:
+        print(f"without CPU quotas: {e}")
+
+
+def test_end():
+    """A killed process leaves no hosts behind."""
+    tool = subprocess.Popen([sys.executable, str(pathlib.Path(hosts.__file__)), "--hosts", "2", "--plain", "--", "sh",
+                             "-c", "echo up; exec sleep 600"], stdout=subprocess.PIPE, text=True)
+    assert tool.stdout.readline() == "up\n"
+    children = pathlib.Path(f"/proc/{tool.pid}/task/{tool.pid}/children").read_text().split()
+    assert len(children) == 4, children # two hosts, the relay, the command
+    tool.send_signal(signal.SIGKILL)
+    tool.wait()
+    # the command itself is nobody's; the hosts' processes and the relay end
+    deadline = time.monotonic() + 5
+    while sum(alive(p) for p in children) > 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [p for p in children if alive(p)]
+    assert len(left) <= 1, left
+    for p in left:
+        os.kill(int(p), signal.SIGKILL)
+
+
+try:
+    with hosts.Hosts(1):
+        pass
+except hosts.Unavailable as e:
+    trireme.skip(str(e))
+with tempfile.TemporaryDirectory() as d:
+    test_bits(pathlib.Path(d))
+    test_hidden(pathlib.Path(d))
+test_wire()
+test_quota()
+test_end()
