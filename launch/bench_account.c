@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "launch/account.h"
 
@@ -81,6 +82,51 @@ static double mean_positions(const bench_result_t *r)
     return r->n_depth + (r->n_prompt + r->n_gen + 1) / 2.0;
 }
 
+static int rising(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Sorts v. */
+static double median(double *v, uint32_t n)
+{
+    qsort(v, n, sizeof(*v), rising);
+    return (v[(n - 1) / 2] + v[n / 2]) / 2;
+}
+
+/* What the repetitions read against what could be read around them. */
+static void add_bandwidth(json_t *value, const bench_result_t *r, double weight_bytes, bool reads)
+{
+    double  *v     = malloc((r->n_samples + (size_t)1) * sizeof(*v));
+    uint32_t known = 0;
+    json_t  *all = json_null(), *share = json_null();
+
+    for (uint32_t i = 0; i <= r->n_samples; i++) known += r->looks[i] > 0;
+    if (v != NULL && known > r->n_samples) {
+        for (uint32_t i = 0; i < r->n_samples; i++) {
+            double around = (r->looks[i] + r->looks[i + 1]) / 2;
+            v[i]          = weight_bytes * r->n_gen * 1e9 / (double)r->samples_ns[i] / around;
+        }
+        if (reads) share = out_json_real(median(v, r->n_samples));
+        for (uint32_t i = 0; i <= r->n_samples; i++) v[i] = r->looks[i];
+        all = out_json_real(median(v, r->n_samples + 1) / 1e9);
+    }
+    (void)json_object_set_new(value, "bandwidth_gb_s", all);
+    (void)json_object_set_new(value, "bandwidth_share", share);
+    free(v);
+}
+
+static json_t *huge_json(const engine_info_t *info, const engine_rank_stats_t *stats, bool known)
+{
+    double least = 1;
+
+    for (uint32_t i = 0; i < info->n_ranks; i++)
+        if (stats[i].huge_share < least) least = stats[i].huge_share;
+    return known ? out_json_real(least) : json_null();
+}
+
 void bench_account_add(json_t *value, const engine_t *engine, const bench_result_t *r,
                        const engine_rank_stats_t *stats, double tokens_per_s)
 {
@@ -99,8 +145,8 @@ void bench_account_add(json_t *value, const engine_t *engine, const bench_result
         value, "read_gb_s",
         reads ? out_json_real((double)info.weight_bytes * tokens_per_s / r->n_seq / 1e9)
               : json_null());
-    (void)json_object_set_new(value, "bandwidth_gb_s",
-                              r->bandwidth > 0 ? out_json_real(r->bandwidth / 1e9) : json_null());
+    add_bandwidth(value, r, (double)info.weight_bytes, reads);
+    (void)json_object_set_new(value, "huge_page_share", huge_json(&info, stats, r->looks[0] > 0));
     (void)json_object_set_new(
         value, "macs_per_token",
         json_pack("{s:o, s:o, s:o, s:o}", "ternary", out_json_real(ops.ternary), "dense",
@@ -138,11 +184,16 @@ void bench_account_print(const json_t *value)
                  100 * number(value, "projection_share"), number(value, "amdahl_ceiling"));
     if (json_is_number(json_object_get(value, "read_gb_s"))) {
         (void)printf("  weights read: %.1f GB/s", number(value, "read_gb_s"));
-        if (json_is_number(json_object_get(value, "bandwidth_gb_s")))
-            (void)printf(" of %.1f measured (%.0f %%)", number(value, "bandwidth_gb_s"),
-                         100 * number(value, "read_gb_s") / number(value, "bandwidth_gb_s"));
+        if (json_is_number(json_object_get(value, "bandwidth_share")))
+            (void)printf(
+                "; plain reading between the repetitions: %.1f GB/s; share %.2f (median of "
+                "pairs)",
+                number(value, "bandwidth_gb_s"), number(value, "bandwidth_share"));
         (void)printf("\n");
     }
+    if (json_is_number(json_object_get(value, "huge_page_share")))
+        (void)printf("  huge pages: %.0f %% of the anonymous memory\n",
+                     100 * number(value, "huge_page_share"));
     for (int i = 0; i < ACCOUNT_ENERGIES; i++) {
         name = account_energies[i].name;
         nm   = json_object_get(joules, name);

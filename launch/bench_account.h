@@ -13,7 +13,12 @@
  *   projection_share       of the time: weights / all; amdahl_ceiling = 1 / (1 - share)
  *   read_gb_s              weights and head read by all ranks, 1e9 bytes a second (generation with
  *                          whole rows of the head; else null)
- *   bandwidth_gb_s         what this machine's threads read at most (null: not measured)
+ *   bandwidth_gb_s         what the same threads read with nothing to work out: the median of looks
+ *                          of 30 ms before, between and after the repetitions (null: not measured)
+ *   bandwidth_share        what a repetition read over the mean of the looks before and after it:
+ *                          the median of all repetitions (null with either of the two)
+ *   huge_page_share        of the anonymous memory in huge pages, the rank with least (null: as
+ *                          above)
  *   macs_per_token         ternary, dense, attention, head
  *   joules_per_token       by arithmetic, for each process of account.h: as computed here, and the
  *                          same model in float16; matrix_ratio: the projections alone

@@ -14,9 +14,10 @@ typedef struct {
     uint32_t  n_seq; /* sequences together: each has n_prompt, n_gen, n_depth */
     uint32_t  n_samples;
     uint64_t *samples_ns;
-    double    rapl_joules; /* of all samples; negative: not known */
-    double    bandwidth;   /* bytes a second that this rank's threads read at most; 0: not known */
-    time_t    test_time;
+    double *looks; /* n_samples + 1: bytes a second that all ranks' threads read from memory before,
+                      * between and after the samples; 0: not known */
+    double  rapl_joules; /* of all samples; negative: not known */
+    time_t  test_time;
 } bench_result_t;
 
 typedef struct bench_report bench_report_t;

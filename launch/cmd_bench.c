@@ -137,6 +137,46 @@ static base_status_t warm_up(bench_t *b, engine_t *engine, const bench_result_t 
     return run_test(b, engine, &little, err);
 }
 
+/* The ranks' figures so far, and a look at the bandwidth that is left to them. */
+static base_status_t look(engine_t *engine, bool reset, double *bandwidth,
+                          engine_rank_stats_t **stats, base_err_t *err)
+{
+    base_status_t st  = session_stats(engine, reset, stats, err);
+    double        sum = 0;
+
+    for (uint32_t i = 0; st == BASE_OK && i < engine_info(engine).n_ranks; i++) {
+        if ((*stats)[i].bandwidth <= 0) return st;
+        sum += (*stats)[i].bandwidth;
+    }
+    *bandwidth = sum;
+    return st;
+}
+
+/* All samples, with a look at the bandwidth before and after each. stats: those of all samples. */
+static base_status_t take_samples(bench_t *b, engine_t *engine, bench_result_t *r,
+                                  engine_rank_stats_t **stats, base_err_t *err)
+{
+    const bool    account = opt_flag(b->o, OPT_ACCOUNT);
+    base_status_t st      = look(engine, true, &r->looks[0], stats, err);
+
+    for (uint32_t i = 0; i < r->n_samples && st == BASE_OK; i++) {
+        const double   joules = bench_account_rapl();
+        const uint64_t start  = clock_ns();
+        const bool     last   = i + 1 == r->n_samples;
+
+        st               = run_test(b, engine, r, err);
+        r->samples_ns[i] = clock_ns() - start;
+        /* A counter that wrapped meanwhile tells nothing. */
+        const double more = bench_account_rapl() - joules;
+        r->rapl_joules = joules < 0 || more < 0 || r->rapl_joules < 0 ? -1 : r->rapl_joules + more;
+        if (st != BASE_OK || (!account && !last)) continue;
+        free(*stats);
+        *stats = NULL;
+        st     = look(engine, last, &r->looks[i + 1], stats, err);
+    }
+    return st;
+}
+
 static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *test, uint32_t batch,
                              uint32_t depth, uint32_t n_seq, base_err_t *err)
 {
@@ -150,32 +190,21 @@ static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *t
     r.n_depth    = depth;
     r.n_batch    = batch;
     r.n_threads  = engine_n_threads(engine);
-    r.bandwidth  = engine_info(engine).bandwidth;
     r.n_samples  = opt_u32(b->o, OPT_REPETITIONS);
     r.test_time  = time(NULL);
     void *memory = NULL;
     r.n_seq      = n_seq;
-    st           = base_alloc(&memory, r.n_samples, sizeof(*r.samples_ns), "samples", err);
+    st           = base_alloc(&memory, 2 * (size_t)r.n_samples + 1, 8, "samples", err);
     if (st != BASE_OK) return st;
-    r.samples_ns = memory;
+    r.looks      = memory;
+    r.samples_ns = (uint64_t *)memory + r.n_samples + 1;
 
     st = run_prompts(b, engine, (phase_t){0, depth, n_seq}, batch, err); /* not timed */
     if (st == BASE_OK) st = warm_up(b, engine, &r, err);
-    if (st == BASE_OK) st = session_stats(engine, true, &stats, err);
-    free(stats);
-    stats         = NULL;
-    double joules = bench_account_rapl();
-    for (uint32_t i = 0; i < r.n_samples && st == BASE_OK; i++) {
-        uint64_t start  = clock_ns();
-        st              = run_test(b, engine, &r, err);
-        r.samples_ns[i] = clock_ns() - start;
-    }
-    /* A counter that wrapped meanwhile tells nothing. */
-    r.rapl_joules = joules < 0 ? -1 : bench_account_rapl() - joules;
-    if (st == BASE_OK) st = session_stats(engine, true, &stats, err);
+    if (st == BASE_OK) st = take_samples(b, engine, &r, &stats, err);
     if (st == BASE_OK) st = bench_report_add(b->report, engine, &r, stats, err);
     free(stats);
-    free(r.samples_ns);
+    free(memory);
     return st;
 }
 

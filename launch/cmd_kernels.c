@@ -34,14 +34,15 @@ static json_t *row_json(const kernels_t *k, const worker_measure_row_t *r)
 {
     const double weights = r->bits_per_weight > 0 ? 8 * r->bytes_per_s / r->bits_per_weight : 0;
 
-    return json_pack("{s:s, s:o, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "build_commit",
-                     TRIREME_BUILD_COMMIT, "cpu_info",
+    return json_pack("{s:s, s:o, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "build_commit", TRIREME_BUILD_COMMIT, "cpu_info",
                      out_json_text(k->cpu_info, strlen(k->cpu_info)), "kernel", r->slot, "variant",
                      r->variant, "n_threads", (json_int_t)r->n_threads, "n_tokens",
                      r->n_tok > 0 ? json_integer(r->n_tok) : json_null(), "bits_per_weight",
                      positive(r->bits_per_weight), "gb_s", giga(r->bytes_per_s), "gweights_s",
-                     giga(weights), "gproducts_s", giga(r->products_per_s), "bandwidth_fraction",
-                     positive(r->bandwidth_share), "peak_fraction", positive(r->peak_share));
+                     giga(weights), "gproducts_s", giga(r->products_per_s), "read_gb_s",
+                     giga(r->read_bytes_per_s), "bandwidth_fraction", positive(r->bandwidth_share),
+                     "peak_fraction", positive(r->peak_share));
 }
 
 /* A number with `digits` behind the point, or "-". */

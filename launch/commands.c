@@ -107,10 +107,10 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "its own slices, and nothing is written.\n\n"
         "With --kernels no model is run: each line is one kernel in one variant, all threads "
         "on weights from memory. tokens: vectors multiplied together (of attention query rows); "
-        "bandwidth: GB/s against what plain reading reaches (probe_read); peak: products "
+        "bandwidth: GB/s against what plain reading reached just before and after; peak: products "
         "against a loop in registers (probe_mac of bytes, probe_fma of floats). The same as JSON: "
         "kernel, variant, n_threads, n_tokens, bits_per_weight, gb_s, gweights_s, gproducts_s, "
-        "bandwidth_fraction, peak_fraction. About 45 seconds; one process, without MPI.",
+        "read_gb_s, bandwidth_fraction, peak_fraction. About a minute; one process, without MPI.",
         "# llama-bench's usual tests\n"
         "trireme bench -m model.gguf\n"
         "# how two ranks on this machine compare, at two depths, as JSON\n"

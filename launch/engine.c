@@ -28,6 +28,8 @@ struct engine {
     worker_topology_t   *topology;
     worker_team_t       *team;
     worker_t            *worker;
+    bool                 measure;
+    worker_meter_t      *meter; /* with config.measure; NULL where ranks share a host */
     engine_info_t        info;
     uint64_t             step_us; /* in steps since the last reset */
     uint64_t             rss_bytes;
@@ -287,26 +289,42 @@ static uint64_t anonymous_bytes(void)
     return kib * 1024;
 }
 
+/* Without the meter's memory, which is no part of the model's. */
 static void note_rss(engine_t *e)
 {
-    uint64_t now = anonymous_bytes();
+    uint64_t now  = anonymous_bytes();
+    uint64_t ours = e->meter != NULL ? worker_measure_bytes(worker_team_size(e->team)) : 0;
+    now           = now > ours ? now - ours : 0;
     if (now > e->rss_bytes) e->rss_bytes = now;
 }
 
-/* 0: not known. Ranks that share a host would measure each other's leavings, not the host. */
-static double measure_bandwidth(const engine_t *e)
+/* Ranks that share a host would measure each other's leavings, not the host. Without memory for it
+ * the bandwidth is not known. */
+static void start_meter(engine_t *e)
 {
-    double      bytes_per_s = 0;
-    const char *cpu         = e->part.cpu[0] != '\0' ? e->part.cpu : NULL;
-    if (comm_local_size(e->world) > 1) return 0;
-    if (worker_measure_bandwidth(e->team, worker_team_size(e->team), cpu, &bytes_per_s, NULL) !=
-        BASE_OK)
-        return 0;
-    return bytes_per_s;
+    const char *cpu = e->part.cpu[0] != '\0' ? e->part.cpu : NULL;
+    if (comm_local_size(e->world) > 1) return;
+    if (worker_meter_create(e->team, worker_team_size(e->team), cpu, &e->meter, NULL) != BASE_OK)
+        e->meter = NULL;
 }
 
-static base_status_t fill_info(engine_t *e, const engine_config_t *config, uint64_t start_us,
-                               base_err_t *err)
+static double huge_share(void)
+{
+    char   line[256];
+    double all  = 0;
+    double huge = 0;
+    FILE  *f    = fopen("/proc/self/smaps_rollup", "r");
+    if (f == NULL) return 0;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        unsigned long long v = 0;
+        if (sscanf(line, "Anonymous: %llu", &v) == 1) all = (double)v;
+        if (sscanf(line, "AnonHugePages: %llu", &v) == 1) huge = (double)v;
+    }
+    (void)fclose(f);
+    return all > 0 ? huge / all : 0;
+}
+
+static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
 {
     engine_info_t      *info = &e->info;
     engine_rank_stats_t mine = {.shard_bytes = worker_weight_bytes(e->worker)};
@@ -321,15 +339,9 @@ static base_status_t fill_info(engine_t *e, const engine_config_t *config, uint6
     info->n_hosts  = (uint32_t)comm_host_count(e->world);
     info->load_s   = (double)(base_clock_us() - start_us) * 1e-6;
     note_rss(e);
-    if (config->measure) mine.bandwidth = measure_bandwidth(e);
-    st         = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
-    bool known = true;
-    for (size_t r = 0; st == BASE_OK && e->records != NULL && r < n; r++) {
+    st = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
+    for (size_t r = 0; st == BASE_OK && e->records != NULL && r < n; r++)
         info->weight_bytes += e->records[r].shard_bytes;
-        info->bandwidth += e->records[r].bandwidth;
-        if (e->records[r].bandwidth <= 0) known = false;
-    }
-    if (!known) info->bandwidth = 0;
     return st;
 }
 
@@ -375,8 +387,10 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st == BASE_OK) st = start_worker(e, config, err);
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
-    st = fill_info(e, config, start, err);
+    st = fill_info(e, start, err);
     if (st != BASE_OK) goto out;
+    e->measure = config->measure;
+    if (e->measure) start_meter(e);
     *out = e;
     e    = NULL;
 out:
@@ -389,6 +403,7 @@ void engine_destroy(engine_t **engine)
     engine_t *e = engine == NULL ? NULL : *engine;
     if (e == NULL) return;
     worker_destroy(&e->worker);
+    worker_meter_destroy(&e->meter);
     worker_team_destroy(&e->team);
     worker_topology_close(&e->topology);
     comm_grid_destroy(&e->grid);
@@ -455,6 +470,8 @@ static engine_rank_stats_t own_stats(engine_t *e, bool reset)
     worker_times(e->worker, s.part_ns, reset);
     note_rss(e);
     s.rss_bytes = e->rss_bytes;
+    if (e->measure) s.huge_share = huge_share();
+    if (e->meter != NULL) s.bandwidth = worker_meter_look(e->meter);
     if (reset) {
         comm_stats_reset(e->grid);
         e->step_us   = 0;

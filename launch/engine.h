@@ -37,7 +37,8 @@ typedef struct {
     const char        *head; /* "screened": keep coarse rows of the head (NUMERICS 9), "auto":
                                * where they pay; else no */
     bool               no_pin;
-    bool               measure; /* measure the memory bandwidth: 0.3 s, worker_measure_bytes() */
+    bool               measure; /* engine_stats looks at the memory bandwidth: it takes 30 ms more,
+                               * and worker_measure_bytes() stay reserved */
     bool               quiet;   /* no progress */
 } engine_config_t;
 
@@ -74,8 +75,6 @@ typedef struct {
     double   load_s;           /* engine_start, on rank 0 */
     uint32_t n_ranks, n_hosts;
     uint64_t weight_bytes; /* packed + dense bytes read per token, all ranks */
-    double   bandwidth;    /* with config.measure and one rank a host: bytes a second that the
-                            * threads of all ranks can read from memory; 0: not known */
 } engine_info_t;
 engine_info_t engine_info(const engine_t *engine);
 
@@ -94,7 +93,9 @@ typedef struct {
     uint64_t comm_bytes;            /* sent since the last reset */
     uint64_t head_rows;             /* of the screened head, read whole since the last reset */
     uint64_t part_ns[ENGINE_PARTS]; /* where the time of steps went since the last reset */
-    double   bandwidth;             /* engine_info_t's, of this rank; at the start alone */
+    double   bandwidth;  /* with config.measure and one rank a host: bytes a second that this rank's
+                          * threads read from memory just now; 0: not known */
+    double   huge_share; /* of its anonymous memory in huge pages; with config.measure, else 0 */
 } engine_rank_stats_t;
 /* stats: n_ranks entries. reset: set the counters to zero afterwards. Rank 0. */
 base_status_t engine_stats(engine_t *engine, engine_rank_stats_t *stats, bool reset,

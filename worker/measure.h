@@ -8,33 +8,46 @@
 #include "base/status.h"
 #include "worker/team.h"
 
-/* Bytes per second that n_threads threads of the team (1 .. its size; the others wait) read from
- * memory, all together: the best of several spans, so that a disturbance does not count, and of
- * several loops (wide loads, with prefetch instructions, short loads).
- * cpu     strongest kernel variant to use, as in worker_config_t; NULL: the best there is.
+/* Memory for looks at the bandwidth, kept between them: a machine that is shared reads half as fast
+ * in some minutes as in others, so what is set against the bandwidth wants a look before and after.
  * Each thread reads memory that it touched first, so pages lie on its NUMA node.
- * Time: 0.2 s, and the touching (0.1 s at 256 MiB on two cores).
- * Memory: worker_measure_bytes(n_threads), given back at once.
- * Ranks of one host share its memory: let all call at the same time (comm_agree before), and add.
+ * n_threads  of the team (1 .. its size), the others wait; the team outlives the meter.
+ * cpu        strongest kernel variant to use, as in worker_config_t; NULL: the best there is.
+ * Memory: worker_measure_bytes(n_threads). Time: that of touching it, 0.1 s at 256 MiB on two
+ * cores. Status: OK | MEMORY. */
+typedef struct worker_meter worker_meter_t;
+
+base_status_t worker_meter_create(worker_team_t *team, int n_threads, const char *cpu,
+                                  worker_meter_t **out, base_err_t *err);
+void          worker_meter_destroy(worker_meter_t **meter); /* accepts NULL */
+
+/* Bytes per second that the threads read from memory now, all together: the best of several loops
+ * (wide loads, with prefetch instructions, short loads), each the mean of its time. 30 ms.
+ * Ranks of one host share its memory: let all look at the same time, and add. */
+double worker_meter_look(worker_meter_t *meter);
+
+/* The best of several looks with a meter of its own: 0.2 s and the touching.
  * Status: OK | MEMORY. */
 base_status_t worker_measure_bandwidth(worker_team_t *team, int n_threads, const char *cpu,
                                        double *bytes_per_s, base_err_t *err);
 
 /* Memory that the measurements walk through, far more than the last caches of so many cores hold:
- * 16 MiB a thread, at least 256 MiB, at most 768 MiB. */
+ * 16 MiB a thread, at least 256 MiB, at most 768 MiB or 2 MiB a thread. */
 size_t worker_measure_bytes(int n_threads);
 
 /* One row of worker_measure_kernels: all threads of the team together, each on weights of its own
- * that come from memory (the columns of a row: WORKER_MEASURE_COLS). */
+ * that come from memory (the columns of a row: WORKER_MEASURE_COLS). The kernel and plain reading
+ * take turns; of the pairs the one with the median ratio is told. */
 typedef struct {
     const char *slot, *variant; /* as in worker/kernels/kernel_list.inc or probe_list.inc; static */
     uint32_t    n_threads;
-    uint32_t    n_tok;           /* vectors at once; of attention query rows; of a probe 0 */
-    double      bytes_per_s;     /* of weights with their scales (of keys or values); 0: none */
-    double      products_per_s;  /* multiply-adds; 0: none */
-    double      bits_per_weight; /* of a probe 0 */
-    double      bandwidth_share; /* bytes_per_s / what probe_read reads with all threads */
-    double      peak_share;      /* products_per_s / what probe_mac or probe_fma does likewise */
+    uint32_t    n_tok;            /* vectors at once; of attention query rows; of a probe 0 */
+    double      bytes_per_s;      /* of weights with their scales (of keys or values); 0: none */
+    double      products_per_s;   /* multiply-adds; 0: none */
+    double      bits_per_weight;  /* of a probe 0 */
+    double      read_bytes_per_s; /* what probe_read reads with all threads at the same time */
+    double      bandwidth_share;  /* bytes_per_s / read_bytes_per_s */
+    double      peak_share;       /* products_per_s / what probe_mac or probe_fma does likewise */
 } worker_measure_row_t;
 
 /* Take a row; done of total are measured. A status other than OK ends the measurement. */

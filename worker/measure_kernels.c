@@ -18,7 +18,8 @@ enum {
     ROWS       = TILES * KERN_TILE_ROWS,
     MAX_TOK    = 512,
     HEAD_DIM   = 128,
-    SPANS      = 2,
+    PAIRS      = 5, /* of a row: looks at the bandwidth and spans of the kernel in turns */
+    LOOK_US    = 6000,
     BATCH      = 8,    /* calls between two looks at the clock, where they are short */
     BATCH_TOK  = 16,   /* up to so many tokens they are */
     FEW_ROWS   = 4,    /* query rows of attention: the heads of one token */
@@ -27,9 +28,7 @@ enum {
     PEAK_SPANS = 8,    /* of the arithmetic peaks */
     PEAK_US    = 15000,
 };
-/* Of a thread's weights: any call's fit (the widest are floats). */
-enum { LEAST_BYTES = 2 << 20 };
-_Static_assert(ROWS *COLS * 4 + 64 <= LEAST_BYTES, "a call stays in its thread's part");
+_Static_assert(ROWS *COLS * 4 + 64 <= WORKER_MEASURE_LEAST, "a call stays in its thread's part");
 _Static_assert(COLS % KERN_BLOCK_K == 0 && COLS % KERN_Q_PAD == 0, "no padding in the figures");
 
 /* The types of slots that are measured; the others touch vectors, not weights. */
@@ -95,6 +94,8 @@ typedef struct {
     worker_team_t          *team;
     const worker_measure_t *config;
     base_arena_t            arena;
+    worker_meter_t         *meter;   /* whose memory the weights are */
+    uint64_t                look_us; /* of plain reading before and after a span; 0: none */
     uint8_t                *weights;
     size_t                  weight_bytes;
     float                  *xs; /* inputs, shared by all threads */
@@ -103,7 +104,7 @@ typedef struct {
     uint32_t               *positions; /* [MANY_ROWS] KERN_PAGE */
     float                  *outs;      /* OUT_FLOATS a thread */
     double                 *rates;     /* rows of one value a thread, one a span */
-    double                  bandwidth, mac_peak, fma_peak;
+    double                  mac_peak, fma_peak;
     /* the case under measurement */
     const entry_t *entry;
     size_t         n_tok, call_bytes; /* call_bytes: weights of a call, without padding */
@@ -186,33 +187,53 @@ static void call(const kernels_t *k, const uint8_t *w, float *out)
 
 /* ---- one row ---- */
 
+/* Calls per second of this thread for a while, going on at *at. */
+static double row_span(const kernels_t *k, float *out, uint64_t span_us, size_t begin, size_t end,
+                       size_t *at)
+{
+    const size_t   step  = (k->call_bytes + 63) / 64 * 64;
+    const size_t   n     = k->n_tok <= BATCH_TOK ? BATCH : 1;
+    const uint64_t start = base_clock_us();
+    uint64_t       spent = 0, calls = 0;
+
+    while (spent < span_us || spent == 0) {
+        for (size_t i = 0; i < n; i++, *at += step) {
+            if (*at + step > end) *at = begin;
+            call(k, k->weights + *at, out);
+        }
+        calls += n;
+        spent = base_clock_us() - start;
+    }
+    return (double)calls * 1e6 / (double)spent;
+}
+
 static void row_thread(void *ctx, int thread, int n_threads)
 {
-    kernels_t     *k    = ctx;
-    float         *out  = k->outs + (size_t)thread * OUT_FLOATS;
-    const size_t   step = (k->call_bytes + 63) / 64 * 64;
-    const uint64_t span = (uint64_t)(k->config->seconds * 1e6 / SPANS);
-    const size_t   n    = k->n_tok <= BATCH_TOK ? BATCH : 1;
+    kernels_t     *k     = ctx;
+    float         *out   = k->outs + (size_t)thread * OUT_FLOATS;
+    const uint64_t span  = (uint64_t)(k->config->seconds * 1e6 / PAIRS);
+    const int      way   = worker_meter_way(k->meter);
+    double        *looks = k->rates + PAIRS * n_threads;
     size_t         begin, end, at;
 
     worker_share(k->weight_bytes, 64, thread, n_threads, &begin, &end);
     at = begin;
     call(k, k->weights + at, out); /* code and inputs come into the caches */
-    for (int s = 0; s < SPANS; s++) {
+    for (int s = 0; s <= PAIRS; s++) {
         worker_team_barrier(k->team);
-        const uint64_t start = base_clock_us();
-        uint64_t       spent = 0, calls = 0;
-
-        while (spent < span || spent == 0) {
-            for (size_t i = 0; i < n; i++, at += step) {
-                if (at + step > end) at = begin;
-                call(k, k->weights + at, out);
-            }
-            calls += n;
-            spent = base_clock_us() - start;
-        }
-        k->rates[s * n_threads + thread] = (double)calls * 1e6 / (double)spent;
+        looks[s * n_threads + thread] =
+            k->look_us > 0 ? worker_meter_span(k->meter, thread, way, k->look_us) : 1;
+        worker_team_barrier(k->team);
+        if (s < PAIRS) k->rates[s * n_threads + thread] = row_span(k, out, span, begin, end, &at);
     }
+}
+
+static double sum_of(const double *v, int n)
+{
+    double sum = 0;
+
+    for (int i = 0; i < n; i++) sum += v[i];
+    return sum;
 }
 
 /* The best span: calls per second of all threads together. */
@@ -221,11 +242,30 @@ static double best_rate(const kernels_t *k, int n_threads, int n_spans)
     double best = 0;
 
     for (int s = 0; s < n_spans; s++) {
-        double sum = 0;
-        for (int i = 0; i < n_threads; i++) sum += k->rates[s * n_threads + i];
+        const double sum = sum_of(k->rates + s * n_threads, n_threads);
         if (sum > best) best = sum;
     }
     return best;
+}
+
+/* Calls per second, and bytes that plain reading took before and after them, of the pair with the
+ * median ratio. */
+static double median_pair(const kernels_t *k, int n_threads, double *read)
+{
+    const double *looks = k->rates + PAIRS * n_threads;
+    double        rate[PAIRS], around[PAIRS];
+
+    for (int s = 0; s < PAIRS; s++) {
+        const double r = sum_of(k->rates + s * n_threads, n_threads);
+        const double a = sum_of(looks + s * n_threads, 2 * n_threads) / 2;
+        int          i = s;
+
+        for (; i > 0 && rate[i - 1] * a > r * around[i - 1]; i--)
+            rate[i] = rate[i - 1], around[i] = around[i - 1];
+        rate[i] = r, around[i] = a;
+    }
+    *read = around[PAIRS / 2];
+    return rate[PAIRS / 2];
 }
 
 static worker_measure_row_t measure_row(kernels_t *k, const entry_t *e, size_t n_tok)
@@ -243,11 +283,11 @@ static worker_measure_row_t measure_row(kernels_t *k, const entry_t *e, size_t n
     k->n_tok      = n_tok;
     k->call_bytes = call_bytes(e, &weights);
     worker_team_run(k->team, row_thread, k);
-    const double rate   = best_rate(k, n, SPANS);
+    const double rate   = median_pair(k, n, &row.read_bytes_per_s);
     row.bytes_per_s     = rate * (double)k->call_bytes;
     row.products_per_s  = rate * (double)weights * (double)n_tok;
     row.bits_per_weight = 8.0 * (double)k->call_bytes / (double)weights;
-    row.bandwidth_share = row.bytes_per_s / k->bandwidth;
+    row.bandwidth_share = row.bytes_per_s / row.read_bytes_per_s;
     row.peak_share      = row.products_per_s / peak;
     return row;
 }
@@ -303,11 +343,12 @@ static base_status_t measure_probes(kernels_t *k, uint32_t total, base_err_t *er
 {
     const kern_probes_t probes = kern_probes(worker_measure_features(k->config->cpu));
     const int           n      = worker_team_size(k->team);
+    double              read   = 0;
     uint32_t            done   = 0;
     base_status_t       st     = BASE_OK;
 
     for (int active = 1; st == BASE_OK; active = n) {
-        st = worker_measure_bandwidth(k->team, active, k->config->cpu, &k->bandwidth, err);
+        st = worker_measure_bandwidth(k->team, active, k->config->cpu, &read, err);
         if (st != BASE_OK) break;
         k->mac_peak                               = measure_peak(k, probes, active, false);
         k->fma_peak                               = measure_peak(k, probes, active, true);
@@ -315,7 +356,7 @@ static base_status_t measure_probes(kernels_t *k, uint32_t total, base_err_t *er
             {.slot        = "probe_read",
              .variant     = probes.name.probe_read,
              .n_threads   = (uint32_t)active,
-             .bytes_per_s = k->bandwidth},
+             .bytes_per_s = read},
             {.slot           = "probe_mac",
              .variant        = probes.name.probe_mac,
              .n_threads      = (uint32_t)active,
@@ -383,20 +424,11 @@ static base_status_t walk(kernels_t *k, uint32_t *done, uint32_t total, bool cou
     return st;
 }
 
-static void fill_thread(void *ctx, int thread, int n_threads)
-{
-    const kernels_t *k = ctx;
-    size_t           begin, end;
-
-    worker_share(k->weight_bytes, 64, thread, n_threads, &begin, &end);
-    worker_measure_fill(k->weights + begin, end - begin);
-    memset(k->outs + (size_t)thread * OUT_FLOATS, 0, OUT_FLOATS * sizeof(float));
-}
-
 enum {
     X_BYTES    = 64 * COLS * (int)sizeof(float),
     Q_BYTES    = MAX_TOK * COLS,
     SUM_BYTES  = MAX_TOK * (COLS / KERN_BLOCK_K) * (int)sizeof(int32_t),
+    N_RATES    = 2 * PAIRS + 1 > PEAK_SPANS ? 2 * PAIRS + 1 : PEAK_SPANS,
     SMALL_SLOP = 4096, /* rounding to 64 bytes */
 };
 _Static_assert(MANY_ROWS *HEAD_DIM <= 64 * COLS, "queries lie in xs");
@@ -404,7 +436,7 @@ _Static_assert(MANY_ROWS *HEAD_DIM <= 64 * COLS, "queries lie in xs");
 static base_status_t inputs(kernels_t *k, base_err_t *err)
 {
     const size_t  n     = (size_t)worker_team_size(k->team);
-    const size_t  rates = PEAK_SPANS * n * sizeof(double);
+    const size_t  rates = N_RATES * n * sizeof(double);
     const size_t  ends  = MANY_ROWS * sizeof(uint32_t);
     base_status_t st =
         base_arena_create(&k->arena, X_BYTES + Q_BYTES + SUM_BYTES + rates + ends + SMALL_SLOP,
@@ -422,26 +454,25 @@ static base_status_t inputs(kernels_t *k, base_err_t *err)
     return BASE_OK;
 }
 
-/* Weights for all rows, filled by the threads that read them, and the small inputs besides. */
+/* The meter, whose memory are the weights of all rows, and outputs. */
 static base_status_t open_kernels(kernels_t *k, base_arena_t *arena, base_err_t *err)
 {
-    const size_t  n    = (size_t)worker_team_size(k->team);
-    const size_t  outs = n * OUT_FLOATS * sizeof(float);
-    base_status_t st   = BASE_OK;
+    const int     n    = worker_team_size(k->team);
+    const size_t  outs = (size_t)n * OUT_FLOATS * sizeof(float);
+    base_status_t st   = worker_meter_create(k->team, n, k->config->cpu, &k->meter, err);
 
-    k->weight_bytes = base_max_size(worker_measure_bytes((int)n), n * LEAST_BYTES);
-    st = base_arena_create(arena, k->weight_bytes + outs + SMALL_SLOP, "kernels' weights", err);
+    if (st == BASE_OK) st = base_arena_create(arena, outs + SMALL_SLOP, "kernels' outputs", err);
     if (st != BASE_OK) return st;
-    k->weights = base_arena_take(arena, k->weight_bytes);
+    k->weights = worker_meter_memory(k->meter, &k->weight_bytes);
     k->outs    = base_arena_take(arena, outs);
-    worker_team_run(k->team, fill_thread, k);
+    if (k->look_us > 0) (void)worker_meter_look(k->meter); /* finds the way */
     return BASE_OK;
 }
 
 base_status_t worker_measure_kernels(worker_team_t *team, const worker_measure_t *config,
                                      base_err_t *err)
 {
-    kernels_t     k     = {.team = team, .config = config};
+    kernels_t     k     = {.team = team, .config = config, .look_us = LOOK_US};
     base_arena_t  arena = {0};
     uint32_t      total = probe_rows(worker_team_size(team));
     uint32_t      done  = total;
@@ -453,6 +484,7 @@ base_status_t worker_measure_kernels(worker_team_t *team, const worker_measure_t
     if (st == BASE_OK) st = measure_probes(&k, total, err);
     if (st == BASE_OK) st = open_kernels(&k, &arena, err);
     if (st == BASE_OK) st = walk(&k, &done, total, false, err);
+    worker_meter_destroy(&k.meter);
     base_arena_destroy(&arena);
     base_arena_destroy(&k.arena);
     return st;
@@ -479,9 +511,9 @@ base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, worker_
     enum { TURNS = 3 };
 
     const worker_measure_t config = {.cpu = cpu, .seconds = 0.03};
-    kernels_t              k     = {.team = team, .config = &config, .bandwidth = 1, .mac_peak = 1};
-    base_arena_t           arena = {0};
-    base_status_t          st    = inputs(&k, err);
+    kernels_t              k      = {.team = team, .config = &config, .mac_peak = 1};
+    base_arena_t           arena  = {0};
+    base_status_t          st     = inputs(&k, err);
 
     if (st == BASE_OK) st = open_kernels(&k, &arena, err);
     memset(rates, 0, WORKER_PACKS * sizeof(*rates));
@@ -492,6 +524,7 @@ base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, worker_
         row = measure_row(&k, strongest(&config, gemm[i % WORKER_PACKS]), WORKER_PACK_TOKENS);
         if (row.products_per_s > r->gemm) r->gemm = row.products_per_s;
     }
+    worker_meter_destroy(&k.meter);
     base_arena_destroy(&arena);
     base_arena_destroy(&k.arena);
     return st;

@@ -39,12 +39,18 @@ for ranks in (1, 2):
         assert prompt["parts_ms"]["comm"] < 0.2 * sum(prompt["parts_ms"].values()), prompt["parts_ms"]
 
 measured = trireme.run_json(TEST + ["--account"])[1]
-assert measured["bandwidth_gb_s"] > 0.5 and one["bandwidth_gb_s"] is None, measured
-assert trireme.run_json(TEST + ["--account"], 2)[1]["bandwidth_gb_s"] is None, "ranks that share a host"
+NEW = ["bandwidth_gb_s", "bandwidth_share", "huge_page_share"]
+assert measured["bandwidth_gb_s"] > 0.5 and 0 <= measured["huge_page_share"] <= 1, measured
+# Medians: of pairs, of looks, against a mean of all repetitions. A wrong unit would be far off.
+assert 0.2 < measured["bandwidth_share"] * measured["bandwidth_gb_s"] / measured["read_gb_s"] < 5, measured
+assert prompt["bandwidth_share"] is None and [one[k] for k in NEW] == [None] * 3, one
+assert measured["peak_rss_bytes"] < one["peak_rss_bytes"] + 64 * 2**20, "the meter's 256 MiB are not the model's"
+shared = trireme.run_json(TEST + ["--account"], 2)[1]
+assert [shared[k] for k in NEW] == [None] * 3, "ranks that share a host"
 
 # Lines for people; a table of scalars without holes in the columns.
 text = trireme.run(TEST + ["--account"]).stdout.decode()
-assert text.count("one token, ") == 2 and text.count("Amdahl") == 2 and "71.4x less" in text, text
+assert text.count("one token, ") == 2 and text.count("Amdahl") == 2 and text.count("; share ") == 1 and "71.4x less" in text, text
 assert "one token" not in trireme.run(TEST).stdout.decode()
 rows = list(csv.reader(io.StringIO(trireme.run(TEST + ["-o", "csv"]).stdout.decode())))
 assert len(rows) == 3 and len({len(row) for row in rows}) == 1, rows

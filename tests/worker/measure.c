@@ -37,7 +37,8 @@ static void memory(void **state)
     assert_int_equal(worker_measure_bytes(1), 256u << 20);
     assert_int_equal(worker_measure_bytes(16), 256u << 20);
     assert_int_equal(worker_measure_bytes(32), 512u << 20);
-    assert_int_equal(worker_measure_bytes(1024), 768u << 20);
+    assert_int_equal(worker_measure_bytes(384), 768u << 20);
+    assert_int_equal(worker_measure_bytes(1024), (size_t)2 << 30);
 }
 
 static void packs(void **state)
