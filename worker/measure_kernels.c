@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/arena.h"
-#include "base/checked.h"
 #include "base/log.h"
 #include "model/model.h"
 #include "worker/kernels/kernel_decl.h"
