@@ -206,11 +206,20 @@ static double row_span(const kernels_t *k, float *out, uint64_t span_us, size_t 
     return (double)calls * 1e6 / (double)spent;
 }
 
+/* An odd number of them, each of 20 ms or more. */
+static int pairs_of(const worker_measure_t *config)
+{
+    const int n = config->seconds < 0.02 * PAIRS ? (int)(config->seconds / 0.02) : PAIRS;
+
+    return n < 1 ? 1 : n - 1 + n % 2;
+}
+
 static void row_thread(void *ctx, int thread, int n_threads)
 {
     kernels_t     *k     = ctx;
     float         *out   = k->outs + (size_t)thread * OUT_FLOATS;
-    const uint64_t span  = (uint64_t)(k->config->seconds * 1e6 / PAIRS);
+    const int      pairs = pairs_of(k->config);
+    const uint64_t span  = (uint64_t)(k->config->seconds * 1e6 / pairs);
     const int      way   = worker_meter_way(k->meter);
     double        *looks = k->rates + PAIRS * n_threads;
     size_t         begin, end, at;
@@ -218,7 +227,7 @@ static void row_thread(void *ctx, int thread, int n_threads)
     worker_share(k->weight_bytes, 64, thread, n_threads, &begin, &end);
     at = begin;
     call(k, k->weights + at, out); /* code and inputs come into the caches */
-    for (int s = 0; s <= PAIRS; s++) {
+    for (int s = 0; s <= pairs; s++) {
         worker_team_barrier(k->team);
         looks[s * n_threads + thread] =
             k->look_us > 0 ? worker_meter_span(k->meter, thread, way, k->look_us) : 1;
@@ -252,9 +261,10 @@ static double best_rate(const kernels_t *k, int n_threads, int n_spans)
 static double median_pair(const kernels_t *k, int n_threads, double *read)
 {
     const double *looks = k->rates + PAIRS * n_threads;
+    const int     pairs = pairs_of(k->config);
     double        rate[PAIRS], around[PAIRS];
 
-    for (int s = 0; s < PAIRS; s++) {
+    for (int s = 0; s < pairs; s++) {
         const double r = sum_of(k->rates + s * n_threads, n_threads);
         const double a = sum_of(looks + s * n_threads, 2 * n_threads) / 2;
         int          i = s;
@@ -263,8 +273,8 @@ static double median_pair(const kernels_t *k, int n_threads, double *read)
             rate[i] = rate[i - 1], around[i] = around[i - 1];
         rate[i] = r, around[i] = a;
     }
-    *read = around[PAIRS / 2];
-    return rate[PAIRS / 2];
+    *read = around[pairs / 2];
+    return rate[pairs / 2];
 }
 
 static worker_measure_row_t measure_row(kernels_t *k, const entry_t *e, size_t n_tok)
