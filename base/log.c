@@ -83,6 +83,38 @@ void base_progress(const char *what, uint64_t done, uint64_t total)
     if (n > 0) write_all(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
 }
 
+static _Atomic uint64_t bytes_begin_us; /* 0: nothing under way */
+static _Atomic bool     bytes_shown;
+
+void base_progress_bytes(const char *what, uint64_t done, uint64_t total)
+{
+    const bool     tty   = isatty(STDERR_FILENO) != 0;
+    const uint64_t now   = base_clock_us();
+    uint64_t       begin = atomic_load(&bytes_begin_us);
+    uint64_t       next  = atomic_load(&progress_next_us);
+    char           line[LINE_BYTES];
+
+    if (!log_config.progress || total == 0) return;
+    if (done == total) {
+        if (atomic_exchange(&bytes_shown, false) && tty) write_all("\n", 1);
+        atomic_store(&bytes_begin_us, 0);
+        return;
+    }
+    if (begin == 0) {
+        atomic_store(&bytes_begin_us, now);
+        return;
+    }
+    if (now - begin < 1000000 || now < next || done == 0) return;
+    if (!atomic_compare_exchange_strong(&progress_next_us, &next, now + (tty ? 200000 : 2000000)))
+        return;
+    const double rate = (double)done * 1e6 / (double)(now - begin);
+    int          n = snprintf(line, sizeof(line), "%s%s %.2f of %.2f GB, %.2f GB/s, %.0f s left %s",
+                     tty ? "\r" : "", what, (double)done * 1e-9, (double)total * 1e-9, rate * 1e-9,
+                              (double)(total - done) / rate, tty ? "  " : "\n");
+    atomic_store(&bytes_shown, true);
+    if (n > 0) write_all(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+}
+
 uint64_t base_clock_us(void)
 {
     struct timespec t;

@@ -258,19 +258,20 @@ static base_status_t start_team(engine_t *e, const engine_config_t *config, base
 
 static base_status_t start_worker(engine_t *e, const engine_config_t *config, base_err_t *err)
 {
-    worker_config_t w = {.desc     = &e->part.desc,
-                         .source   = e->model != NULL ? e->model->source : e->source,
-                         .plan     = &e->part.plan,
-                         .grid     = e->grid,
-                         .team     = e->team,
-                         .pack     = e->part.pack,
-                         .cpu      = e->part.cpu[0] != '\0' ? e->part.cpu : NULL,
-                         .limits   = e->limits,
-                         .type_k   = e->part.type_k,
-                         .type_v   = e->part.type_v,
-                         .is_root  = e->part.rank == 0,
-                         .screen   = e->part.screen,
-                         .progress = e->part.rank == 0 && !config->quiet};
+    worker_config_t w = {.desc       = &e->part.desc,
+                         .source     = e->model != NULL ? e->model->source : e->source,
+                         .plan       = &e->part.plan,
+                         .grid       = e->grid,
+                         .team       = e->team,
+                         .pack       = e->part.pack,
+                         .pack_cache = config->pack_cache,
+                         .cpu        = e->part.cpu[0] != '\0' ? e->part.cpu : NULL,
+                         .limits     = e->limits,
+                         .type_k     = e->part.type_k,
+                         .type_v     = e->part.type_v,
+                         .is_root    = e->part.rank == 0,
+                         .screen     = e->part.screen,
+                         .progress   = e->part.rank == 0 && !config->quiet};
     return worker_create(&w, &e->worker, err);
 }
 
@@ -334,6 +335,7 @@ static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
     (void)snprintf(info->cpu, sizeof(info->cpu), "%s", worker_cpu_name(e->worker));
     (void)snprintf(info->pack, sizeof(info->pack), "%s", e->part.pack);
     (void)snprintf(info->pack_reason, sizeof(info->pack_reason), "%s", e->pack_reason);
+    (void)snprintf(info->pack_cache, sizeof(info->pack_cache), "%s", worker_pack_cache(e->worker));
     info->screened = e->part.screen;
     info->n_ranks  = (uint32_t)n;
     info->n_hosts  = (uint32_t)comm_host_count(e->world);

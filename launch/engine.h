@@ -33,6 +33,7 @@ typedef struct {
     const char        *split;                              /* NULL: "auto" */
     const char        *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (what each
                                * host measures, launch/pack_choice.h) */
+    const char        *pack_cache; /* folder of packed weights (worker/shard.h), or NULL */
     const char        *cpu;  /* "ref", "avx2", "avx512vbmi" at most; NULL: the best there is */
     const char        *head; /* "screened": keep coarse rows of the head (NUMERICS 9), "auto":
                                * where they pay; else no */
@@ -71,6 +72,7 @@ typedef struct {
     char     cpu[16];          /* "avx512vnni" */
     char     pack[8];          /* "t2"; of rank 0, hosts may differ */
     char     pack_reason[160]; /* why, with the figures */
+    char     pack_cache[8];    /* "read", "written", "none": by rank 0 */
     bool     screened;         /* coarse rows of the head are there */
     double   load_s;           /* engine_start, on rank 0 */
     uint32_t n_ranks, n_hosts;

@@ -35,6 +35,7 @@ engine_config_t session_config(const options_t *o)
     c.tensor_parallel   = opt_u32(o, OPT_TENSOR_PARALLEL);
     c.split             = opt_string(o, OPT_SPLIT);
     c.pack              = opt_string(o, OPT_PACK);
+    c.pack_cache        = opt_string(o, OPT_PACK_CACHE);
     c.cpu               = opt_string(o, OPT_CPU);
     if (o->command == CMD_BENCH) c.head = opt_string(o, OPT_BENCH_HEAD);
     c.no_pin = opt_flag(o, OPT_NO_PIN);

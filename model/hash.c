@@ -66,9 +66,10 @@ static void add_tensor(XXH3_state_t *state, const model_tensor_t *t)
 
 static void add_file(XXH3_state_t *state, const uint8_t *data, uint64_t bytes)
 {
-    const uint64_t head = bytes < HEAD_BYTES ? bytes : HEAD_BYTES;
+    const bool     all  = bytes <= HEAD_BYTES + SAMPLES * SAMPLE_BYTES;
+    const uint64_t head = all ? bytes : HEAD_BYTES;
     (void)XXH3_128bits_update(state, data, (size_t)head);
-    for (uint64_t i = 1; i <= SAMPLES && bytes > HEAD_BYTES + SAMPLE_BYTES; i++) {
+    for (uint64_t i = 1; i <= SAMPLES && !all; i++) {
         const uint64_t at = (bytes - SAMPLE_BYTES) / SAMPLES * i;
         (void)XXH3_128bits_update(state, data + at, SAMPLE_BYTES);
     }

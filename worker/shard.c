@@ -8,8 +8,9 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "worker/shard_internal.h"
+#include "worker/shard_keep.h"
 
-static void empty_shard(worker_shard_t *shard)
+void worker_shard_empty(worker_shard_t *shard)
 {
     base_arena_destroy(&shard->arena);
     shard->bytes = 0;
@@ -72,7 +73,7 @@ static void load_attempt(load_t *job)
     job->st            = base_alloc((void **)&job->scratch, (size_t)worker_team_size(job->team),
                                     job->scratch_bytes, "packing", &job->err);
     if (job->st == BASE_OK) worker_team_run(job->team, worker_shard_pack, job);
-    if (job->progress && job->st == BASE_OK) base_progress("loading weights", 1, 1);
+    if (job->progress && job->st == BASE_OK) base_progress_bytes("loading weights", 1, 1);
 }
 
 /* Twice at most: files of ternary-trained models have one scale a tensor, and are packed as such;
@@ -87,7 +88,7 @@ static base_status_t load_all(load_t *job, base_err_t *err)
     load_attempt(job);
     st = worker_shard_agree(job, &again, err);
     if (st != BASE_OK || !again) return st;
-    empty_shard(job->shard);
+    worker_shard_empty(job->shard);
     again = false;
     load_attempt(job);
     st = worker_shard_agree(job, &again, err);
@@ -97,23 +98,31 @@ static base_status_t load_all(load_t *job, base_err_t *err)
 
 base_status_t worker_shard_load(const model_desc_t *desc, const model_source_t *source,
                                 const part_plan_t *plan, comm_grid_t *grid,
-                                const kern_format_t *format, worker_team_t *team, bool progress,
-                                worker_shard_t **out, base_err_t *err)
+                                const kern_format_t *format, worker_team_t *team,
+                                const char *keep_dir, bool progress, worker_shard_t **out,
+                                base_err_t *err)
 {
-    load_t job = {.desc     = desc,
-                  .source   = source,
-                  .plan     = plan,
-                  .grid     = grid,
-                  .team     = team,
-                  .progress = progress};
+    load_t job      = {.desc     = desc,
+                       .source   = source,
+                       .plan     = plan,
+                       .grid     = grid,
+                       .team     = team,
+                       .progress = progress};
+    bool   restored = false;
     (void)pthread_mutex_init(&job.lock, NULL);
     base_status_t st = load_open(&job, format, err);
-    if (st == BASE_OK) st = load_all(&job, err);
+    if (model_source_generated(source)) keep_dir = NULL;
+    if (st == BASE_OK && keep_dir != NULL)
+        st = worker_shard_restore(&job, keep_dir, &restored, err);
+    if (st == BASE_OK && !restored) st = load_all(&job, err);
     if (st == BASE_OK && job.st != BASE_OK) {
         st = job.st;
         if (err != NULL) *err = job.err;
     }
+    if (st == BASE_OK && keep_dir != NULL && !restored) worker_shard_keep(&job, keep_dir);
     if (st == BASE_OK) {
+        job.shard->restored = restored;
+
         *out      = job.shard;
         job.shard = NULL;
     }

@@ -72,7 +72,9 @@ typedef struct {
     size_t               head_row_bytes;
     kern_dense_t         head_type;
     base_arena_t         arena;
-    uint64_t             bytes; /* weights held */
+    uint64_t             bytes;    /* weights held */
+    bool                 restored; /* read from a file of packed weights, or */
+    bool                 kept;     /* written to one */
 } worker_shard_t;
 
 /* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` loads and multiplies. q,
@@ -89,14 +91,17 @@ static inline bool worker_by_rows(const worker_matrix_t *m)
     return m->kind != WORKER_TERN;
 }
 
-/* Load this rank's slices. `progress`: report on stderr.
+/* Load this rank's slices. `progress`: report on stderr. keep_dir: a folder of packed weights
+ * (--pack-cache) to read them from if they are there, else to keep them in; NULL: none. Given on
+ * all ranks of the group or on none.
  * Status: OK | INPUT (a weight is damaged) | UNSUPPORTED (types, differing scales) | MEMORY | PEER.
  * Collective over the shard group (scales are compared), but a rank that fails does not leave the
  * others waiting: they meet in the same exchange first. */
 base_status_t worker_shard_load(const model_desc_t *desc, const model_source_t *source,
                                 const part_plan_t *plan, comm_grid_t *grid,
-                                const kern_format_t *format, worker_team_t *team, bool progress,
-                                worker_shard_t **out, base_err_t *err);
+                                const kern_format_t *format, worker_team_t *team,
+                                const char *keep_dir, bool progress, worker_shard_t **out,
+                                base_err_t *err);
 void          worker_shard_destroy(worker_shard_t **shard); /* accepts NULL */
 
 #endif

@@ -138,27 +138,45 @@ static uint64_t units_bytes(const part_shard_piece_t *p, uint64_t unit0, uint64_
     return (end < p->bytes ? end : p->bytes) - begin;
 }
 
+/* Bytes of one read: what is hashed next is in the cache still. */
+enum { READ_BYTES = 512 << 10 };
+
+/* Units [unit0, unit0 + n), few of them. */
+static base_status_t read_units(const worker_cache_t *c, uint32_t piece, uint64_t unit0, uint64_t n,
+                                uint8_t *to, base_err_t *err)
+{
+    const part_shard_piece_t *p  = &c->head.pieces[piece];
+    const uint64_t            at = p->offset + unit0 * p->unit_bytes;
+    if (!read_all(c->fd, to, units_bytes(p, unit0, n), at)) return fail_io(c->path, "read", err);
+    for (uint64_t i = 0; i < n; i++) {
+        const uint64_t bytes = units_bytes(p, unit0 + i, 1);
+        if (model_bytes_hash64(to + i * p->unit_bytes, bytes) ==
+            c->head.hashes[p->first_hash + unit0 + i])
+            continue;
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s: %" PRIu64 " bytes from byte %" PRIu64 " (piece %" PRIu32
+                         ") have another hash than the directory says: damaged",
+                         c->path, bytes, at + i * p->unit_bytes, piece);
+    }
+    return BASE_OK;
+}
+
 base_status_t worker_cache_read(const worker_cache_t *c, uint32_t piece, uint64_t unit0, uint64_t n,
                                 void *to, base_err_t *err)
 {
-    const part_shard_piece_t *p = &c->head.pieces[piece];
-    uint8_t                  *b = to;
     base_assert(piece < c->head.n_pieces);
-    if (n == 0) return BASE_OK;
-    const uint64_t bytes = units_bytes(p, unit0, n);
-    if (!read_all(c->fd, to, bytes, p->offset + unit0 * p->unit_bytes))
-        return fail_io(c->path, "read", err);
-    for (uint64_t i = 0; i < n; i++, b += p->unit_bytes) {
-        const uint64_t at = p->first_hash + unit0 + i;
-        if (model_bytes_hash64(b, units_bytes(p, unit0 + i, 1)) == c->head.hashes[at]) continue;
-        return base_fail(err, BASE_ERR_INPUT,
-                         "%s: bytes %" PRIu64 " to %" PRIu64 " (piece %" PRIu32
-                         ") do not have the hash that the directory says: damaged",
-                         c->path, p->offset + (unit0 + i) * p->unit_bytes,
-                         p->offset + (unit0 + i) * p->unit_bytes + units_bytes(p, unit0 + i, 1),
-                         piece);
+    const uint32_t unit_bytes = c->head.pieces[piece].unit_bytes;
+    uint8_t       *at         = to;
+    base_status_t  st         = BASE_OK;
+    while (n > 0 && st == BASE_OK) {
+        const uint64_t few  = READ_BYTES / unit_bytes == 0 ? 1 : READ_BYTES / unit_bytes;
+        const uint64_t some = n < few ? n : few;
+        st                  = read_units(c, piece, unit0, some, at, err);
+        unit0 += some;
+        n -= some;
+        at += some * unit_bytes;
     }
-    return BASE_OK;
+    return st;
 }
 
 /* --- writing --- */

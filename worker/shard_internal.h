@@ -45,6 +45,7 @@ model_layer_tensor_t worker_shard_in_norm(worker_matrix_id_t id);
 /* "blk.3.attn_q" of layer l of this stage. */
 const char *worker_shard_tensor_name(const load_t *job, uint32_t l, worker_matrix_id_t id,
                                      char *buf, size_t buf_bytes);
+void        worker_shard_empty(worker_shard_t *shard); /* give the memory back, keep the list */
 void        worker_shard_fail(load_t *job, base_status_t st, const base_err_t *err);
 
 static inline size_t shard_at(uint32_t l, worker_matrix_id_t id)

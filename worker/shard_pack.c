@@ -45,7 +45,8 @@ void worker_shard_fail(load_t *job, base_status_t st, const base_err_t *err)
 static void progress(load_t *job, uint64_t bytes, int thread)
 {
     uint64_t done = atomic_fetch_add(&job->bytes_done, bytes) + bytes;
-    if (job->progress && thread == 0) base_progress("loading weights", done, job->bytes_total + 1);
+    if (job->progress && thread == 0)
+        base_progress_bytes("loading weights", done, job->bytes_total + 1);
 }
 
 static void damaged_row(load_t *job, uint32_t l, worker_matrix_id_t id, size_t row)

@@ -46,6 +46,11 @@ uint64_t worker_weight_bytes(const worker_t *worker)
     return worker->shard->bytes;
 }
 
+const char *worker_pack_cache(const worker_t *worker)
+{
+    return worker->shard->restored ? "read" : worker->shard->kept ? "written" : "none";
+}
+
 uint64_t worker_head_rows(const worker_t *worker)
 {
     return worker->head.screen == NULL ? 0 : worker_screen_rows_read(worker->head.screen);
@@ -319,7 +324,7 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
     base_assert(config->type_v == MODEL_F16 || config->type_v == MODEL_F32);
     kern_table_init(&w->kern, w->cpu_features);
     st = worker_shard_load(config->desc, config->source, config->plan, config->grid, format,
-                           config->team, config->progress, &w->shard, err);
+                           config->team, config->pack_cache, config->progress, &w->shard, err);
     if (st != BASE_OK) goto out;
     st = kv_create(w, err);
     if (st != BASE_OK) goto out;

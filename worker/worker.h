@@ -17,9 +17,10 @@ typedef struct {
     const part_plan_t    *plan;
     comm_grid_t          *grid;
     worker_team_t        *team;
-    const char           *pack;   /* name of a packed format: "t2", "t3" */
-    const char           *cpu;    /* strongest kernel variant to use; NULL: the best there is */
-    part_batch_limits_t   limits; /* of a step; they size the KV cache and the step arena */
+    const char           *pack;       /* name of a packed format: "t2", "t3" */
+    const char           *pack_cache; /* folder of packed weights (worker/shard.h), or NULL */
+    const char           *cpu;        /* strongest kernel variant to use; NULL: the best there is */
+    part_batch_limits_t   limits;     /* of a step; they size the KV cache and the step arena */
     model_type_t          type_k, type_v; /* of the KV cache: MODEL_F16 or MODEL_F32 */
     bool                  is_root;        /* this rank receives the logits */
     bool                  screen;         /* keep coarse rows of the head for steps with n_top */
@@ -54,6 +55,10 @@ typedef enum {
 
 /* Nanoseconds of each part since the start or the last reset, into ns[WORKER_PARTS]. */
 void worker_times(worker_t *worker, uint64_t *ns, bool reset);
+
+/* What became of the folder of packed weights: "read", "written", or "none" (not asked for, or
+ * nothing could be kept). */
+const char *worker_pack_cache(const worker_t *worker);
 
 /* Rows of the head read by steps with n_top since the start, by this rank. */
 uint64_t worker_head_rows(const worker_t *worker);
