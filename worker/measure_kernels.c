@@ -232,7 +232,7 @@ static void row_thread(void *ctx, int thread, int n_threads)
         looks[s * n_threads + thread] =
             k->look_us > 0 ? worker_meter_span(k->meter, thread, way, k->look_us) : 1;
         worker_team_barrier(k->team);
-        if (s < PAIRS) k->rates[s * n_threads + thread] = row_span(k, out, span, begin, end, &at);
+        if (s < pairs) k->rates[s * n_threads + thread] = row_span(k, out, span, begin, end, &at);
     }
 }
 
@@ -519,7 +519,7 @@ base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, worker_
     static const char *const gemm[WORKER_PACKS] = {"gemm_t2_i8", "gemm_t3_i8"};
     enum { TURNS = 3 };
 
-    const worker_measure_t config = {.cpu = cpu, .seconds = 0.03};
+    const worker_measure_t config = {.cpu = cpu, .seconds = 0.024};
     kernels_t              k      = {.team = team, .config = &config, .mac_peak = 1};
     base_arena_t           arena  = {0};
     base_status_t          st     = inputs(&k, err);
