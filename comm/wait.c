@@ -13,6 +13,8 @@ enum {
     SLEEP_MIN_NS  = 20000,
     SLEEP_MAX_NS  = 1000000,
     SLEEP_DATA_NS = 100000,
+    IDLE_US       = 1000000,  /* who waited so long waits for a user: */
+    SLEEP_IDLE_NS = 20000000, /* a look wakes all of MPI, up to 40 us */
 };
 
 base_status_t comm_check(int rc, const char *what, base_err_t *err)
@@ -38,8 +40,11 @@ static void pause_after(const comm_world_t *world, comm_wait_t kind, uint64_t wa
         (void)sched_yield();
         return;
     }
-    ns = base_max_size(SLEEP_MIN_NS, ns);
-    ns = base_min_size(ns, kind == COMM_WAIT_DATA ? SLEEP_DATA_NS : SLEEP_MAX_NS);
+    const bool     idle = kind == COMM_WAIT_IDLE && waited_us > IDLE_US;
+    const uint64_t most = kind == COMM_WAIT_DATA ? SLEEP_DATA_NS
+                          : idle                 ? SLEEP_IDLE_NS
+                                                 : SLEEP_MAX_NS;
+    ns                  = base_min_size(base_max_size(SLEEP_MIN_NS, ns), most);
     if (world->bell != NULL) {
         comm_event_sleep(world->bell, seen, ns / 1000);
     } else {
