@@ -30,6 +30,7 @@ enum {
     LIMIT_TEXT_BYTES    = 1 << 30, /* a prompt or a text to evaluate */
     LIMIT_PATH_BYTES    = 4096,
     LIMIT_STOP_STRINGS  = 64,
+    LIMIT_COMM_BYTES    = 64 << 20, /* a vector that bench --comm measures with */
     LIMIT_MESSAGE_BYTES = 64 << 20, /* one control message */
     LIMIT_MODEL_FILES   = 1024,
     LIMIT_SHARD_PIECES  = 1 << 16, /* of a file of packed weights */

@@ -16,6 +16,7 @@ enum {
     COMM_TAG_LOGITS,
     COMM_TAG_SUM, /* on grid->group */
     COMM_TAG_GATHER,
+    COMM_TAG_MEASURE, /* on world->all */
 };
 
 enum {
@@ -82,6 +83,8 @@ base_status_t comm_check(int rc, const char *what, base_err_t *err);
 void   comm_count(comm_grid_t *grid, uint64_t start_us,
                   uint64_t bytes);     /* one call, for the statistics */
 size_t comm_sum_work(uint32_t shards); /* values that comm_grid.work must hold */
+/* How a sum or gather of so many bytes goes, in words. */
+const char *comm_means(const comm_grid_t *grid, size_t bytes);
 /* First value of slice s when n values are cut into `shards` slices that differ by at most one. */
 size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s);
 

@@ -321,6 +321,7 @@ int cmd_bench(const options_t *o)
     base_status_t st = BASE_OK;
     int           rc = 0;
 
+    if (opt_flag(o, OPT_COMM)) return cmd_comm(o);
     if (opt_flag(o, OPT_KERNELS)) return cmd_kernels(o);
     memset(&b, 0, sizeof(b));
     b.o = o;

@@ -95,7 +95,7 @@ const command_t cli_commands[COMMAND_COUNT] = {
     {
         "bench",
         CMD_BENCH,
-        "(-m MODEL | --shape NAME | --kernels) [options]",
+        "(-m MODEL | --shape NAME | --kernels | --comm) [options]",
         "speed, as llama-bench measures it",
         "Times the processing of prompts (pp512) and generation (tg128); tokenizing and sampling "
         "are left out, the tokens are random by a fixed seed. Lists are tried in every "
@@ -110,7 +110,15 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "bandwidth: GB/s against what plain reading reached just before and after; peak: products "
         "against a loop in registers (probe_mac of bytes, probe_fma of floats). The same as JSON: "
         "kernel, variant, n_threads, n_tokens, bits_per_weight, gb_s, gweights_s, gproducts_s, "
-        "read_gb_s, bandwidth_fraction, peak_fraction. About a minute; one process, without MPI.",
+        "read_gb_s, bandwidth_fraction, peak_fraction. About a minute; one process, without "
+        "MPI.\n\n"
+        "With --comm no model is run either: sums (sum_i32, against MPI_Allreduce), gathers "
+        "(gather_f32, MPI_Allgatherv), vectors from rank to rank (hop, MPI_Send and MPI_Recv), "
+        "control messages with a barrier behind (control, MPI_Bcast) and the barrier, of all "
+        "ranks, and, where every host has as many, of the ranks of a host alone. Microseconds of "
+        "one call; ratio: MPI's median by ours. As JSON: op, group, means, mpi, n_ranks, n_hosts, "
+        "bytes, best_us, median_us, gb_s, mpi_best_us, mpi_median_us, ratio. Bind each rank to a "
+        "core of its own.",
         "# llama-bench's usual tests\n"
         "trireme bench -m model.gguf\n"
         "# how two ranks on this machine compare, at two depths, as JSON\n"
@@ -118,7 +126,9 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "# a shape without a file\n"
         "trireme bench --shape bitnet-2b-4t --type tq2_0 -t 4,8\n"
         "# the kernels for one token\n"
-        "trireme bench --kernels --filter gemv",
+        "trireme bench --kernels --filter gemv\n"
+        "# what two ranks on this machine pay for a sum\n"
+        "mpirun -n 2 --bind-to core trireme bench --comm --sizes 1024,16384",
         cmd_bench,
     },
     {

@@ -13,6 +13,7 @@ int cmd_tokenize(const options_t *options);
 int cmd_inspect(const options_t *options);
 int cmd_bench(const options_t *options);
 int cmd_kernels(const options_t *options); /* bench --kernels */
+int cmd_comm(const options_t *options);    /* bench --comm */
 int cmd_synth(const options_t *options);
 int cmd_plan(const options_t *options);
 int cmd_doctor(const options_t *options);
