@@ -111,11 +111,38 @@ base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *cou
 
 /* --- between stages; no allocation --- */
 
-/* Send / receive n floats to / from the same shard of the next / previous stage. */
+/* Buffers for messages of up to stage_floats floats, so that sends between stages no longer wait
+ * for their receivers, and the calls on logits that follow; once, before the first message. Does
+ * nothing with one stage. Status: OK | MEMORY | PEER. Collective over the world. */
+base_status_t comm_grid_reserve(comm_grid_t *grid, size_t stage_floats, base_err_t *err);
+
+/* Send / receive n floats to / from the same shard of the next / previous stage. With buffers a
+ * send waits only when about two large messages (or four to another host) are still on their way;
+ * buf is free afterwards. */
 base_status_t comm_stage_send(comm_grid_t *grid, const float *buf, size_t n, base_err_t *err);
 base_status_t comm_stage_recv(comm_grid_t *grid, float *buf, size_t n, base_err_t *err);
 
-/* Logits: the shards of the last stage bring n_rows rows of their vocabulary slice (row-major
+/* Let MPI move what is on its way; cheap, for the middle of long computations. */
+void comm_poke(comm_grid_t *grid);
+
+/* Logits with two or more stages and buffers: nobody waits but rank 0 in comm_logits_collect.
+ * Rows are [n_rows][counts[shard]] on the shards of the last stage and [n_rows][row_stride] on rank
+ * 0, shard i's at column offsets[i].
+ * comm_logits_send    a shard of the last stage; `piece` stays untouched until
+ * comm_logits_settle  has returned: the piece has left, or there was none
+ * comm_logits_expect  rank 0, once for each step with rows, in their order, up to
+ *                     COMM_LOGITS_AHEAD ahead; `logits` belongs to it until
+ * comm_logits_collect rank 0: the rows of the oldest step are there */
+enum { COMM_LOGITS_AHEAD = 16 };
+base_status_t comm_logits_send(comm_grid_t *grid, const float *piece, size_t n_rows, size_t count,
+                               base_err_t *err);
+base_status_t comm_logits_settle(comm_grid_t *grid, base_err_t *err);
+base_status_t comm_logits_expect(comm_grid_t *grid, size_t n_rows, const uint32_t *counts,
+                                 const uint32_t *offsets, float *logits, size_t row_stride,
+                                 base_err_t *err);
+base_status_t comm_logits_collect(comm_grid_t *grid, base_err_t *err);
+
+/* Logits, with rank 0 waiting: the shards of the last stage bring n_rows rows of their vocabulary slice (row-major
  * [n_rows][counts[shard]]) and rank 0 gets [n_rows][row_stride] with shard i's slice at column
  * offsets[i]. counts, offsets: shards entries. Called by the ranks of the last stage and by rank 0
  * (which may be both). `staging`: on rank 0 room for n_rows * max(counts) floats. Ranks outside

@@ -44,6 +44,26 @@ struct comm_world {
     MPI_Request *requests;
 };
 
+enum {
+    COMM_STAGE_SLOTS  = 4, /* messages to the next stage that may be on their way */
+    COMM_STAGE_POSTED = 2, /* receives of the stage before that wait for data */
+};
+
+/* What moves between stages while the ranks compute (stream.c). Without buffers (floats 0) a send
+ * waits for its receiver. */
+typedef struct {
+    size_t       floats;                /* of the largest message */
+    float       *memory;                /* of all buffers */
+    float       *out[COMM_STAGE_SLOTS]; /* to another host's rank; NULL otherwise */
+    float       *in[COMM_STAGE_POSTED]; /* from another host's rank */
+    MPI_Request  out_request[COMM_STAGE_SLOTS];
+    MPI_Request  in_request[COMM_STAGE_POSTED];
+    uint32_t     next_out, next_in;
+    MPI_Request  logits_out;             /* last stage: of its piece, on its way to rank 0 */
+    MPI_Request *logits_in;              /* rank 0: [COMM_LOGITS_AHEAD][shards] */
+    uint32_t     logits_first, logits_n; /* ring of expected groups */
+} comm_stream_t;
+
 struct comm_grid {
     comm_world_t *world;
     uint32_t      stages, shards, stage, shard;
@@ -53,10 +73,13 @@ struct comm_grid {
     MPI_Request  *requests;
     comm_stats_t  stats;
     /* the ranks of this host (local.c) */
-    comm_shm_t shm;
-    bool       local_group; /* all shards of this stage are here */
-    uint32_t   arrivals;    /* of the whole group so far */
-    uint32_t   slot;        /* which slot the next collective uses */
+    comm_shm_t    shm;
+    comm_shm_t    rings;      /* larger rings of the streams; parts NULL: those of shm */
+    uint32_t      ring_slots; /* of each */
+    comm_stream_t stream;
+    bool          local_group; /* all shards of this stage are here */
+    uint32_t      arrivals;    /* of the whole group so far */
+    uint32_t      slot;        /* which slot the next collective uses */
 };
 
 /* ---- wait.c ---- */
@@ -87,6 +110,10 @@ size_t comm_sum_work(uint32_t shards); /* values that comm_grid.work must hold *
 const char *comm_means(const comm_grid_t *grid, size_t bytes);
 /* First value of slice s when n values are cut into `shards` slices that differ by at most one. */
 size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s);
+
+/* ---- stream.c ---- */
+
+void comm_stream_destroy(comm_grid_t *grid); /* ends what is on its way */
 
 /* ---- interrupt.c ---- */
 

@@ -54,6 +54,7 @@ base_status_t comm_local_create(comm_grid_t *grid, base_err_t *err)
 
 void comm_local_destroy(comm_grid_t *grid)
 {
+    comm_shm_close(&grid->rings);
     comm_shm_close(&grid->shm);
 }
 
@@ -161,6 +162,26 @@ void comm_local_gather(comm_grid_t *grid, float *buf, const uint32_t *counts,
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
+base_status_t comm_local_rings(comm_grid_t *grid, size_t bytes, base_err_t *err)
+{
+    if (grid->shm.parts == NULL) return BASE_OK; /* the same on all ranks of the host */
+    grid->ring_slots = (uint32_t)(bytes / PIPE_BYTES + PIPE_SLOTS);
+    return comm_shm_open(grid->world->host, (size_t)grid->ring_slots * PIPE_BYTES, &grid->rings,
+                         err);
+}
+
+/* Piece `at` of what a rank has put into its ring, and how many it holds. */
+static uint8_t *piece_of(const comm_grid_t *g, int rank, uint32_t at)
+{
+    if (g->rings.parts == NULL) return part_of(g, rank)->pipe[at % PIPE_SLOTS];
+    return g->rings.parts[g->world->local_of[rank]] + (size_t)(at % g->ring_slots) * PIPE_BYTES;
+}
+
+static uint32_t slots_of(const comm_grid_t *g)
+{
+    return g->rings.parts == NULL ? (uint32_t)PIPE_SLOTS : g->ring_slots;
+}
+
 bool comm_local_reaches(const comm_grid_t *grid, int peer)
 {
     return grid->shm.parts != NULL && grid->world->local_of[peer] >= 0;
@@ -174,8 +195,8 @@ void comm_local_send(comm_grid_t *grid, const float *buf, size_t n)
     for (size_t done = 0, bytes = n * sizeof(*buf); done < bytes;) {
         size_t   piece = base_min_size(bytes - done, PIPE_BYTES);
         uint32_t at    = atomic_load_explicit(&part->sent.value, memory_order_relaxed);
-        await(grid, &part->taken, at - (PIPE_SLOTS - 1));
-        memcpy(part->pipe[at % PIPE_SLOTS], data + done, piece);
+        await(grid, &part->taken, at - (slots_of(grid) - 1));
+        memcpy(piece_of(grid, grid->world->rank, at), data + done, piece);
         comm_event_ring(&part->sent);
         done += piece;
     }
@@ -190,7 +211,7 @@ void comm_local_recv(comm_grid_t *grid, float *buf, size_t n, int from)
         size_t   piece = base_min_size(bytes - done, PIPE_BYTES);
         uint32_t at    = atomic_load_explicit(&part->taken.value, memory_order_relaxed);
         await(grid, &part->sent, at + 1);
-        memcpy(data + done, part->pipe[at % PIPE_SLOTS], piece);
+        memcpy(data + done, piece_of(grid, from, at), piece);
         comm_event_ring(&part->taken);
         done += piece;
     }

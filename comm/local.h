@@ -17,8 +17,11 @@ void comm_local_gather(comm_grid_t *grid, float *buf, const uint32_t *counts,
 
 /* One-way stream from a rank to another of this host; each rank has one receiver (the next stage,
  * or rank 0 for the last). false: `peer` (a world rank) is elsewhere, use a message. */
-bool comm_local_reaches(const comm_grid_t *grid, int peer);
-void comm_local_send(comm_grid_t *grid, const float *buf, size_t n);
-void comm_local_recv(comm_grid_t *grid, float *buf, size_t n, int from);
+/* Rings that hold `bytes` of stream. Where there is no memory for them the small ones remain.
+ * Collective over the ranks of the host. Status: OK | MEMORY | PEER. */
+base_status_t comm_local_rings(comm_grid_t *grid, size_t bytes, base_err_t *err);
+bool          comm_local_reaches(const comm_grid_t *grid, int peer);
+void          comm_local_send(comm_grid_t *grid, const float *buf, size_t n);
+void          comm_local_recv(comm_grid_t *grid, float *buf, size_t n, int from);
 
 #endif

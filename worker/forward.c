@@ -280,6 +280,7 @@ static void step(void *ctx, int thread, int n_threads)
         if (!attention_half(w, l, thread, n_threads)) return;
         worker_meet(w, thread, WORKER_PART_WEIGHTS);
         if (!ffn_half(w, l, thread, n_threads)) return;
+        if (thread == 0) comm_poke(w->config.grid);
         worker_meet(w, thread, WORKER_PART_WEIGHTS);
     }
     worker_output(w, thread, n_threads);
@@ -304,20 +305,18 @@ static void take_batch(worker_t *w, const part_batch_t *batch)
     w->n_top = batch->n_top;
 }
 
-base_status_t worker_step(worker_t *w, const part_batch_t *batch, const float **logits,
-                          base_err_t *err)
+base_status_t worker_step(worker_t *w, const part_batch_t *batch, uint32_t row0, base_err_t *err)
 {
     base_assert(part_batch_check(batch, &w->config.limits, NULL) == BASE_OK);
     take_batch(w, batch);
+    base_assert(!w->config.is_root || row0 + w->n_out <= w->config.limits.n_out);
+    base_assert(row0 == 0 || w->config.plan->stages > 1);
+    w->row0   = row0;
     w->st     = BASE_OK;
     w->stop   = false;
     w->lap_ns = clock_ns();
     worker_team_run(w->config.team, step, w);
     worker_lap(w, 0, WORKER_PART_COMM); /* the way of the logits to the root */
-    if (w->st != BASE_OK) {
-        if (err != NULL) *err = w->err;
-        return w->st;
-    }
-    if (logits != NULL) *logits = w->logits;
-    return BASE_OK;
+    if (w->st != BASE_OK && err != NULL) *err = w->err;
+    return w->st;
 }

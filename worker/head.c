@@ -107,14 +107,14 @@ static void fill_list(worker_t *w, uint32_t slot, worker_best_t *list)
 }
 
 /* All shards' lists, n_top long and `stride` apart, into one, in `best`. */
-static void merge_lists(const worker_t *w, const worker_best_t *lists, size_t stride,
+static void merge_lists(uint32_t shards, uint32_t n_top, const worker_best_t *lists, size_t stride,
                         worker_best_t *best)
 {
     worker_best_t some[WORKER_SCREEN_K_MAX];
-    memcpy(best, lists, w->n_top * sizeof(*best));
-    for (uint32_t s = 1; s < w->shards; s++) {
-        memcpy(some, best, w->n_top * sizeof(*best));
-        (void)worker_best_merge(best, w->n_top, some, w->n_top, lists + s * stride, w->n_top);
+    memcpy(best, lists, n_top * sizeof(*best));
+    for (uint32_t s = 1; s < shards; s++) {
+        memcpy(some, best, n_top * sizeof(*best));
+        (void)worker_best_merge(best, n_top, some, n_top, lists + s * stride, n_top);
     }
 }
 
@@ -142,7 +142,7 @@ static void find_floors(worker_t *w, uint32_t n)
         w->stop = w->st != BASE_OK;
     }
     for (uint32_t i = 0; i < n && !w->stop; i++) {
-        merge_lists(w, h->floors + (size_t)i * w->n_top, stride, best);
+        merge_lists(w->shards, w->n_top, h->floors + (size_t)i * w->n_top, stride, best);
         h->floor[i] = best[w->n_top - 1].value;
     }
 }
@@ -172,9 +172,9 @@ static bool best_group(worker_t *w, uint32_t first, uint32_t n, int thread, int 
     return true;
 }
 
-/* Root: a row of logits of which only the list is known. What the row held before is put back to
- * unseen, so that a step writes no more than it knows. */
-static void write_row(worker_t *w, uint32_t i, const worker_best_t *best)
+/* Root: a row of logits of which only the list, n_top long, is known. What the row held before is
+ * put back to unseen, so that a step writes no more than it knows. */
+static void write_row(worker_t *w, uint32_t i, uint32_t n_top, const worker_best_t *best)
 {
     const uint32_t n_vocab = w->config.desc->n_vocab;
     float         *row     = w->logits + (size_t)i * n_vocab;
@@ -183,39 +183,122 @@ static void write_row(worker_t *w, uint32_t i, const worker_best_t *best)
     for (uint32_t k = 0; *n == WHOLE && k < n_vocab; k++) row[k] = PART_LOGIT_UNSEEN;
     for (uint32_t k = 0; *n != WHOLE && k < *n; k++) row[seen[k]] = PART_LOGIT_UNSEEN;
     *n = 0;
-    for (uint32_t k = 0; k < w->n_top; k++) {
+    for (uint32_t k = 0; k < n_top; k++) {
         if (best[k].id >= n_vocab) continue; /* no row; or a peer that is out of its mind */
         row[best[k].id] = best[k].value;
         seen[(*n)++]    = best[k].id;
     }
 }
 
-/* Thread 0 of the last stage and of the root: the lists become rows of logits. */
-static void send_best(worker_t *w)
+/* --- the way to the root --- */
+
+/* Root: n lists of every shard, [n][shards][n_top], become rows row0 .. of logits. */
+static void take_lists(worker_t *w, const worker_best_t *lists, uint32_t row0, uint32_t n,
+                       uint32_t n_top)
 {
-    worker_head_t *h      = &w->head;
-    const size_t   stride = 2 * (size_t)w->n_top;
-    worker_best_t *lists  = w->shards == 1 && w->config.plan->stages == 1 ? h->list : h->lists;
-    worker_best_t  best[WORKER_SCREEN_K_MAX];
-    if (lists != h->list) {
-        set_pieces(w, (uint32_t)stride);
-        w->st =
-            comm_logits_to_root(w->config.grid, as_floats(h->list), w->n_out, w->counts, w->offsets,
-                                as_floats(h->lists), stride * w->shards, w->staging, &w->err);
-    }
-    for (uint32_t i = 0; w->st == BASE_OK && w->config.is_root && i < w->n_out; i++) {
-        merge_lists(w, lists + (size_t)i * w->shards * w->n_top, w->n_top, best);
-        write_row(w, i, best);
+    worker_best_t best[WORKER_SCREEN_K_MAX];
+    for (uint32_t i = 0; i < n; i++) {
+        merge_lists(w->shards, n_top, lists + (size_t)i * w->shards * n_top, n_top, best);
+        write_row(w, row0 + i, n_top, best);
     }
 }
 
+static void note_whole(worker_t *w, uint32_t row0, uint32_t n)
+{
+    for (uint32_t i = row0; w->head.n_seen != NULL && i < row0 + n; i++) w->head.n_seen[i] = WHOLE;
+}
+
+/* One stage: the root waits. */
+static void bring_rows(worker_t *w, bool best)
+{
+    const worker_config_t *c      = &w->config;
+    worker_head_t         *h      = &w->head;
+    const size_t           stride = 2 * (size_t)w->n_top;
+    worker_best_t         *lists  = w->shards == 1 ? h->list : h->lists;
+    if (w->shards > 1 && best) {
+        set_pieces(w, (uint32_t)stride);
+        w->st = comm_logits_to_root(c->grid, as_floats(h->list), w->n_out, w->counts, w->offsets,
+                                    as_floats(h->lists), stride * w->shards, w->staging, &w->err);
+    } else if (w->shards > 1) { /* a lone rank computes in place */
+        w->st = comm_logits_to_root(c->grid, w->piece, w->n_out, w->vocab_counts, w->vocab_offsets,
+                                    w->logits, c->desc->n_vocab, w->staging, &w->err);
+    }
+    if (w->st != BASE_OK || !c->is_root) return;
+    if (best)
+        take_lists(w, lists, 0, w->n_out, w->n_top);
+    else
+        note_whole(w, 0, w->n_out);
+}
+
+static worker_best_t *pending_lists(const worker_t *w, uint32_t row0)
+{
+    return w->head.lists + (size_t)row0 * w->shards * WORKER_SCREEN_K_MAX;
+}
+
+/* Several stages: the last one sends and goes on, the root notes what will come. */
+static void announce_rows(worker_t *w, bool best)
+{
+    const worker_config_t *c      = &w->config;
+    const size_t           stride = 2 * (size_t)w->n_top;
+    if (w->shard->has_head) {
+        size_t rows = w->shard->vocab.end - w->shard->vocab.begin;
+        w->st       = comm_logits_send(c->grid, best ? as_floats(w->head.list) : w->piece, w->n_out,
+                                       best ? stride : rows, &w->err);
+    }
+    if (!c->is_root) return;
+    base_assert(w->pending_n < COMM_LOGITS_AHEAD);
+    w->pending[(w->pending_first + w->pending_n++) % COMM_LOGITS_AHEAD] =
+        (worker_pending_t){.row0 = w->row0, .n_out = w->n_out, .n_top = best ? w->n_top : 0};
+    if (best) set_pieces(w, (uint32_t)stride);
+    w->st = best ? comm_logits_expect(c->grid, w->n_out, w->counts, w->offsets,
+                                      as_floats(pending_lists(w, w->row0)), stride * w->shards,
+                                      &w->err)
+                 : comm_logits_expect(c->grid, w->n_out, w->vocab_counts, w->vocab_offsets,
+                                      w->logits + (size_t)w->row0 * c->desc->n_vocab,
+                                      c->desc->n_vocab, &w->err);
+}
+
+base_status_t worker_collect(worker_t *w, base_err_t *err)
+{
+    const worker_pending_t p  = w->pending[w->pending_first];
+    base_status_t          st = BASE_OK;
+    base_assert(w->pending_n > 0);
+    w->pending_first = (w->pending_first + 1) % COMM_LOGITS_AHEAD;
+    w->pending_n--;
+    st = comm_logits_collect(w->config.grid, err);
+    if (st != BASE_OK) return st;
+    if (p.n_top > 0)
+        take_lists(w, pending_lists(w, p.row0), p.row0, p.n_out, p.n_top);
+    else
+        note_whole(w, p.row0, p.n_out);
+    return BASE_OK;
+}
+
+const float *worker_logits(const worker_t *w)
+{
+    return w->logits;
+}
+
 /* --- the step --- */
+
+/* What the step before sent from here must have left. False: it did not. */
+static bool head_free(worker_t *w, int thread)
+{
+    if (w->config.plan->stages == 1 || w->n_out == 0) return true;
+    if (thread == 0) {
+        w->st   = comm_logits_settle(w->config.grid, &w->err);
+        w->stop = w->st != BASE_OK;
+    }
+    worker_meet(w, thread, WORKER_PART_COMM);
+    return !w->stop;
+}
 
 void worker_output(worker_t *w, int thread, int n_threads)
 {
     const worker_config_t *c = &w->config;
     /* All ranks decide alike. */
     bool best = c->screen && w->n_top > 0 && w->n_top <= WORKER_SCREEN_K_MAX;
+    if (w->shard->has_head && !head_free(w, thread)) return;
     for (uint32_t i = 0; w->shard->has_head && best && i < w->n_out; i += w->head.slots)
         if (!best_group(w, i, (uint32_t)base_min_size(w->head.slots, w->n_out - i), thread,
                         n_threads))
@@ -226,12 +309,8 @@ void worker_output(worker_t *w, int thread, int n_threads)
     if (!w->shard->has_head)
         w->st = comm_stage_send(c->grid, w->x, (size_t)w->n_tok * c->desc->width, &w->err);
     if (w->st != BASE_OK || w->n_out == 0) return;
-    if (best) {
-        send_best(w);
-        return;
-    }
-    for (uint32_t i = 0; c->is_root && c->screen && i < w->n_out; i++) w->head.n_seen[i] = WHOLE;
-    if (w->shards == 1 && c->plan->stages == 1) return; /* a lone rank computes in place */
-    w->st = comm_logits_to_root(c->grid, w->piece, w->n_out, w->vocab_counts, w->vocab_offsets,
-                                w->logits, c->desc->n_vocab, w->staging, &w->err);
+    if (c->plan->stages == 1)
+        bring_rows(w, best);
+    else
+        announce_rows(w, best);
 }

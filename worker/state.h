@@ -49,6 +49,11 @@ typedef struct {
     uint32_t        *n_seen; /* root: [n_out] how many; UINT32_MAX: all, the row is whole */
 } worker_head_t;
 
+/* Root: a step whose rows are on their way. */
+typedef struct {
+    uint32_t row0, n_out, n_top; /* n_top 0: whole rows */
+} worker_pending_t;
+
 struct worker {
     worker_config_t config;
     kern_table_t    kern;
@@ -105,9 +110,13 @@ struct worker {
     /* the step at hand, written by thread 0 before the team runs */
     const int32_t *ids;
     uint32_t       n_tok, n_out, n_top;
+    uint32_t       row0; /* root: of its first row of logits */
     base_status_t  st; /* of the communication, by thread 0 */
     base_err_t     err;
     bool           stop; /* a communication failed: all threads leave at the next barrier */
+
+    worker_pending_t pending[COMM_LOGITS_AHEAD]; /* root, two stages or more: a ring */
+    uint32_t         pending_first, pending_n;
 
     uint64_t lap_ns;                /* clock of thread 0 at the last lap */
     uint64_t part_ns[WORKER_PARTS]; /* see worker_times */

@@ -36,11 +36,20 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
 void          worker_destroy(worker_t **worker); /* accepts NULL */
 
 /* One step: the runs of a batch that is within the limits (asserted; the engine has checked it).
- * *logits: on the root the rows wanted in the order of the runs, n_vocab floats each, whole or as
- * n_top allows, the worker's, until the next step; else NULL. No allocation. Status: OK | PEER.
+ * Its rows of logits, in the order of the runs, will be rows row0 .. of worker_logits on the root;
+ * with one stage row0 is 0 and they are there on return. With more, each stage returns when its
+ * own part is done: the root gets the rows by worker_collect, and may begin up to
+ * COMM_LOGITS_AHEAD further steps before, on other rows. No allocation. Status: OK | PEER.
  * Collective over the grid. One calling thread, the team's creator. */
-base_status_t worker_step(worker_t *worker, const part_batch_t *batch, const float **logits,
+base_status_t worker_step(worker_t *worker, const part_batch_t *batch, uint32_t row0,
                           base_err_t *err);
+
+/* Root, two or more stages: wait for the rows of the oldest step that has rows. Status: OK | PEER.
+ * Local; the last stage sends them in worker_step. */
+base_status_t worker_collect(worker_t *worker, base_err_t *err);
+
+/* Root: [limits.n_out][n_vocab], whole rows or as n_top allows; NULL elsewhere. */
+const float *worker_logits(const worker_t *worker);
 
 /* Where the time of steps went, as the calling thread saw it. */
 typedef enum {
