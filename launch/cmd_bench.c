@@ -69,16 +69,14 @@ typedef struct {
     uint32_t pos, n, n_seq;
 } phase_t;
 
-/* Tokens [at, at + count) of the phase in one step. They are counted sequence after sequence, or,
+/* Tokens [at, at + count) of the phase as a batch. They are counted sequence after sequence, or,
  * when the sequences go together, token after token. */
-static base_status_t run_step(bench_t *b, engine_t *engine, const phase_t *p, bool together,
-                              uint64_t at, uint32_t count, base_err_t *err)
+static part_batch_t make_batch(bench_t *b, const engine_t *engine, const phase_t *p, bool together,
+                               uint64_t at, uint32_t count)
 {
-    part_batch_t batch  = {.runs = b->runs, .ids = b->step_ids, .n_ids = count};
-    const float *logits = NULL;
+    part_batch_t batch = {.runs = b->runs, .ids = b->step_ids, .n_ids = count};
 
     if (engine_info(engine).screened) batch.n_top = 1;
-    if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
     for (uint32_t done = 0; done < count;) {
         uint32_t    seq = (uint32_t)(together ? (at + done) % p->n_seq : (at + done) / p->n);
         uint32_t    of  = (uint32_t)(together ? (at + done) / p->n_seq : (at + done) % p->n);
@@ -90,31 +88,48 @@ static base_status_t run_step(bench_t *b, engine_t *engine, const phase_t *p, bo
         memcpy(b->step_ids + done, b->ids + seq + of, n * sizeof(*b->ids));
         done += n;
     }
-    return engine_step(engine, &batch, &logits, err);
+    return batch;
 }
 
 /* Prompts, `batch` tokens at a time; logits of the last token of each. */
 static base_status_t run_prompts(bench_t *b, engine_t *engine, phase_t p, uint32_t batch,
                                  base_err_t *err)
 {
-    uint64_t      total = (uint64_t)p.n * p.n_seq;
-    base_status_t st    = BASE_OK;
+    uint64_t      total  = (uint64_t)p.n * p.n_seq;
+    const float  *logits = NULL;
+    base_status_t st     = BASE_OK;
 
     for (uint64_t at = 0; at < total && st == BASE_OK;) {
-        uint32_t count = total - at < batch ? (uint32_t)(total - at) : batch;
-        st             = run_step(b, engine, &p, false, at, count, err);
+        uint32_t     count     = total - at < batch ? (uint32_t)(total - at) : batch;
+        part_batch_t batch_now = make_batch(b, engine, &p, false, at, count);
+        st                     = engine_step(engine, &batch_now, &logits, err);
         at += count;
     }
     return st;
 }
 
-/* One token of every sequence a step. */
+/* One token of every sequence. The sequences go in as many groups as there are stages: while one
+ * group's logits are awaited, the others compute. A group's next step begins after its logits are
+ * there, as a sampler would want it. */
 static base_status_t run_decode(bench_t *b, engine_t *engine, phase_t p, base_err_t *err)
 {
-    base_status_t st = BASE_OK;
+    uint32_t      groups = engine_stages(engine) < p.n_seq ? engine_stages(engine) : p.n_seq;
+    const float  *logits = NULL;
+    uint32_t      flying = 0;
+    base_status_t st     = BASE_OK;
 
-    for (uint64_t i = 0; i < p.n && st == BASE_OK; i++)
-        st = run_step(b, engine, &p, true, i * p.n_seq, p.n_seq, err);
+    if (groups > engine_depth(engine)) groups = engine_depth(engine);
+    for (uint64_t i = 0; i < p.n; i++)
+        for (uint32_t g = 0; g < groups && st == BASE_OK; g++) {
+            uint32_t from = (uint32_t)((uint64_t)p.n_seq * g / groups);
+            uint32_t to   = (uint32_t)((uint64_t)p.n_seq * (g + 1) / groups);
+            if (flying == groups) st = engine_collect(engine, &logits, err);
+            if (st != BASE_OK) break;
+            part_batch_t batch = make_batch(b, engine, &p, true, i * p.n_seq + from, to - from);
+            st                 = engine_submit(engine, &batch, err);
+            if (flying < groups) flying++;
+        }
+    for (; st == BASE_OK && flying > 0; flying--) st = engine_collect(engine, &logits, err);
     return st;
 }
 

@@ -17,7 +17,14 @@
 #include "worker/measure.h"
 #include "worker/worker.h"
 
-enum { BATCH_DEFAULT = 256 };
+enum { BATCH_DEFAULT = 256, FLIGHTS_MAX = 8, CHUNK_MIN = 48 };
+
+/* A step with rows that has not been collected. */
+typedef struct {
+    uint32_t row0, rows;
+    uint32_t left; /* parts of it whose rows are still to come */
+    uint64_t seqs[LIMIT_SEQUENCES / 64];
+} flight_t;
 
 struct engine {
     comm_world_t        *world;
@@ -33,10 +40,13 @@ struct engine {
     engine_info_t        info;
     uint64_t             step_us; /* in steps since the last reset */
     uint64_t             rss_bytes;
-    uint64_t             head_rows; /* at the last reset */
-    engine_rank_stats_t *records;   /* rank 0: one per rank */
-    part_batch_limits_t  limits;    /* of a step */
-    part_step_room_t    *room;      /* other ranks: of the step at hand */
+    uint64_t             head_rows;            /* at the last reset */
+    engine_rank_stats_t *records;              /* rank 0: one per rank */
+    part_batch_limits_t  limits;               /* of a step */
+    part_step_room_t    *room;                 /* other ranks: of the step at hand */
+    flight_t             flights[FLIGHTS_MAX]; /* rank 0: a ring, oldest first */
+    uint32_t             flight_first, flight_n;
+    part_run_t           runs[LIMIT_SEQUENCES]; /* rank 0: of the part at hand */
     char                 pack_reason[PACK_TEXT_BYTES];
     uint8_t              message[PART_STEP_MAX_BYTES];
 };
@@ -184,11 +194,12 @@ static base_status_t assign(engine_t *e, const engine_config_t *config, bool *ag
     st = comm_control_scatter(e->world, (const void *const *)messages, lengths, &mine, &bytes, err);
     if (st == BASE_OK) st = part_assignment_unpack(mine, bytes, &e->part, err);
     if (st == BASE_OK)
-        e->limits = (part_batch_limits_t){.n_seq   = e->part.n_seq,
-                                          .n_ctx   = e->part.n_ctx,
-                                          .n_batch = e->part.n_batch,
-                                          .n_out   = e->part.n_out_max,
-                                          .n_vocab = e->part.desc.n_vocab};
+        e->limits = (part_batch_limits_t){
+            .n_seq   = e->part.n_seq,
+            .n_ctx   = e->part.n_ctx,
+            .n_batch = part_micro_batch(e->part.plan.stages, e->part.n_batch, e->part.n_seq),
+            .n_out   = e->part.n_out_max,
+            .n_vocab = e->part.desc.n_vocab};
 out:
     part_plan_free(&a.plan);
     for (size_t r = 0; messages != NULL && r < n; r++) free(messages[r]);
@@ -386,6 +397,8 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
                          e->pack_reason, err);
     if (st == BASE_OK)
         st = comm_grid_create(world, e->part.plan.stages, e->part.plan.shards, &e->grid, err);
+    if (st == BASE_OK)
+        st = comm_grid_reserve(e->grid, (size_t)e->limits.n_batch * e->part.desc.width, err);
     if (st == BASE_OK) st = start_worker(e, config, err);
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
@@ -421,16 +434,20 @@ void engine_destroy(engine_t **engine)
 /* --- steps --- */
 
 /* Inside a step there is no agreement any more: a failed exchange ends the run for all. */
-static base_status_t run_step(engine_t *e, const part_step_t *step, const float **logits,
-                              base_err_t *err)
+static base_status_t end_part(engine_t *e, base_status_t st, uint64_t start,
+                              const base_err_t *local, base_err_t *err)
 {
-    base_err_t    local = {0};
-    uint64_t      start = base_clock_us();
-    base_status_t st    = worker_step(e->worker, &step->batch, logits, &local);
     e->step_us += base_clock_us() - start;
-    if (st != BASE_OK && comm_size(e->world) > 1) comm_world_abort(e->world, &local);
-    if (st != BASE_OK && err != NULL) *err = local;
+    if (st != BASE_OK && comm_size(e->world) > 1) comm_world_abort(e->world, local);
+    if (st != BASE_OK && err != NULL) *err = *local;
     return st;
+}
+
+static base_status_t run_step(engine_t *e, const part_step_t *step, uint32_t row0, base_err_t *err)
+{
+    base_err_t local = {0};
+    uint64_t   start = base_clock_us();
+    return end_part(e, worker_step(e->worker, &step->batch, row0, &local), start, &local, err);
 }
 
 static base_status_t send_step(engine_t *e, const part_step_t *step, base_err_t *err)
@@ -443,15 +460,149 @@ static base_status_t send_step(engine_t *e, const part_step_t *step, base_err_t 
     return comm_control_send(e->world, e->message, n, err);
 }
 
+static flight_t *flight_at(engine_t *e, uint32_t i)
+{
+    return &e->flights[(e->flight_first + i) % FLIGHTS_MAX];
+}
+
+/* Rows of the oldest part that are still to come. */
+static base_status_t collect_part(engine_t *e, base_err_t *err)
+{
+    base_err_t    local = {0};
+    uint64_t      start = base_clock_us();
+    base_status_t st    = worker_collect(e->worker, &local);
+    for (uint32_t i = 0; i < e->flight_n; i++)
+        if (flight_at(e, i)->left > 0) {
+            flight_at(e, i)->left--;
+            break;
+        }
+    return end_part(e, st, start, &local, err);
+}
+
+static uint32_t parts_to_come(engine_t *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->flight_n; i++) n += flight_at(e, i)->left;
+    return n;
+}
+
+/* A row range that no step in flight has. Ranges are given out like those of a ring. */
+static base_status_t take_rows(engine_t *e, uint32_t rows, uint32_t *row0, base_err_t *err)
+{
+    const flight_t *last = e->flight_n == 0 ? NULL : flight_at(e, e->flight_n - 1);
+    *row0                = last == NULL ? 0 : last->row0 + last->rows;
+    if (*row0 + rows > e->part.n_out_max) *row0 = 0;
+    for (uint32_t i = 0; i < e->flight_n; i++) {
+        const flight_t *f = flight_at(e, i);
+        if (*row0 < f->row0 + f->rows && f->row0 < *row0 + rows)
+            return base_fail(err, BASE_ERR_USAGE,
+                             "%u rows of logits wanted besides those in flight, %u in all", rows,
+                             e->part.n_out_max);
+    }
+    return BASE_OK;
+}
+
+/* May this step begin while others are in flight? The one place that knows. */
+static base_status_t check_flights(engine_t *e, const part_batch_t *batch, base_err_t *err)
+{
+    for (uint32_t i = 0; i < e->flight_n; i++)
+        for (uint32_t r = 0; r < batch->n_runs; r++) {
+            uint32_t seq = batch->runs[r].seq;
+            if ((flight_at(e, i)->seqs[seq / 64] >> seq % 64 & 1) != 0)
+                return base_fail(err, BASE_ERR_USAGE,
+                                 "sequence %u waits for logits: collect them before its next step",
+                                 seq);
+        }
+    return BASE_OK;
+}
+
+static base_status_t open_flight(engine_t *e, const part_batch_t *batch, uint32_t rows,
+                                 uint32_t *row0, base_err_t *err)
+{
+    flight_t     *f  = flight_at(e, e->flight_n);
+    base_status_t st = BASE_OK;
+    *row0            = 0;
+    if (rows == 0) return BASE_OK;
+    if (e->flight_n == engine_depth(e))
+        return base_fail(err, BASE_ERR_USAGE, "%u steps in flight already", e->flight_n);
+    st = take_rows(e, rows, row0, err);
+    if (st != BASE_OK) return st;
+    *f = (flight_t){.row0 = *row0, .rows = rows};
+    for (uint32_t r = 0; r < batch->n_runs; r++)
+        f->seqs[batch->runs[r].seq / 64] |= UINT64_C(1) << batch->runs[r].seq % 64;
+    e->flight_n++;
+    return BASE_OK;
+}
+
+/* Tokens of a part: small enough to keep all stages at work, large enough for the kernels. */
+static uint32_t part_tokens(const engine_t *e, uint32_t n)
+{
+    uint32_t chunk = n / (4 * e->part.plan.stages);
+    if (e->part.plan.stages == 1) return n;
+    if (chunk < CHUNK_MIN) chunk = CHUNK_MIN;
+    return chunk > e->limits.n_batch ? e->limits.n_batch : chunk;
+}
+
+static base_status_t run_part(engine_t *e, const part_step_t *step, uint32_t row0, base_err_t *err)
+{
+    bool          to_come = part_batch_rows(&step->batch) > 0 && e->part.plan.stages > 1;
+    base_status_t st      = BASE_OK;
+    if (to_come && parts_to_come(e) == COMM_LOGITS_AHEAD) st = collect_part(e, err);
+    if (st == BASE_OK) st = send_step(e, step, err);
+    if (st == BASE_OK) st = run_step(e, step, row0, err);
+    if (st == BASE_OK && to_come) flight_at(e, e->flight_n - 1)->left++;
+    return st;
+}
+
+base_status_t engine_submit(engine_t *e, const part_batch_t *batch, base_err_t *err)
+{
+    part_batch_limits_t whole = e->limits;
+    uint32_t            row0  = 0;
+    base_status_t       st    = BASE_OK;
+    whole.n_batch             = e->part.n_batch;
+    if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
+    st = part_batch_check(batch, &whole, err);
+    if (st == BASE_OK) st = check_flights(e, batch, err);
+    if (st == BASE_OK) st = open_flight(e, batch, part_batch_rows(batch), &row0, err);
+    uint32_t chunk = part_tokens(e, batch->n_ids);
+    for (uint32_t at = 0; st == BASE_OK && at < batch->n_ids; at += chunk) {
+        part_step_t step = {.kind  = PART_STEP_TOKENS,
+                            .batch = part_batch_cut(batch, at, chunk, e->runs)};
+        st               = run_part(e, &step, row0, err);
+        row0 += part_batch_rows(&step.batch);
+    }
+    return st;
+}
+
+base_status_t engine_collect(engine_t *e, const float **logits, base_err_t *err)
+{
+    flight_t     *f  = flight_at(e, 0);
+    base_status_t st = BASE_OK;
+    base_assert(e->flight_n > 0);
+    while (st == BASE_OK && f->left > 0) st = collect_part(e, err);
+    if (st != BASE_OK) return st;
+    *logits         = worker_logits(e->worker) + (size_t)f->row0 * e->part.desc.n_vocab;
+    e->flight_first = (e->flight_first + 1) % FLIGHTS_MAX;
+    e->flight_n--;
+    return BASE_OK;
+}
+
 base_status_t engine_step(engine_t *e, const part_batch_t *batch, const float **logits,
                           base_err_t *err)
 {
-    const part_step_t step = {.kind = PART_STEP_TOKENS, .batch = *batch};
-    base_status_t     st   = BASE_OK;
-    if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
-    st = part_batch_check(batch, &e->limits, err);
-    if (st == BASE_OK) st = send_step(e, &step, err);
-    return st == BASE_OK ? run_step(e, &step, logits, err) : st;
+    base_assert(e->flight_n == 0);
+    base_status_t st = engine_submit(e, batch, err);
+    return st == BASE_OK && e->flight_n > 0 ? engine_collect(e, logits, err) : st;
+}
+
+uint32_t engine_stages(const engine_t *e)
+{
+    return e->part.plan.stages;
+}
+
+uint32_t engine_depth(const engine_t *e)
+{
+    return e->part.plan.stages == 1 ? 1 : FLIGHTS_MAX;
 }
 
 /* --- figures --- */
@@ -484,6 +635,7 @@ static engine_rank_stats_t own_stats(engine_t *e, bool reset)
 
 base_status_t engine_stats(engine_t *e, engine_rank_stats_t *stats, bool reset, base_err_t *err)
 {
+    base_assert(e->flight_n == 0);
     part_step_t         step = {.kind = PART_STEP_STATS, .reset = reset};
     engine_rank_stats_t mine = {0};
     base_status_t       st   = send_step(e, &step, err);
@@ -508,7 +660,7 @@ static base_status_t serve_one(engine_t *e, bool *stop, base_err_t *err)
     case PART_STEP_STATS:
         mine = own_stats(e, step.reset);
         return comm_gather_records(e->world, &mine, sizeof(mine), NULL, err);
-    case PART_STEP_TOKENS: return run_step(e, &step, NULL, err);
+    case PART_STEP_TOKENS: return run_step(e, &step, 0, err);
     }
     return base_fail(err, BASE_ERR_PEER, "rank 0 sent a step of an unknown kind");
 }
@@ -525,10 +677,14 @@ base_status_t engine_serve(engine_t *e, base_err_t *err)
     return st;
 }
 
+/* Steps in flight come home first: the last stage is sending their rows. */
 base_status_t engine_stop(engine_t *e, base_err_t *err)
 {
-    part_step_t step = {.kind = PART_STEP_STOP};
-    return send_step(e, &step, err);
+    part_step_t   step = {.kind = PART_STEP_STOP};
+    base_status_t st   = BASE_OK;
+    while (st == BASE_OK && parts_to_come(e) > 0) st = collect_part(e, err);
+    e->flight_n = 0;
+    return st == BASE_OK ? send_step(e, &step, err) : st;
 }
 
 /* --- what commands ask --- */

@@ -56,10 +56,21 @@ void          engine_destroy(engine_t **engine);
 /* One step on rank 0: the runs of a batch (partition/batch.h), up to n_batch tokens and n_out_max
  * rows of logits together.
  * *logits: the rows in the order of the runs, n_vocab floats each, the engine's, valid until the
- * next step.
+ * next step; untouched if there are none: then with several stages the call returns when the first
+ * stage is done.
  * Status: OK | USAGE (the batch does not fit the engine) | INPUT (an id) | PEER | INTERRUPTED. */
 base_status_t engine_step(engine_t *engine, const part_batch_t *batch, const float **logits,
                           base_err_t *err);
+
+/* The same in two halves, so that the stages of a pipeline work on the steps of different sequences
+ * at the same time. engine_submit begins a step; engine_collect gives the logits of the oldest step
+ * that has rows and was not collected, valid until the next engine_submit. Up to engine_depth steps
+ * with rows may be in flight, n_out_max rows of logits together; a sequence of theirs may not be in
+ * another step before (its next token depends on them). Status: as above. */
+base_status_t engine_submit(engine_t *engine, const part_batch_t *batch, base_err_t *err);
+base_status_t engine_collect(engine_t *engine, const float **logits, base_err_t *err);
+uint32_t      engine_depth(const engine_t *engine); /* 1 with one stage */
+uint32_t      engine_stages(const engine_t *engine);
 
 const model_t *engine_model(const engine_t *engine); /* rank 0 only: NULL elsewhere */
 uint32_t       engine_n_ctx(const engine_t *engine);

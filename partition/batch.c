@@ -8,6 +8,36 @@ part_batch_t part_batch_one(const part_run_t *run, const int32_t *ids)
     return (part_batch_t){.runs = run, .ids = ids, .n_runs = 1, .n_ids = run->n};
 }
 
+enum { MICRO_MAX = 128 };
+
+uint32_t part_micro_batch(uint32_t n_stages, uint32_t n_batch, uint32_t n_seq)
+{
+    uint32_t most = n_seq > MICRO_MAX ? n_seq : MICRO_MAX;
+    return n_stages == 1 || n_batch < most ? n_batch : most;
+}
+
+part_batch_t part_batch_cut(const part_batch_t *batch, uint32_t at, uint32_t n, part_run_t *runs)
+{
+    part_batch_t part  = {.runs = runs, .ids = batch->ids + at, .n_top = batch->n_top};
+    uint32_t     begin = 0; /* of the run in the batch */
+    for (uint32_t i = 0; i < batch->n_runs && n > 0; begin += batch->runs[i++].n) {
+        const part_run_t *run = &batch->runs[i];
+        if (at >= begin + run->n) continue;
+        uint32_t skip       = at - begin;
+        uint32_t take       = run->n - skip < n ? run->n - skip : n;
+        uint32_t plain      = run->n - run->n_out; /* tokens of the run before those with rows */
+        uint32_t from       = plain > skip ? plain : skip;
+        runs[part.n_runs++] = (part_run_t){.seq   = run->seq,
+                                           .pos   = run->pos + skip,
+                                           .n     = take,
+                                           .n_out = skip + take > from ? skip + take - from : 0};
+        part.n_ids += take;
+        at += take;
+        n -= take;
+    }
+    return part;
+}
+
 uint32_t part_batch_rows(const part_batch_t *batch)
 {
     uint32_t rows = 0;

@@ -42,6 +42,15 @@ typedef struct {
     uint32_t n_vocab;
 } part_batch_limits_t;
 
+/* Tokens that go through a stage together, at most: with one stage all of a step (n_batch); with
+ * more a step goes in parts, so that the stages work at the same time on different parts. Never
+ * fewer than n_seq. */
+uint32_t part_micro_batch(uint32_t n_stages, uint32_t n_batch, uint32_t n_seq);
+
+/* The next part of a batch, from token `at` on: up to n tokens, its runs into runs[] (room for
+ * batch->n_runs). Rows of the parts follow each other as in the whole. */
+part_batch_t part_batch_cut(const part_batch_t *batch, uint32_t at, uint32_t n, part_run_t *runs);
+
 /* The one run, as a batch. */
 part_batch_t part_batch_one(const part_run_t *run, const int32_t *ids);
 

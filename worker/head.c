@@ -243,19 +243,19 @@ static void announce_rows(worker_t *w, bool best)
     if (w->shard->has_head) {
         size_t rows = w->shard->vocab.end - w->shard->vocab.begin;
         w->st       = comm_logits_send(c->grid, best ? as_floats(w->head.list) : w->piece, w->n_out,
-                                       best ? stride : rows, &w->err);
+                                 best ? stride : rows, &w->err);
     }
     if (!c->is_root) return;
     base_assert(w->pending_n < COMM_LOGITS_AHEAD);
     w->pending[(w->pending_first + w->pending_n++) % COMM_LOGITS_AHEAD] =
         (worker_pending_t){.row0 = w->row0, .n_out = w->n_out, .n_top = best ? w->n_top : 0};
     if (best) set_pieces(w, (uint32_t)stride);
-    w->st = best ? comm_logits_expect(c->grid, w->n_out, w->counts, w->offsets,
-                                      as_floats(pending_lists(w, w->row0)), stride * w->shards,
-                                      &w->err)
-                 : comm_logits_expect(c->grid, w->n_out, w->vocab_counts, w->vocab_offsets,
-                                      w->logits + (size_t)w->row0 * c->desc->n_vocab,
-                                      c->desc->n_vocab, &w->err);
+    w->st =
+        best ? comm_logits_expect(c->grid, w->n_out, w->counts, w->offsets,
+                                  as_floats(pending_lists(w, w->row0)), stride * w->shards, &w->err)
+             : comm_logits_expect(c->grid, w->n_out, w->vocab_counts, w->vocab_offsets,
+                                  w->logits + (size_t)w->row0 * c->desc->n_vocab, c->desc->n_vocab,
+                                  &w->err);
 }
 
 base_status_t worker_collect(worker_t *w, base_err_t *err)

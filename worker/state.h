@@ -111,7 +111,7 @@ struct worker {
     const int32_t *ids;
     uint32_t       n_tok, n_out, n_top;
     uint32_t       row0; /* root: of its first row of logits */
-    base_status_t  st; /* of the communication, by thread 0 */
+    base_status_t  st;   /* of the communication, by thread 0 */
     base_err_t     err;
     bool           stop; /* a communication failed: all threads leave at the next barrier */
 
