@@ -142,11 +142,11 @@ base_status_t comm_logits_expect(comm_grid_t *grid, size_t n_rows, const uint32_
                                  base_err_t *err);
 base_status_t comm_logits_collect(comm_grid_t *grid, base_err_t *err);
 
-/* Logits, with rank 0 waiting: the shards of the last stage bring n_rows rows of their vocabulary slice (row-major
- * [n_rows][counts[shard]]) and rank 0 gets [n_rows][row_stride] with shard i's slice at column
- * offsets[i]. counts, offsets: shards entries. Called by the ranks of the last stage and by rank 0
- * (which may be both). `staging`: on rank 0 room for n_rows * max(counts) floats. Ranks outside
- * return OK at once. */
+/* Logits, with rank 0 waiting: the shards of the last stage bring n_rows rows of their vocabulary
+ * slice (row-major [n_rows][counts[shard]]) and rank 0 gets [n_rows][row_stride] with shard i's
+ * slice at column offsets[i]. counts, offsets: shards entries. Called by the ranks of the last
+ * stage and by rank 0 (which may be both). `staging`: on rank 0 room for n_rows * max(counts)
+ * floats. Ranks outside return OK at once. */
 base_status_t comm_logits_to_root(comm_grid_t *grid, const float *piece, size_t n_rows,
                                   const uint32_t *counts, const uint32_t *offsets, float *logits,
                                   size_t row_stride, float *staging, base_err_t *err);

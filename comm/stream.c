@@ -13,7 +13,7 @@
 
 enum { STAGE_CHUNK = 1 << 20 }; /* floats in one message, without buffers */
 
-/* ---- one sender, one receiver, no buffers ------------------------------------------------------ */
+/* ---- one sender, one receiver, no buffers ------------------------------------------------- */
 
 static base_status_t floats_send(comm_grid_t *g, const float *buf, size_t n, int to, int tag,
                                  base_err_t *err)
@@ -56,7 +56,7 @@ static base_status_t floats_recv(comm_grid_t *g, float *buf, size_t n, int from,
     return st;
 }
 
-/* ---- buffers ----------------------------------------------------------------------------------- */
+/* ---- buffers ------------------------------------------------------------------------------ */
 
 static int next_rank(const comm_grid_t *g)
 {
@@ -145,7 +145,7 @@ void comm_poke(comm_grid_t *grid)
     (void)MPI_Iprobe(MPI_ANY_SOURCE, COMM_TAG_STAGE, grid->all, &flag, MPI_STATUS_IGNORE);
 }
 
-/* ---- between stages ---------------------------------------------------------------------------- */
+/* ---- between stages ----------------------------------------------------------------------- */
 
 static base_status_t buffered_send(comm_grid_t *g, const float *buf, size_t n, base_err_t *err)
 {
@@ -205,7 +205,7 @@ base_status_t comm_stage_recv(comm_grid_t *grid, float *buf, size_t n, base_err_
     return st;
 }
 
-/* ---- logits, while ranks go on ----------------------------------------------------------------- */
+/* ---- logits, while ranks go on ------------------------------------------------------------ */
 
 base_status_t comm_logits_settle(comm_grid_t *grid, base_err_t *err)
 {
@@ -281,7 +281,7 @@ base_status_t comm_logits_collect(comm_grid_t *grid, base_err_t *err)
     return st;
 }
 
-/* ---- logits, with rank 0 waiting --------------------------------------------------------------- */
+/* ---- logits, with rank 0 waiting ---------------------------------------------------------- */
 
 static void place_rows(const float *piece, size_t n_rows, size_t count, float *to,
                        size_t row_stride)
