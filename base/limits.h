@@ -32,6 +32,7 @@ enum {
     LIMIT_STOP_STRINGS  = 64,
     LIMIT_COMM_BYTES    = 64 << 20, /* a vector that bench --comm measures with */
     LIMIT_MESSAGE_BYTES = 64 << 20, /* one control message */
+    LIMIT_ANSWER_BYTES  = 64 << 20, /* one piece of a weight stream */
     LIMIT_MODEL_FILES   = 1024,
     LIMIT_SHARD_PIECES  = 1 << 16, /* of a file of packed weights */
     LIMIT_SHARD_UNITS   = 1 << 24, /* and the units that are hashed apart */

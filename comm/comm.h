@@ -151,6 +151,57 @@ base_status_t comm_logits_to_root(comm_grid_t *grid, const float *piece, size_t 
                                   const uint32_t *counts, const uint32_t *offsets, float *logits,
                                   size_t row_stride, float *staging, base_err_t *err);
 
+/* --- weight streams: one rank has bytes that others ask for, at start --- */
+
+enum {
+    COMM_ASK_BYTES  = 96,   /* of an ask: opaque */
+    COMM_FEED_SLOTS = 4096, /* asks of one rank in flight, at most */
+};
+
+/* What answers an ask of rank `from`. First called with out NULL: *n becomes the bytes that the
+ * answer needs. Then again with room for them. An error becomes the asker's, with its text. */
+typedef base_status_t comm_answer_fn(void *ctx, int from, const void *ask, uint8_t *out, size_t *n,
+                                     base_err_t *err);
+
+/* From now on asks of other ranks are answered inside comm_serve_poll, and inside every wait of
+ * this room: so that a rank that waits for another one, which waits for weights, does not make it
+ * wait for ever. The world must have several ranks. A few buffers as large as the largest answer
+ * (up to LIMIT_ANSWER_BYTES) are kept until the end. Status: OK | MEMORY | PEER. Local. */
+base_status_t comm_serve_begin(comm_world_t *world, comm_answer_fn *answer, void *ctx,
+                               base_err_t *err);
+/* Answer what has been asked so far; does not wait. True: something is on its way. Does nothing
+ * without comm_serve_begin. Local. */
+bool comm_serve_poll(comm_world_t *world);
+/* All askers must have their answers (an agreement of all ranks lies between). Local. */
+void comm_serve_end(comm_world_t *world);
+
+/* The asking side: n_slots asks in flight at most, answers of up to `capacity` bytes. Local. */
+typedef struct comm_feed comm_feed_t;
+
+base_status_t comm_feed_create(comm_world_t *world, int server, uint32_t n_slots, size_t capacity,
+                               comm_feed_t **out, base_err_t *err);
+/* Accepts NULL. Not while an ask is open (comm_feed_drain). */
+void comm_feed_destroy(comm_feed_t **feed);
+
+/* Ask by a slot without an open ask (asserted). ask: COMM_ASK_BYTES. Status: OK | PEER. Local. */
+base_status_t comm_feed_ask(comm_feed_t *feed, uint32_t slot, const void *ask, base_err_t *err);
+
+/* `data` is the feed's, until the slot asks again. */
+typedef struct {
+    uint32_t       slot;
+    size_t         bytes;
+    const uint8_t *data;
+} comm_arrival_t;
+
+/* What has arrived since the last call: *n of them; arrivals has room for n_slots. Does not wait.
+ * Status: OK | PEER | the server's error, with its text. Local. */
+base_status_t comm_feed_poll(comm_feed_t *feed, comm_arrival_t *arrivals, uint32_t *n,
+                             base_err_t *err);
+/* Wait until no ask is open, whatever the answers say. */
+base_status_t comm_feed_drain(comm_feed_t *feed, base_err_t *err);
+/* A short rest after `waited_us` of polling in vain. */
+void comm_feed_rest(comm_feed_t *feed, uint64_t waited_us);
+
 /* Traffic since start or the last reset: bytes this rank sent (or put into shared memory) in
  * data-plane calls, time spent in them, waiting included, and how many calls there were (those that
  * were no-ops do not count). */

@@ -16,7 +16,9 @@ enum {
     COMM_TAG_LOGITS,
     COMM_TAG_SUM, /* on grid->group */
     COMM_TAG_GATHER,
-    COMM_TAG_MEASURE, /* on world->all */
+    COMM_TAG_MEASURE,       /* on world->all */
+    COMM_TAG_ASK,           /* on world->all */
+    COMM_TAG_ANSWER = 1024, /* the same; and the slot */
 };
 
 enum {
@@ -24,6 +26,8 @@ enum {
     COMM_CHUNK_BYTES       = 1 << 18, /* a larger transfer goes in pieces of this size */
     COMM_INTERRUPT_GIVE_UP = 600000,  /* us: mpirun kills 1 s after its SIGTERM */
 };
+
+typedef struct comm_server comm_server_t;
 
 struct comm_world {
     bool     mpi; /* false: one process, and MPI was never started */
@@ -41,7 +45,8 @@ struct comm_world {
     uint8_t      *head; /* COMM_HEAD_BYTES: a cancelled wait for a message may yet fill it */
     uint8_t *scratch;   /* COMM_CHUNK_BYTES: pieces of control messages that are only passed on */
     /* requests of one call that talks to many ranks: as many as the world has ranks */
-    MPI_Request *requests;
+    MPI_Request   *requests;
+    comm_server_t *server; /* feed.c; NULL: nobody asks this rank */
 };
 
 enum {
@@ -92,8 +97,11 @@ typedef enum {
 
 /* Wait for all n requests; they are MPI_REQUEST_NULL afterwards. `what` names the MPI call in
  * errors. On INTERRUPTED (COMM_WAIT_IDLE) the requests were cancelled. */
-base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
+base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
                         const char *what, base_err_t *err);
+
+/* A pause that lengthens with the time waited. */
+void comm_nap(const comm_world_t *world, uint64_t waited_us);
 
 /* Tell a rank of this host that a message is on its way; nothing for other ranks. */
 void comm_ring(const comm_world_t *world, int rank);

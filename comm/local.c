@@ -6,6 +6,7 @@
  * Streams. Each rank has a ring of PIPE_SLOTS pieces that one other rank reads. */
 #include "comm/local.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,9 +62,10 @@ void comm_local_destroy(comm_grid_t *grid)
 /* MPI makes progress only inside its calls, and a message that this rank sent may be half out. */
 static void look_after_mpi(void *arg)
 {
-    const comm_world_t *w    = arg;
-    int                 flag = 0;
+    comm_world_t *w    = arg;
+    int           flag = 0;
 
+    while (comm_serve_poll(w)) (void)sched_yield();
     (void)MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, w->all, &flag, MPI_STATUS_IGNORE);
 }
 

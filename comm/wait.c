@@ -53,6 +53,12 @@ static void pause_after(const comm_world_t *world, comm_wait_t kind, uint64_t wa
     }
 }
 
+void comm_nap(const comm_world_t *world, uint64_t waited_us)
+{
+    uint32_t seen = world->bell == NULL ? 0 : atomic_load(&world->bell->value);
+    pause_after(world, COMM_WAIT_DATA, waited_us, seen);
+}
+
 void comm_ring(const comm_world_t *world, int rank)
 {
     if (world->bell == NULL || world->local_of[rank] < 0) return;
@@ -68,7 +74,7 @@ static void cancel_all(MPI_Request *requests, int n)
     }
 }
 
-base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
+base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
                         const char *what, base_err_t *err)
 {
     uint64_t start = 0;
@@ -81,6 +87,11 @@ base_status_t comm_wait(const comm_world_t *world, MPI_Request *requests, int n,
         if (done) return BASE_OK;
         uint64_t now = base_clock_us();
         if (start == 0) start = now;
+        if (comm_serve_poll(world)) { /* who serves stays awake */
+            start = now;
+            (void)sched_yield();
+            continue;
+        }
         if (kind == COMM_WAIT_IDLE && comm_interrupt_age_us() > COMM_INTERRUPT_GIVE_UP) {
             cancel_all(requests, n);
             return base_fail(err, BASE_ERR_INTERRUPTED,
