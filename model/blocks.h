@@ -17,6 +17,12 @@ bool model_block_i2s_trits(const uint8_t *block, uint32_t elems, int8_t *out);
  * and sums are rounded one by one, in the order of ggml's dequantize_row_*. */
 void model_block_widen(model_type_t type, const uint8_t *block, float *out);
 
+/* Types whose rows share bytes: how far right the codes of a row lie in them, and the first of its
+ * bytes (n_cols of them) in mapped files. */
+unsigned       model_shared_shift(const model_tensor_t *tensor, uint64_t row);
+const uint8_t *model_shared_row(const model_source_t *source, const model_tensor_t *tensor,
+                                uint64_t row, unsigned *shift);
+
 /* First byte of a tensor of mapped files. */
 const uint8_t *model_tensor_data(const model_source_t *source, const model_tensor_t *tensor);
 

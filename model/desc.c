@@ -36,6 +36,12 @@ static const char *const tensor_names[] = {
 _Static_assert(sizeof(tensor_names) / sizeof(tensor_names[0]) == MODEL_LAYER_TENSOR_COUNT,
                "a name each");
 
+const char *model_layer_tensor_label(model_layer_tensor_t which)
+{
+    base_assert((unsigned)which < MODEL_LAYER_TENSOR_COUNT);
+    return tensor_names[which];
+}
+
 const char *model_layer_tensor_name(uint32_t layer, model_layer_tensor_t which, char *buf,
                                     size_t buf_bytes)
 {

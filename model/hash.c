@@ -64,15 +64,28 @@ static void add_tensor(XXH3_state_t *state, const model_tensor_t *t)
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) add_u64(state, numbers[i]);
 }
 
-static void add_file(XXH3_state_t *state, const uint8_t *data, uint64_t bytes)
+static void add_file(XXH3_state_t *state, const uint8_t *data, uint64_t bytes, uint64_t head_bytes)
 {
     const bool     all  = bytes <= HEAD_BYTES + SAMPLES * SAMPLE_BYTES;
-    const uint64_t head = all ? bytes : HEAD_BYTES;
+    const uint64_t head = all || bytes < head_bytes ? bytes : head_bytes;
     (void)XXH3_128bits_update(state, data, (size_t)head);
     for (uint64_t i = 1; i <= SAMPLES && !all; i++) {
         const uint64_t at = (bytes - SAMPLE_BYTES) / SAMPLES * i;
         (void)XXH3_128bits_update(state, data + at, SAMPLE_BYTES);
     }
+}
+
+model_hash_t model_file_key(const model_source_t *source, uint32_t file, uint64_t head_bytes)
+{
+    XXH3_state_t *state = XXH3_createState();
+    base_assert(state != NULL && !model_source_generated(source));
+    (void)XXH3_128bits_reset(state);
+    add_u64(state, model_source_bytes(source, file));
+    add_file(state, model_source_data(source, file), model_source_bytes(source, file), head_bytes);
+    const XXH128_hash_t h = XXH3_128bits_digest(state);
+    (void)XXH3_freeState(state);
+    model_source_forget(source, file);
+    return (model_hash_t){h.high64, h.low64};
 }
 
 model_hash_t model_fingerprint(const model_source_t *source, const model_desc_t *desc)
@@ -83,7 +96,7 @@ model_hash_t model_fingerprint(const model_source_t *source, const model_desc_t 
     for (uint32_t i = 0; i < model_source_count(source); i++) {
         add_u64(state, model_source_bytes(source, i));
         add_u64(state, model_source_time(source, i));
-        add_file(state, model_source_data(source, i), model_source_bytes(source, i));
+        add_file(state, model_source_data(source, i), model_source_bytes(source, i), HEAD_BYTES);
     }
     add_u64(state, desc->width);
     add_u64(state, desc->head_dim);

@@ -189,6 +189,20 @@ base_status_t model_source_generate(model_generate_t *generate, void *context, c
                                     model_source_t **out, base_err_t *err);
 bool          model_source_generated(const model_source_t *source);
 
+/* A source of files that only other ranks have: their paths there and sizes. model_source_check
+ * holds tensors to them; rows are read by `generate`, as above (types whose rows share bytes: a
+ * block is the byte of a column, with the row's own code in its place). Status: OK | MEMORY |
+ * LIMIT. Local. */
+base_status_t model_source_remote(const char *const *paths, const uint64_t *bytes, uint32_t n_paths,
+                                  model_generate_t *generate, void *context, model_source_t **out,
+                                  base_err_t *err);
+
+/* Rows [row, row + n_rows) have been read and are not soon read again: their pages need not count
+ * as this process's memory. Reading them again is allowed. Nothing where there is no mapped
+ * file. */
+void model_source_drop(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
+                       uint64_t n_rows);
+
 uint32_t    model_source_count(const model_source_t *source);
 const char *model_source_path(const model_source_t *source, uint32_t file);
 uint64_t    model_source_bytes(const model_source_t *source, uint32_t file);
@@ -248,6 +262,11 @@ uint64_t     model_bytes_hash64(const void *bytes, size_t n);
  * well below a megabyte, so it costs milliseconds; two files that agree in all that and differ
  * elsewhere are taken for one. Generated sources have none (asserted). Local. */
 model_hash_t model_fingerprint(const model_source_t *source, const model_desc_t *desc);
+
+/* Of one mapped file, whatever its path and times: its first head_bytes (at most the file's), and
+ * 64 samples of 4 KiB spread over it. Two ranks hold the same file when size and key agree.
+ * Local. */
+model_hash_t model_file_key(const model_source_t *source, uint32_t file, uint64_t head_bytes);
 
 /* ---- absolute means of `online` weights: g = max(mean |w|, 1e-5), methods.md 1.1 */
 
@@ -365,6 +384,8 @@ bool     model_layer_tensor_is_bias(model_layer_tensor_t which);
 uint64_t model_desc_params(const model_desc_t *desc);
 
 /* Name of a tensor for texts: "blk.3.attn_q", "blk.3.attn_q.bias" into buf. */
+/* "attn_q". */
+const char *model_layer_tensor_label(model_layer_tensor_t which);
 const char *model_layer_tensor_name(uint32_t layer, model_layer_tensor_t which, char *buf,
                                     size_t buf_bytes);
 

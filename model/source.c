@@ -152,6 +152,43 @@ base_status_t model_source_generate(model_generate_t *generate, void *context, c
     return BASE_OK;
 }
 
+base_status_t model_source_remote(const char *const *paths, const uint64_t *bytes, uint32_t n_paths,
+                                  model_generate_t *generate, void *context, model_source_t **out,
+                                  base_err_t *err)
+{
+    model_source_t *s = NULL;
+    base_assert(n_paths > 0 && n_paths <= LIMIT_MODEL_FILES && generate != NULL);
+    base_status_t st = source_create(n_paths, &s, err);
+    for (uint32_t i = 0; st == BASE_OK && i < n_paths; i++) {
+        st                = copy_path(&s->files[i], paths[i], err);
+        s->files[i].bytes = bytes[i];
+    }
+    if (st != BASE_OK) {
+        model_source_close(&s);
+        return st;
+    }
+    s->generate = generate;
+    s->context  = context;
+    *out        = s;
+    return BASE_OK;
+}
+
+void model_source_drop(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
+                       uint64_t n_rows)
+{
+    const uint64_t page = 4096;
+    if (tensor->type == MODEL_NONE || tensor->file >= source->n_files) return;
+    const source_file_t *f = &source->files[tensor->file];
+    if (!f->mapped || n_rows == 0 || tensor->n_rows == 0) return;
+    /* Rows that share bytes lie all over the tensor. */
+    const bool     whole = model_type_info(tensor->type)->shared;
+    const uint64_t bytes = whole ? 0 : model_row_bytes(tensor->type, tensor->n_cols);
+    const uint64_t from  = tensor->offset + (whole ? 0 : row * bytes);
+    const uint64_t to    = whole ? tensor->offset + tensor->bytes : from + n_rows * bytes;
+    const uint64_t begin = from / page * page;
+    (void)madvise((void *)(uintptr_t)(f->data + begin), to - begin, MADV_DONTNEED);
+}
+
 void model_source_close(model_source_t **source)
 {
     if (source == NULL || *source == NULL) return;
@@ -193,6 +230,12 @@ uint64_t model_source_time(const model_source_t *source, uint32_t file)
 {
     base_assert(file < source->n_files);
     return source->files[file].time_ns;
+}
+
+void model_source_forget(const model_source_t *source, uint32_t file)
+{
+    const source_file_t *f = &source->files[file];
+    if (f->mapped) (void)madvise((void *)(uintptr_t)f->data, f->bytes, MADV_DONTNEED);
 }
 
 bool model_source_generated(const model_source_t *source)
@@ -237,7 +280,7 @@ base_status_t model_source_check(const model_source_t *source, const model_tenso
                          "%s: tensor %s claims %" PRIu64 " bytes, its shape "
                          "needs %" PRIu64,
                          f->path, name, tensor->bytes, want);
-    if (source->generate != NULL) return BASE_OK;
+    if (source->generate != NULL && f->bytes == 0) return BASE_OK; /* there is no file */
     if (!base_add_u64(tensor->offset, tensor->bytes, &end))
         return base_fail(err, BASE_ERR_INPUT,
                          "%s: tensor %s is said to begin at byte %" PRIu64 ": damaged directory?",

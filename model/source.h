@@ -11,6 +11,9 @@ const uint8_t *model_source_data(const model_source_t *source, uint32_t file);
 /* Nanoseconds since 1970 at which a mapped file was last changed; 0 for others. */
 uint64_t model_source_time(const model_source_t *source, uint32_t file);
 
+/* The file's pages need not count as this process's memory. */
+void model_source_forget(const model_source_t *source, uint32_t file);
+
 /* Is there nothing of this name? A link to nothing is something, so that opening it says so. */
 bool model_source_absent(const char *path);
 

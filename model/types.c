@@ -172,18 +172,31 @@ static bool block_trits(const model_tensor_t *t, const uint8_t *block, int8_t ou
     }
 }
 
-/* Columns of a row whose bytes hold three other rows too. */
-static bool shared_trits(const model_source_t *source, const model_tensor_t *t, uint64_t row,
-                         uint64_t col, uint64_t n, int8_t *out)
+static uint64_t quarter_of(const model_tensor_t *t)
 {
-    const uint64_t quarter  = t->n_rows / 4 + (t->n_rows % 4 != 0);
-    const bool     rows4    = t->type == MODEL_ROWS4;
-    const uint64_t byte_row = rows4 ? row % quarter : row / 4;
-    const uint64_t shift    = rows4 ? 2 * (row / quarter) : 6 - 2 * (row % 4);
-    const uint8_t *bytes    = model_tensor_data(source, t) + byte_row * t->n_cols + col;
-    uint64_t       bad      = 0;
-    uint64_t       i        = 0;
-    base_assert(row < t->n_rows);
+    return t->n_rows / 4 + (t->n_rows % 4 != 0);
+}
+
+unsigned model_shared_shift(const model_tensor_t *t, uint64_t row)
+{
+    const uint64_t pair = t->type == MODEL_ROWS4 ? row / quarter_of(t) : 3 - row % 4;
+    return (unsigned)(2 * pair);
+}
+
+const uint8_t *model_shared_row(const model_source_t *source, const model_tensor_t *t, uint64_t row,
+                                unsigned *shift)
+{
+    base_assert(model_type_info(t->type)->shared && row < t->n_rows);
+    *shift = model_shared_shift(t, row);
+    return model_tensor_data(source, t) +
+           (t->type == MODEL_ROWS4 ? row % quarter_of(t) : row / 4) * t->n_cols;
+}
+
+/* Columns of a row out of bytes that hold three other rows too. */
+static bool shared_codes(const uint8_t *bytes, unsigned shift, uint64_t n, int8_t *out)
+{
+    uint64_t bad = 0;
+    uint64_t i   = 0;
     for (; i + 8 <= n; i += 8) {
         uint64_t codes = load_word(bytes + i) >> shift & 3 * ones;
         bad |= codes & codes >> 1;
@@ -195,6 +208,22 @@ static bool shared_trits(const model_source_t *source, const model_tensor_t *t, 
         out[i] = (int8_t)((int)code - 1);
     }
     return (bad & ones) == 0;
+}
+
+static bool shared_trits(const model_source_t *source, const model_tensor_t *t, uint64_t row,
+                         uint64_t col, uint64_t n, int8_t *out)
+{
+    uint8_t  scratch[1024];
+    unsigned shift = model_shared_shift(t, row);
+    bool     good  = true;
+    if (!model_source_generated(source))
+        return shared_codes(model_shared_row(source, t, row, &shift) + col, shift, n, out);
+    for (uint64_t done = 0; done < n; done += sizeof(scratch)) {
+        const uint64_t take = n - done < sizeof(scratch) ? n - done : sizeof(scratch);
+        const uint8_t *p    = model_row_blocks(source, t, row, col + done, take, scratch);
+        good                = shared_codes(p, shift, take, out + done) && good;
+    }
+    return good;
 }
 
 enum { SCRATCH_BYTES = 4096, CHUNK = 256 }; /* of a generated source's blocks; columns at a time */
