@@ -101,6 +101,7 @@ static base_status_t report_logits(const eval_t *e, engine_t *engine, size_t n, 
                       out_json_text(path, strlen(path)), "n_tokens", (json_int_t)n, "n_vocab",
                       (json_int_t)n_vocab, "layout", info.layout, "ranks", (json_int_t)info.n_ranks,
                       "load_s", out_json_real(info.load_s), "tps", out_json_real(tps));
+    session_weights_json(value, &info);
     return out_json_write(&value, err);
 }
 
@@ -163,6 +164,7 @@ static base_status_t report_score(const eval_t *e, const engine_t *engine,
                       (json_int_t)r->n_tokens, "n_ctx", (json_int_t)engine_n_ctx(engine), "layout",
                       info.layout, "ranks", (json_int_t)info.n_ranks, "load_s",
                       out_json_real(info.load_s), "tps", out_json_real(tps));
+    session_weights_json(value, &info);
     return out_json_write(&value, err);
 }
 

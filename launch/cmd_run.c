@@ -74,6 +74,7 @@ static base_status_t print_json(const run_t *run, const coord_tokenizer_t *token
         (json_int_t)engine_n_threads(run->engine), "pack", info.pack, "cpu", info.cpu);
     (void)json_object_set_new(value, "pack_reason", json_string(info.pack_reason));
     (void)json_object_set_new(value, "pack_cache", json_string(info.pack_cache));
+    session_weights_json(value, &info);
     if (info.screened && stats != NULL && r->n_decode_steps > 0) {
         uint64_t rows = 0;
         for (uint32_t i = 0; i < info.n_ranks; i++) rows += stats[i].head_rows;

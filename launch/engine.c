@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "launch/cores.h"
+#include "launch/engine_source.h"
 #include "launch/pack_choice.h"
 #include "partition/assignment_wire.h"
 #include "partition/step_wire.h"
@@ -29,8 +30,9 @@ typedef struct {
 struct engine {
     comm_world_t        *world;
     comm_grid_t         *grid;
-    model_t             *model;  /* rank 0 */
-    model_source_t      *source; /* other ranks */
+    model_t             *model; /* rank 0 */
+    engine_source_t      source;
+    char                 hint[192]; /* rank 0: who else can read the model */
     part_assignment_t    part;
     worker_topology_t   *topology;
     worker_team_t       *team;
@@ -141,8 +143,13 @@ static base_status_t plan_model(engine_t *e, const engine_config_t *config, part
                           .pipeline_parallel = config->pipeline_parallel,
                           .tensor_parallel   = config->tensor_parallel,
                           .split             = config->split};
-    base_status_t st   = open_model(e, config, a, err);
-    if (st != BASE_OK) return st;
+    base_err_t    why  = {0};
+    base_status_t st   = open_model(e, config, a, &why);
+    if (st == BASE_ERR_IO) return base_fail(err, st, "%.300s%s", why.text, e->hint);
+    if (st != BASE_OK) {
+        *err = why;
+        return st;
+    }
     a->desc = e->model->desc;
     st      = fill_numbers(config, &a->desc, a, err);
     if (st != BASE_OK) return st;
@@ -230,14 +237,41 @@ static base_status_t check_tensors(const engine_t *e, const model_source_t *sour
     return st;
 }
 
-static base_status_t open_source(engine_t *e, base_err_t *err)
+/* A source to check tensors against where there is no file. */
+static void no_rows(void *context, const model_tensor_t *tensor, uint64_t row, uint64_t block,
+                    uint64_t n_blocks, uint8_t *out)
 {
-    base_status_t st = BASE_OK;
-    if (e->model == NULL && e->part.synth_seed != 0)
-        st = quant_synth_source(e->part.desc.name, e->part.synth_seed, &e->source, err);
-    else if (e->model == NULL)
-        st = model_source_open(e->part.paths, e->part.n_paths, &e->source, err);
-    if (st == BASE_OK) st = check_tensors(e, e->model != NULL ? e->model->source : e->source, err);
+    (void)context, (void)tensor, (void)row, (void)block, (void)n_blocks, (void)out;
+    base_assert(false);
+}
+
+static base_status_t check_source(const engine_t *e, base_err_t *err)
+{
+    const worker_origin_t *o  = &e->source.origin;
+    model_source_t        *s  = NULL;
+    base_status_t          st = BASE_OK;
+    if (o->source != NULL) return check_tensors(e, o->source, err);
+    st = model_source_remote(o->paths, o->bytes, o->n_paths, no_rows, NULL, &s, err);
+    if (st == BASE_OK) st = check_tensors(e, s, err);
+    model_source_close(&s);
+    return st;
+}
+
+/* Collective: who has the files. */
+static base_status_t open_source(engine_t *e, const engine_config_t *config, base_err_t *err)
+{
+    engine_source_t *s    = &e->source;
+    const bool       root = comm_rank(e->world) == 0;
+    base_status_t    st   = BASE_OK;
+    if (e->part.synth_seed != 0) {
+        if (!root) st = quant_synth_source(e->part.desc.name, e->part.synth_seed, &s->own, err);
+        s->origin.source = root ? e->model->source : s->own;
+    } else {
+        st = engine_source_open(s, e->world, config->model_path, config->cache_dir,
+                                root ? e->model->source : NULL, root ? &e->model->desc : NULL,
+                                &e->part, root && !config->quiet, err);
+    }
+    if (st == BASE_OK) st = check_source(e, err);
     return st;
 }
 
@@ -270,7 +304,7 @@ static base_status_t start_team(engine_t *e, const engine_config_t *config, base
 static base_status_t start_worker(engine_t *e, const engine_config_t *config, base_err_t *err)
 {
     worker_config_t w = {.desc       = &e->part.desc,
-                         .source     = e->model != NULL ? e->model->source : e->source,
+                         .origin     = &e->source.origin,
                          .plan       = &e->part.plan,
                          .grid       = e->grid,
                          .team       = e->team,
@@ -336,10 +370,13 @@ static double huge_share(void)
     return all > 0 ? huge / all : 0;
 }
 
-static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
+static base_status_t fill_info(engine_t *e, uint64_t start_us, bool quiet, base_err_t *err)
 {
     engine_info_t      *info = &e->info;
-    engine_rank_stats_t mine = {.shard_bytes = worker_weight_bytes(e->worker)};
+    worker_feed_stats_t from = worker_load_stats(e->worker);
+    engine_rank_stats_t mine = {.shard_bytes      = worker_weight_bytes(e->worker),
+                                .weights_received = from.received,
+                                .weights_cached   = from.kept};
     size_t              n    = (size_t)comm_size(e->world);
     base_status_t       st   = BASE_OK;
     (void)part_layout_name(&e->part.plan, info->layout, sizeof(info->layout));
@@ -355,6 +392,18 @@ static base_status_t fill_info(engine_t *e, uint64_t start_us, base_err_t *err)
     st = comm_gather_records(e->world, &mine, sizeof(mine), e->records, err);
     for (size_t r = 0; st == BASE_OK && e->records != NULL && r < n; r++)
         info->weight_bytes += e->records[r].shard_bytes;
+    for (size_t r = 0; st == BASE_OK && e->records != NULL && r < n; r++) {
+        info->weights_received_bytes += e->records[r].weights_received;
+        info->weights_cached_bytes += e->records[r].weights_cached;
+    }
+    if (st == BASE_OK && e->source.n_without > 0 && !quiet)
+        base_log(
+            BASE_LOG_INFO,
+            "weights of %u rank%s without the file: %.1f MiB sent, %.1f MiB from their caches, "
+            "in %.1f s",
+            e->source.n_without, base_plural(e->source.n_without),
+            (double)info->weights_received_bytes / 1048576.0,
+            (double)info->weights_cached_bytes / 1048576.0, info->load_s);
     return st;
 }
 
@@ -382,11 +431,15 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     st       = comm_agree(world, prepare(e, config, err), err);
     if (st != BASE_OK) goto out;
     st = comm_agree(world, launch_share_cores(world, e->topology, err), err);
+    if (st == BASE_OK)
+        st = engine_source_hint(world, config->model_path, e->hint, sizeof(e->hint), err);
     if (st != BASE_OK) goto out;
     warn_narrow(e, config);
     st = assign(e, config, &agreed, err);
     if (agreed) goto out;
-    if (st == BASE_OK) st = open_source(e, err);
+    st = comm_agree(world, st, err);
+    if (st != BASE_OK) goto out;
+    st = open_source(e, config, err);
     if (st == BASE_OK) st = base_alloc((void **)&e->room, 1, sizeof(*e->room), "step", err);
     if (st == BASE_OK) st = start_team(e, config, err);
     st = comm_agree(world, st, err);
@@ -401,8 +454,9 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
         st = comm_grid_reserve(e->grid, (size_t)e->limits.n_batch * e->part.desc.width, err);
     if (st == BASE_OK) st = start_worker(e, config, err);
     st = comm_agree(world, st, err);
+    engine_source_loaded(&e->source, world);
     if (st != BASE_OK) goto out;
-    st = fill_info(e, start, err);
+    st = fill_info(e, start, config->quiet, err);
     if (st != BASE_OK) goto out;
     e->measure = config->measure;
     if (e->measure) start_meter(e);
@@ -423,7 +477,8 @@ void engine_destroy(engine_t **engine)
     worker_topology_close(&e->topology);
     comm_grid_destroy(&e->grid);
     part_assignment_free(&e->part);
-    model_source_close(&e->source);
+    engine_source_loaded(&e->source, e->world);
+    engine_source_close(&e->source);
     model_close(&e->model);
     free(e->records);
     free(e->room);

@@ -19,7 +19,9 @@ typedef struct {
     const char        *embed_type; /* that of its embedding ("f16"), */
     uint64_t           seed;       /* and its seed, not 0 */
     model_i2s_layout_t i2s_layout; /* of a file's I2_S tensors */
-    const char        *model_path; /* file of the model, or NULL with `shape` */
+    const char        *model_path; /* file of the model, or NULL with `shape`; other ranks than 0
+                                    * need not have it */
+    const char        *cache_dir;  /* where ranks without the file keep their weights; or NULL */
     uint32_t           n_ctx;      /* positions of each sequence; 0: the model's context */
     model_type_t       type_k;     /* of the KV cache's keys: MODEL_F16, MODEL_F32; NONE: F32 */
     model_type_t       type_v;     /* and of its values */
@@ -87,7 +89,9 @@ typedef struct {
     bool     screened;         /* coarse rows of the head are there */
     double   load_s;           /* engine_start, on rank 0 */
     uint32_t n_ranks, n_hosts;
-    uint64_t weight_bytes; /* packed + dense bytes read per token, all ranks */
+    uint64_t weight_bytes;           /* packed + dense bytes read per token, all ranks */
+    uint64_t weights_received_bytes; /* that ranks without the file got from others at the start */
+    uint64_t weights_cached_bytes;   /* and found in their caches */
 } engine_info_t;
 engine_info_t engine_info(const engine_t *engine);
 
@@ -109,6 +113,7 @@ typedef struct {
     double   bandwidth;  /* with config.measure and one rank a host: bytes a second that this rank's
                           * threads read from memory just now; 0: not known */
     double   huge_share; /* of its anonymous memory in huge pages; with config.measure, else 0 */
+    uint64_t weights_received, weights_cached; /* engine_info_t's, of this rank, at the start */
 } engine_rank_stats_t;
 /* stats: n_ranks entries. reset: set the counters to zero afterwards. Rank 0. */
 base_status_t engine_stats(engine_t *engine, engine_rank_stats_t *stats, bool reset,

@@ -29,6 +29,7 @@ engine_config_t session_config(const options_t *o)
 
     memset(&c, 0, sizeof(c));
     c.model_path        = opt_string(o, OPT_MODEL);
+    c.cache_dir         = opt_string(o, OPT_CACHE);
     c.i2s_layout        = session_i2s_layout(o);
     c.layout            = opt_string(o, OPT_LAYOUT);
     c.pipeline_parallel = opt_u32(o, OPT_PIPELINE_PARALLEL);
@@ -220,4 +221,12 @@ json_t *session_memory_json(const engine_rank_stats_t *stats, uint32_t n_ranks)
     for (uint32_t r = 0; r < n_ranks && list != NULL; r++)
         (void)json_array_append_new(list, json_integer((json_int_t)stats[r].rss_bytes));
     return list;
+}
+
+void session_weights_json(json_t *value, const engine_info_t *info)
+{
+    (void)json_object_set_new(value, "weights_received_bytes",
+                              json_integer((json_int_t)info->weights_received_bytes));
+    (void)json_object_set_new(value, "weights_cached_bytes",
+                              json_integer((json_int_t)info->weights_cached_bytes));
 }

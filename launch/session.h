@@ -59,5 +59,7 @@ const char *session_memory_text(const engine_rank_stats_t *stats, uint32_t n_ran
                                 size_t buf_bytes);
 /* Array of the ranks' peak bytes. */
 json_t *session_memory_json(const engine_rank_stats_t *stats, uint32_t n_ranks);
+/* Adds weights_received_bytes and weights_cached_bytes: of ranks without the model's files. */
+void session_weights_json(json_t *value, const engine_info_t *info);
 
 #endif

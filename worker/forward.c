@@ -247,7 +247,7 @@ static void embed_rows(worker_t *w, int thread, int n_threads)
     for (size_t t = b; t < e; t++) {
         uint32_t id = (uint32_t)w->ids[t];
         if (id >= w->shard->vocab.begin && id < w->shard->vocab.end)
-            model_row_f32(c->source, &c->desc->embed, id, 0, width, w->x + t * width);
+            model_row_f32(w->embed_source, &c->desc->embed, id, 0, width, w->x + t * width);
         else
             memset(w->x + t * width, 0, width * sizeof(float));
     }

@@ -20,7 +20,7 @@ typedef struct {
 static void read_row(void *ctx, size_t row, float *out)
 {
     const worker_t *w = ctx;
-    model_row_f32(w->config.source, &w->config.desc->head, w->shard->vocab.begin + row, 0,
+    model_row_f32(w->head_rows.source, &w->config.desc->head, w->shard->vocab.begin + row, 0,
                   w->config.desc->width, out);
 }
 

@@ -72,7 +72,10 @@ static void load_attempt(load_t *job)
     job->bytes_done    = 0;
     job->st            = base_alloc((void **)&job->scratch, (size_t)worker_team_size(job->team),
                                     job->scratch_bytes, "packing", &job->err);
-    if (job->st == BASE_OK) worker_team_run(job->team, worker_shard_pack, job);
+    if (job->st != BASE_OK) return;
+    base_err_t    err = {0};
+    base_status_t st  = worker_feed_run(job->feed, worker_shard_next, worker_shard_task, job, &err);
+    if (st != BASE_OK) worker_shard_fail(job, st, &err);
     if (job->progress && job->st == BASE_OK) base_progress_bytes("loading weights", 1, 1);
 }
 
@@ -82,8 +85,8 @@ static base_status_t load_all(load_t *job, base_err_t *err)
 {
     bool          again = false;
     base_status_t st    = BASE_OK;
-    job->st             = worker_shard_kinds(job, &job->err);
-    st                  = worker_shard_absmeans(job, err);
+    if (job->st == BASE_OK) job->st = worker_shard_kinds(job, &job->err);
+    st = worker_shard_absmeans(job, err);
     if (st != BASE_OK) return st;
     load_attempt(job);
     st = worker_shard_agree(job, &again, err);
@@ -96,14 +99,14 @@ static base_status_t load_all(load_t *job, base_err_t *err)
     return st;
 }
 
-base_status_t worker_shard_load(const model_desc_t *desc, const model_source_t *source,
+base_status_t worker_shard_load(const model_desc_t *desc, const worker_origin_t *origin,
                                 const part_plan_t *plan, comm_grid_t *grid,
                                 const kern_format_t *format, worker_team_t *team,
                                 const char *keep_dir, bool progress, worker_shard_t **out,
                                 base_err_t *err)
 {
     load_t job      = {.desc     = desc,
-                       .source   = source,
+                       .origin   = origin,
                        .plan     = plan,
                        .grid     = grid,
                        .team     = team,
@@ -111,10 +114,13 @@ base_status_t worker_shard_load(const model_desc_t *desc, const model_source_t *
     bool   restored = false;
     (void)pthread_mutex_init(&job.lock, NULL);
     base_status_t st = load_open(&job, format, err);
-    if (model_source_generated(source)) keep_dir = NULL;
+    if (origin->source != NULL && model_source_generated(origin->source)) keep_dir = NULL;
     if (st == BASE_OK && keep_dir != NULL)
         st = worker_shard_restore(&job, keep_dir, &restored, err);
-    if (st == BASE_OK && !restored) st = load_all(&job, err);
+    if (st == BASE_OK && !restored) {
+        job.st = worker_feed_create(origin, team, &job.feed, &job.err);
+        st     = load_all(&job, err);
+    }
     if (st == BASE_OK && job.st != BASE_OK) {
         st = job.st;
         if (err != NULL) *err = job.err;
@@ -122,11 +128,12 @@ base_status_t worker_shard_load(const model_desc_t *desc, const model_source_t *
     if (st == BASE_OK && keep_dir != NULL && !restored) worker_shard_keep(&job, keep_dir);
     if (st == BASE_OK) {
         job.shard->restored = restored;
-
+        if (!restored) job.shard->feed = worker_feed_stats(job.feed);
         *out      = job.shard;
         job.shard = NULL;
     }
     worker_shard_destroy(&job.shard);
+    worker_feed_destroy(&job.feed);
     free(job.kinds);
     free(job.tensors);
     free(job.spans);

@@ -1,6 +1,7 @@
 /* worker/shard.h
- * The weights of one rank: packed ternary tiles, dense head rows and norms, read from the mapped
- * file in parallel, each thread packing (and so first touching) what it will read in a step. */
+ * The weights of one rank: packed ternary tiles, dense head rows and norms, read from the file
+ * or from another rank in parallel, each thread packing (and so first touching) what it will read
+ * in a step. */
 #ifndef TRIREME_WORKER_SHARD_H
 #define TRIREME_WORKER_SHARD_H
 
@@ -9,6 +10,7 @@
 #include "comm/comm.h"
 #include "model/model.h"
 #include "partition/plan.h"
+#include "worker/feed.h"
 #include "worker/kernels/kernel.h"
 #include "worker/team.h"
 
@@ -71,10 +73,15 @@ typedef struct {
     uint8_t             *head;     /* rows of the head in file layout, with the head */
     size_t               head_row_bytes;
     kern_dense_t         head_type;
-    base_arena_t         arena;
-    uint64_t             bytes;    /* weights held */
-    bool                 restored; /* read from a file of packed weights, or */
-    bool                 kept;     /* written to one */
+    /* rows of the embedding, where there is no file to read them from and they are not the
+     * head's */
+    uint8_t            *embed;
+    size_t              embed_row_bytes;
+    base_arena_t        arena;
+    uint64_t            bytes;    /* weights held */
+    worker_feed_stats_t feed;     /* where they came from */
+    bool                restored; /* read from a file of packed weights, or */
+    bool                kept;     /* written to one */
 } worker_shard_t;
 
 /* The tiles [*t0, *t1) of matrix `id` that thread `thread` of `n_threads` loads and multiplies. q,
@@ -91,13 +98,14 @@ static inline bool worker_by_rows(const worker_matrix_t *m)
     return m->kind != WORKER_TERN;
 }
 
-/* Load this rank's slices. `progress`: report on stderr. keep_dir: a folder of packed weights
+/* Load this rank's slices from a mapped file or from another rank (worker/feed.h). origin is the
+ * caller's. `progress`: report on stderr. keep_dir: a folder of packed weights
  * (--pack-cache) to read them from if they are there, else to keep them in; NULL: none. Given on
  * all ranks of the group or on none.
  * Status: OK | INPUT (a weight is damaged) | UNSUPPORTED (types, differing scales) | MEMORY | PEER.
  * Collective over the shard group (scales are compared), but a rank that fails does not leave the
  * others waiting: they meet in the same exchange first. */
-base_status_t worker_shard_load(const model_desc_t *desc, const model_source_t *source,
+base_status_t worker_shard_load(const model_desc_t *desc, const worker_origin_t *origin,
                                 const part_plan_t *plan, comm_grid_t *grid,
                                 const kern_format_t *format, worker_team_t *team,
                                 const char *keep_dir, bool progress, worker_shard_t **out,

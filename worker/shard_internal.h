@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "worker/feed.h"
 #include "worker/shard.h"
 
 enum { SHARD_BLOCK = 256 }; /* columns of a block of ternary weights with a scale of its own */
@@ -17,16 +18,17 @@ typedef struct {
 
 /* One load, shared by the team. */
 typedef struct {
-    const model_desc_t   *desc;
-    const model_source_t *source;
-    const part_plan_t    *plan;
-    comm_grid_t          *grid;
-    worker_team_t        *team;
-    worker_shard_t       *shard;
-    worker_kind_t        *kinds; /* [n_layers][WORKER_MATRIX_COUNT], the same on every shard */
-    model_tensor_t  *tensors;    /* the same; copies, with the scales of online tensors filled in */
-    scale_span_t    *spans;      /* [n_threads][n_layers][WORKER_MATRIX_COUNT] */
-    int8_t          *scratch;    /* [n_threads] tiles of trits */
+    const model_desc_t    *desc;
+    const worker_origin_t *origin; /* no source in it: there is no file here */
+    worker_feed_t         *feed;   /* NULL until weights are read from there */
+    const part_plan_t     *plan;
+    comm_grid_t           *grid;
+    worker_team_t         *team;
+    worker_shard_t        *shard;
+    worker_kind_t         *kinds; /* [n_layers][WORKER_MATRIX_COUNT], the same on every shard */
+    model_tensor_t  *tensors; /* the same; copies, with the scales of online tensors filled in */
+    scale_span_t    *spans;   /* [n_threads][n_layers][WORKER_MATRIX_COUNT] */
+    int8_t          *scratch; /* [n_threads] tiles of trits */
     size_t           scratch_bytes;
     bool             progress;
     _Atomic uint64_t bytes_done;
@@ -58,8 +60,13 @@ base_status_t worker_shard_kinds(load_t *job, base_err_t *err); /* kinds by stor
 base_status_t worker_shard_shape(load_t *job, base_err_t *err);
 base_status_t worker_shard_place(load_t *job, base_err_t *err);
 
-/* shard_pack.c: the team's function: reads and packs. */
-void worker_shard_pack(void *ctx, int thread, int n_threads);
+/* shard_pack.c: the load as tasks of a feed (worker_next_fn, worker_run_fn). */
+bool worker_shard_next(void *ctx, int thread, int n_threads, size_t most, worker_cursor_t *cursor,
+                       worker_task_t *task);
+bool worker_shard_task(void *ctx, const worker_task_t *task, const model_source_t *source,
+                       int thread, int n_threads);
+/* Is the matrix cut by columns when it travels? As its stored type says, whatever its kind. */
+bool worker_shard_strips(const model_tensor_t *tensor, worker_matrix_id_t id);
 
 /* shard_scales.c. Collective over the shard group, whatever job->st says.
  * Online tensors: the absolute mean of the whole tensor becomes its scale. */

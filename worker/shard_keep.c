@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "worker/shard_cache.h"
 
-enum { LAYER_PIECES = 4 + 4 * WORKER_MATRIX_COUNT, END_PIECES = 2 };
+enum { LAYER_PIECES = 4 + 4 * WORKER_MATRIX_COUNT, END_PIECES = 3 };
 
 /* Where a piece lies in memory, and which threads read it in a step. */
 typedef struct {
@@ -89,10 +89,25 @@ static void add_matrix(keep_t *k, uint32_t l, worker_matrix_id_t id)
         add_floats(k, l, worker_shard_in_norm(id), layer->in_norm[id], job->desc->width);
 }
 
+static void add_vocab(keep_t *k, part_shard_what_t what, const model_tensor_t *t, uint8_t *rows,
+                      size_t row_bytes)
+{
+    const worker_shard_t *s = k->job->shard;
+    const size_t          n = s->vocab.end - s->vocab.begin;
+    if (add(k, rows, n * row_bytes, KERN_TILE_ROWS * row_bytes,
+            (part_shard_piece_t){.layer = PART_SHARD_NO_LAYER,
+                                 .what  = what,
+                                 .form  = PART_SHARD_STORED,
+                                 .type  = t->type,
+                                 .row0  = s->vocab.begin,
+                                 .rows  = (uint32_t)n,
+                                 .cols  = k->job->desc->width}))
+        k->places[k->head.n_pieces - 1].head = true;
+}
+
 static void add_head(keep_t *k)
 {
     worker_shard_t *s     = k->job->shard;
-    const size_t    rows  = s->vocab.end - s->vocab.begin;
     const size_t    width = k->job->desc->width;
     (void)add(k, s->out_norm, width * sizeof(float), width * sizeof(float),
               (part_shard_piece_t){.layer = PART_SHARD_NO_LAYER,
@@ -101,15 +116,16 @@ static void add_head(keep_t *k)
                                    .type  = k->job->desc->out_norm.type,
                                    .rows  = 1,
                                    .cols  = (uint32_t)width});
-    if (add(k, s->head, rows * s->head_row_bytes, KERN_TILE_ROWS * s->head_row_bytes,
-            (part_shard_piece_t){.layer = PART_SHARD_NO_LAYER,
-                                 .what  = PART_SHARD_HEAD,
-                                 .form  = PART_SHARD_STORED,
-                                 .type  = k->job->desc->head.type,
-                                 .row0  = s->vocab.begin,
-                                 .rows  = (uint32_t)rows,
-                                 .cols  = (uint32_t)width}))
-        k->places[k->head.n_pieces - 1].head = true;
+    add_vocab(k, PART_SHARD_HEAD, &k->job->desc->head, s->head, s->head_row_bytes);
+}
+
+/* Without the files the fingerprint of whoever has them. */
+static model_hash_t model_hash(const load_t *job)
+{
+    const worker_origin_t *o = job->origin;
+    if (o->source != NULL) return model_fingerprint(o->source, job->desc);
+    const model_hash_t parts[] = {o->model, {job->desc->width, job->desc->n_layers}};
+    return model_hash_join(parts, sizeof(parts) / sizeof(parts[0]));
 }
 
 /* What else than the model the bytes depend on. */
@@ -146,8 +162,9 @@ static base_status_t list(keep_t *k, base_err_t *err)
         for (int id = 0; id < WORKER_MATRIX_COUNT; id++) add_matrix(k, l, (worker_matrix_id_t)id);
     }
     if (shard->has_head) add_head(k);
+    add_vocab(k, PART_SHARD_EMBED, &job->desc->embed, shard->embed, shard->embed_row_bytes);
     base_assert(k->head.n_pieces <= most);
-    k->head.model = model_fingerprint(job->source, job->desc);
+    k->head.model = model_hash(job);
     k->head.slice = slice_hash(job);
     return part_shard_lay_out(&k->head, err);
 }
@@ -271,8 +288,7 @@ static bool same_pieces(const part_shard_head_t *a, const part_shard_head_t *b)
 
 static bool file_path(load_t *job, const char *dir, char *path)
 {
-    return worker_cache_path(dir, model_fingerprint(job->source, job->desc), slice_hash(job), path,
-                             LIMIT_PATH_BYTES);
+    return worker_cache_path(dir, model_hash(job), slice_hash(job), path, LIMIT_PATH_BYTES);
 }
 
 /* This rank's part: the file, and a shard of its shape. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "worker/shard_internal.h"
 
 static size_t n_matrices(const load_t *job)
@@ -39,31 +40,60 @@ typedef struct {
 } mean_t;
 
 /* Rows are shared out over all shards, whoever will hold them, so that each is read once. */
-static void sum_rows(void *ctx, int thread, int n_threads)
+static bool next_rows(void *ctx, int thread, int n_threads, size_t most, worker_cursor_t *c,
+                      worker_task_t *task)
 {
-    mean_t               *mean   = ctx;
-    const load_t         *job    = mean->job;
-    const model_tensor_t *t      = &job->tensors[shard_at(mean->l, (worker_matrix_id_t)mean->id)];
-    int                   shards = (int)comm_grid_shards(job->grid);
-    int                   shard  = (int)comm_grid_shard(job->grid);
-    size_t                b      = 0;
-    size_t                e      = 0;
-    worker_share(t->n_rows, 1, shard * n_threads + thread, shards * n_threads, &b, &e);
-    for (size_t row = b; row < e; row++)
-        model_absmean_accumulate(job->source, t, row, 0, t->n_cols, &mean->parts[thread]);
+    const mean_t            *mean   = ctx;
+    const load_t            *job    = mean->job;
+    const worker_matrix_id_t id     = (worker_matrix_id_t)mean->id;
+    const model_tensor_t    *t      = &job->tensors[shard_at(mean->l, id)];
+    int                      shards = (int)comm_grid_shards(job->grid);
+    int                      shard  = (int)comm_grid_shard(job->grid);
+    const size_t             bytes  = model_row_bytes(t->type, t->n_cols);
+    size_t                   b = 0, e = 0;
+    worker_share(t->n_rows, MODEL_UNIT_ROWS, shard * n_threads + thread, shards * n_threads, &b,
+                 &e);
+    b += c->at;
+    if (b >= e) return false;
+    size_t n = most / (bytes * MODEL_UNIT_ROWS) * MODEL_UNIT_ROWS;
+    *task    = (worker_task_t){.tensor = t,
+                               .strips = worker_shard_strips(t, id),
+                               .row    = b,
+                               .rows   = base_min_size(n == 0 ? MODEL_UNIT_ROWS : n, e - b),
+                               .cols   = t->n_cols,
+                               .layer  = (int32_t)(job->shard->layer0 + mean->l),
+                               .name   = model_layer_tensor_label(worker_shard_tensor(id))};
+    c->at += task->rows;
+    return true;
+}
+
+static bool sum_rows(void *ctx, const worker_task_t *task, const model_source_t *source, int thread,
+                     int n_threads)
+{
+    mean_t *mean = ctx;
+    (void)n_threads;
+    for (size_t i = 0; i < task->rows; i++)
+        model_absmean_accumulate(source, task->tensor, task->row + i, 0, task->cols,
+                                 &mean->parts[thread]);
+    return true;
 }
 
 /* This shard's sums of all online tensors. */
 static void sum_tensors(load_t *job, model_abs_sum_t *parts, model_abs_sum_t *sums)
 {
-    int n_threads = worker_team_size(job->team);
+    int        n_threads = worker_team_size(job->team);
+    base_err_t err       = {0};
     for (uint32_t l = 0; l < job->shard->n_layers; l++)
         for (int id = 0; id < WORKER_MATRIX_COUNT; id++) {
             size_t at   = shard_at(l, (worker_matrix_id_t)id);
             mean_t mean = {.job = job, .parts = parts, .l = l, .id = id};
             if (!job->tensors[at].online || job->tensors[at].unit) continue;
             memset(parts, 0, (size_t)n_threads * sizeof(*parts));
-            worker_team_run(job->team, sum_rows, &mean);
+            base_status_t st = worker_feed_run(job->feed, next_rows, sum_rows, &mean, &err);
+            if (st != BASE_OK) {
+                worker_shard_fail(job, st, &err);
+                return;
+            }
             for (int t = 0; t < n_threads; t++) model_abs_sum_merge(&sums[at], &parts[t]);
         }
 }

@@ -214,6 +214,13 @@ static void place_layer(load_t *job, uint32_t l)
     }
 }
 
+/* Rows of the embedding are read from the file, when a token needs them, or from the head. */
+static bool keeps_embed(const load_t *job)
+{
+    return job->origin->source == NULL && job->shard->has_embed &&
+           !(job->desc->tied && job->shard->has_head);
+}
+
 base_status_t worker_shard_shape(load_t *job, base_err_t *err)
 {
     worker_shard_t     *shard = job->shard;
@@ -230,6 +237,10 @@ base_status_t worker_shard_shape(load_t *job, base_err_t *err)
         for (int id = 0; id < WORKER_MATRIX_COUNT; id++)
             shape_matrix(job, layer, l, (worker_matrix_id_t)id, &layer->m[id]);
         shard->bytes += layer_bytes(job, l);
+    }
+    if (keeps_embed(job)) {
+        shard->embed_row_bytes = model_row_bytes(desc->embed.type, desc->width);
+        shard->bytes += padded((shard->vocab.end - shard->vocab.begin) * shard->embed_row_bytes);
     }
     if (!shard->has_head) return BASE_OK;
     if (!dense_type(desc->head.type, &shard->head_type))
@@ -248,8 +259,10 @@ base_status_t worker_shard_place(load_t *job, base_err_t *err)
     base_status_t   st    = base_arena_create(&shard->arena, shard->bytes + 64, "weights", err);
     if (st != BASE_OK) return st;
     for (uint32_t l = 0; l < shard->n_layers; l++) place_layer(job, l);
+    size_t rows = shard->vocab.end - shard->vocab.begin;
+    if (keeps_embed(job))
+        shard->embed = base_arena_take(&shard->arena, rows * shard->embed_row_bytes);
     if (!shard->has_head) return BASE_OK;
-    size_t rows     = shard->vocab.end - shard->vocab.begin;
     shard->out_norm = take_floats(&shard->arena, job->desc->width);
     shard->head     = base_arena_take(&shard->arena, rows * shard->head_row_bytes);
     return BASE_OK;

@@ -54,12 +54,22 @@ typedef struct {
     uint32_t row0, n_out, n_top; /* n_top 0: whole rows */
 } worker_pending_t;
 
+/* Rows of the vocabulary in the shard, as a source. */
+typedef struct {
+    const uint8_t  *rows;
+    size_t          row_bytes;
+    uint64_t        row0;
+    model_source_t *source;
+} worker_held_t;
+
 struct worker {
-    worker_config_t config;
-    kern_table_t    kern;
-    uint32_t        cpu_features;
-    worker_shard_t *shard;
-    uint32_t        shards, my_shard;
+    worker_config_t       config;
+    worker_held_t         head_rows, embed_rows;
+    const model_source_t *embed_source; /* of the embedding, on stage 0 */
+    kern_table_t          kern;
+    uint32_t              cpu_features;
+    worker_shard_t       *shard;
+    uint32_t              shards, my_shard;
 
     /* KV cache */
     base_arena_t kv_arena;

@@ -51,6 +51,11 @@ const char *worker_pack_cache(const worker_t *worker)
     return worker->shard->restored ? "read" : worker->shard->kept ? "written" : "none";
 }
 
+worker_feed_stats_t worker_load_stats(const worker_t *worker)
+{
+    return worker->shard->feed;
+}
+
 uint64_t worker_head_rows(const worker_t *worker)
 {
     return worker->head.screen == NULL ? 0 : worker_screen_rows_read(worker->head.screen);
@@ -299,6 +304,42 @@ static base_status_t step_create(worker_t *w, base_err_t *err)
     return BASE_OK;
 }
 
+/* --- rows of the vocabulary that are held --- */
+
+static void read_held(void *context, const model_tensor_t *tensor, uint64_t row, uint64_t block,
+                      uint64_t n_blocks, uint8_t *out)
+{
+    const worker_held_t     *held = context;
+    const model_type_info_t *info = model_type_info(tensor->type);
+    base_assert(row >= held->row0);
+    memcpy(out,
+           held->rows + (row - held->row0) * held->row_bytes + block * (size_t)info->block_bytes,
+           n_blocks * info->block_bytes);
+}
+
+static base_status_t hold(worker_t *w, worker_held_t *held, const uint8_t *rows, size_t row_bytes,
+                          base_err_t *err)
+{
+    *held = (worker_held_t){.rows = rows, .row_bytes = row_bytes, .row0 = w->shard->vocab.begin};
+    return model_source_generate(read_held, held, "rows held", &held->source, err);
+}
+
+/* The head's rows lie in the shard, and so does an embedding that is the head, or that no file here
+ * holds. */
+static base_status_t hold_rows(worker_t *w, base_err_t *err)
+{
+    const worker_shard_t *s    = w->shard;
+    base_status_t         st   = BASE_OK;
+    const bool            tied = w->config.desc->tied && s->has_head;
+    if (s->has_head) st = hold(w, &w->head_rows, s->head, s->head_row_bytes, err);
+    if (st == BASE_OK && s->embed != NULL)
+        st = hold(w, &w->embed_rows, s->embed, s->embed_row_bytes, err);
+    w->embed_source = s->embed != NULL ? w->embed_rows.source
+                      : tied           ? w->head_rows.source
+                                       : w->config.origin->source;
+    return st;
+}
+
 base_status_t worker_create(const worker_config_t *config, worker_t **out, base_err_t *err)
 {
     worker_t            *w      = NULL;
@@ -323,8 +364,10 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
     base_assert(config->type_k == MODEL_F16 || config->type_k == MODEL_F32);
     base_assert(config->type_v == MODEL_F16 || config->type_v == MODEL_F32);
     kern_table_init(&w->kern, w->cpu_features);
-    st = worker_shard_load(config->desc, config->source, config->plan, config->grid, format,
+    st = worker_shard_load(config->desc, config->origin, config->plan, config->grid, format,
                            config->team, config->pack_cache, config->progress, &w->shard, err);
+    if (st != BASE_OK) goto out;
+    st = hold_rows(w, err);
     if (st != BASE_OK) goto out;
     st = kv_create(w, err);
     if (st != BASE_OK) goto out;
@@ -344,6 +387,8 @@ void worker_destroy(worker_t **worker)
     worker_t *w = worker == NULL ? NULL : *worker;
     if (w == NULL) return;
     worker_screen_destroy(&w->head.screen);
+    model_source_close(&w->head_rows.source);
+    model_source_close(&w->embed_rows.source);
     worker_shard_destroy(&w->shard);
     base_arena_destroy(&w->kv_arena);
     base_arena_destroy(&w->arena);

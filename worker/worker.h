@@ -8,23 +8,24 @@
 #include "model/model.h"
 #include "partition/batch.h"
 #include "partition/plan.h"
+#include "worker/feed.h"
 #include "worker/team.h"
 #include "worker/topology.h"
 
 typedef struct {
-    const model_desc_t   *desc; /* these five stay the caller's and outlive the worker */
-    const model_source_t *source;
-    const part_plan_t    *plan;
-    comm_grid_t          *grid;
-    worker_team_t        *team;
-    const char           *pack;       /* name of a packed format: "t2", "t3" */
-    const char           *pack_cache; /* folder of packed weights (worker/shard.h), or NULL */
-    const char           *cpu;        /* strongest kernel variant to use; NULL: the best there is */
-    part_batch_limits_t   limits;     /* of a step; they size the KV cache and the step arena */
-    model_type_t          type_k, type_v; /* of the KV cache: MODEL_F16 or MODEL_F32 */
-    bool                  is_root;        /* this rank receives the logits */
-    bool                  screen;         /* keep coarse rows of the head for steps with n_top */
-    bool                  progress;
+    const model_desc_t    *desc; /* these five stay the caller's and outlive the worker */
+    const worker_origin_t *origin;
+    const part_plan_t     *plan;
+    comm_grid_t           *grid;
+    worker_team_t         *team;
+    const char            *pack;       /* name of a packed format: "t2", "t3" */
+    const char            *pack_cache; /* folder of packed weights (worker/shard.h), or NULL */
+    const char            *cpu;    /* strongest kernel variant to use; NULL: the best there is */
+    part_batch_limits_t    limits; /* of a step; they size the KV cache and the step arena */
+    model_type_t           type_k, type_v; /* of the KV cache: MODEL_F16 or MODEL_F32 */
+    bool                   is_root;        /* this rank receives the logits */
+    bool                   screen;         /* keep coarse rows of the head for steps with n_top */
+    bool                   progress;
 } worker_config_t;
 
 typedef struct worker worker_t;
@@ -71,6 +72,9 @@ const char *worker_pack_cache(const worker_t *worker);
 
 /* Rows of the head read by steps with n_top since the start, by this rank. */
 uint64_t worker_head_rows(const worker_t *worker);
+
+/* Where the weights came from. */
+worker_feed_stats_t worker_load_stats(const worker_t *worker);
 
 /* Bytes held: weights, KV cache; and the name of the kernel variants in use. */
 uint64_t    worker_weight_bytes(const worker_t *worker);
