@@ -1,0 +1,93 @@
+# --cache: a second start sends no weights, a changed plan only what is missing, damage is found and mended.
+# timeout: 400
+# labels: mpi
+"""Ranks without the model's file keep what they get in stored form, in units that do not depend on the plan."""
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+import trireme
+import streams
+
+
+def warnings(text):
+    return [line for line in text.splitlines() if "warning:" in line and "thread" not in line]
+
+
+def flip(path, at):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)
+        f.seek(at)
+        f.write(bytes([byte[0] ^ 16]))
+
+
+def check(model, tmp):
+    cache = f"{tmp}/cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    want = streams.alone(model, tmp)
+
+    def begin(ranks, *options):
+        got, report, text = streams.logits([model] + [streams.NOTHING] * (ranks - 1), tmp, "--cache", cache, *options)
+        assert got == want, (model, options)
+        return report["weights_received_bytes"], report["weights_cached_bytes"], text
+
+    cold, kept, text = begin(3, "--layout", "1x3", "-t", "1")
+    assert cold > 0 and kept == 0 and not warnings(text), text
+    again, kept, text = begin(3, "--layout", "1x3", "-t", "1")
+    assert again == 0 and kept == cold and not warnings(text), (again, kept, cold, text)
+    # More threads cut the tasks elsewhere: still nothing is sent.
+    again, kept, _ = begin(3, "--layout", "1x3", "-t", "2")
+    assert again == 0, again
+    # Another plan: its slices overlap those that are kept.
+    other, kept, _ = begin(3, "--layout", "1x3", "--split", "2,3,3", "-t", "1")
+    assert 0 < other < cold / 2 and kept > cold / 2, (other, kept, cold)
+    other, _, _ = begin(3, "--layout", "1x3", "--split", "2,3,3", "-t", "1")
+    assert other == 0, other
+    two, kept, _ = begin(2, "--layout", "1x2", "-t", "1")
+    assert kept > 0, (two, kept)
+    print(f"{pathlib.Path(model).name}: {cold} bytes sent at first, {other} again, {two} on 1x2 ({kept} kept)")
+    return cold, begin
+
+
+with tempfile.TemporaryDirectory() as tmp:
+    golden = trireme.GOLDEN
+    check(golden / "saved/bitnet-online", tmp)
+    cold, begin = check(golden / "transformers/silu-tq2.gguf", tmp)
+    begin = lambda *options, begin=begin: begin(3, "--layout", "1x3", "-t", "1", *options)
+    files = sorted(pathlib.Path(tmp, "cache").iterdir())
+    mine = next(f for f in files if f.name.endswith("-0001.units"))
+
+    # Nothing but what this rank keeps for this plan, in one file for each rank.
+    shutil.rmtree(f"{tmp}/cache")
+    assert begin()[0] == cold
+    size = mine.stat().st_size
+    flip(mine, size - 100)  # among the units of the last record
+    sent, _, text = begin()
+    said = [line for line in warnings(text) if str(mine) in line and "damaged" in line]
+    assert 0 < sent < cold / 2 and len(said) == 1, (sent, cold, text)
+    print(said[0])
+    assert begin()[0] == 0, "what came again is not kept"
+    flip(mine, 20)  # in the first record's head: all of the file is lost, and only that
+    sent, _, text = begin()
+    assert 0 < sent < cold and any(str(mine) in line and "byte 0" in line for line in warnings(text)), text
+    assert begin()[0] == 0
+    # Cut in the middle of a record, as by a full disk or a crash.
+    os.truncate(mine, mine.stat().st_size * 2 // 3)
+    sent, _, text = begin()
+    assert 0 < sent < cold and any("cut" in line for line in warnings(text)), text
+    assert begin()[0] == 0
+
+    # Another model does not mix with it.
+    got, report, _ = streams.logits([golden / "transformers/table-tq2.gguf", streams.NOTHING], tmp, "--layout", "1x2",
+                                    "-t", "1", "--cache", f"{tmp}/cache")
+    assert report["weights_received_bytes"] > 0 and report["weights_cached_bytes"] == 0, report
+    # A cache that cannot be made: all ranks end with the text of the one.
+    done, text = streams.start([golden / "transformers/silu-tq2.gguf", streams.NOTHING],
+                               ["--logits", f"{tmp}/no.npy", "--cache", "/proc/none/x"], check=False)
+    ours = [line for line in text.splitlines() if "error:" in line]
+    assert done.returncode == 3 and len(ours) == 1 and "rank 1" in ours[0] and "/proc/none/x" in ours[0], text
+    print(ours[0])
