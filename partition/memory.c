@@ -5,7 +5,7 @@
  * restated here. The weights and the KV cache are meant to agree to the byte. The embedding is not
  * counted: its rows are read from the mapped file, when a token needs them. */
 #include "base/checked.h"
-#include "partition/plan.h"
+#include "partition/account.h"
 
 enum {
     TILE_ROWS     = 16, /* KERN_TILE_ROWS */
@@ -37,24 +37,29 @@ static uint64_t floats_bytes(uint64_t n)
     return base_round_up(n * 4, ALIGN);
 }
 
-/* Rows of the slice, in elements of one token. */
+/* A matrix or vectors of a half of a layer. */
 typedef struct {
-    uint64_t q, kv, ffn;
-} widths_t;
+    part_layer_account_t *a;
+    int                   half;
+    uint64_t              k; /* columns of a granule */
+} half_t;
 
 /* One matrix of the shard: packed when ternary, in stored form otherwise. */
-static void matrix_add(part_memory_t *m, const model_tensor_t *t, uint64_t rows, uint64_t cols,
-                       uint64_t k)
+static void matrix_add(half_t h, const model_tensor_t *t, uint64_t rows, uint64_t cols)
 {
-    if (t->online || model_type_info(t->type)->ternary)
-        m->ternary += ternary_bytes(rows, cols, k);
-    else
-        m->dense += base_round_up(rows * model_row_bytes(t->type, cols), ALIGN);
+    const double products = (double)rows * (double)cols;
+    if (t->online || model_type_info(t->type)->ternary) {
+        h.a->ternary[h.half] += ternary_bytes(rows, cols, h.k);
+        h.a->products[h.half] += products;
+    } else {
+        h.a->dense[h.half] += base_round_up(rows * model_row_bytes(t->type, cols), ALIGN);
+        h.a->float_products[h.half] += products;
+    }
 }
 
-static void vector_add(part_memory_t *m, const model_tensor_t *t, uint64_t n)
+static void vector_add(half_t h, const model_tensor_t *t, uint64_t n)
 {
-    if (t->type != MODEL_NONE) m->dense += floats_bytes(n);
+    if (t->type != MODEL_NONE) h.a->dense[h.half] += floats_bytes(n);
 }
 
 /* Dense o and down are cut by rows, and then see the whole input (worker/shard.h). */
@@ -63,78 +68,110 @@ static bool by_rows(const model_tensor_t *t)
     return !t->online && !model_type_info(t->type)->ternary;
 }
 
-static void layer_add(part_memory_t *m, const part_plan_t *plan, const model_desc_t *desc,
-                      const model_layer_t *l, uint32_t shard, widths_t s, uint64_t k)
+static uint64_t element_bytes(model_type_t cache)
 {
-    const uint64_t width = desc->width, all = (uint64_t)l->n_heads * desc->head_dim;
-    uint64_t       begin = 0, end = 0;
-    part_cut(width, TILE_ROWS, plan->shard_weight, plan->shards, shard, &begin, &end);
+    return cache == MODEL_F16 ? 2 : 4;
+}
+
+part_layer_account_t part_layer_account(part_share_t share, const model_desc_t *desc,
+                                        const model_layer_t *l, const part_sizes_t *sizes)
+{
+    part_layer_account_t a         = {0};
+    const part_slice_t   s         = part_share_slice(share, l);
+    const uint64_t       n_kv      = s.kv.end - s.kv.begin;
+    const uint64_t       positions = base_round_up(sizes->n_ctx, KV_PAGE);
+    const uint64_t       k         = sizes->ternary_bits > 1.8 ? T2_K : T3_K;
+    const half_t         attn      = {&a, PART_HALF_ATTENTION, k};
+    const half_t         mlp       = {&a, PART_HALF_FFN, k};
+    const uint64_t       width = desc->width, all = (uint64_t)l->n_heads * desc->head_dim;
+    uint64_t             begin = 0, end = 0;
+
+    a.q           = (uint64_t)(s.q.end - s.q.begin) * desc->head_dim;
+    a.kv_width    = n_kv * desc->head_dim;
+    a.ffn         = s.ffn.end - s.ffn.begin;
+    a.kv_position = n_kv * base_round_up(desc->head_dim, FLOAT_LANES) *
+                    (element_bytes(sizes->type_k) + element_bytes(sizes->type_v));
+    a.kv = (sizes->n_seq == 0 ? 1 : sizes->n_seq) * positions * a.kv_position;
+
+    part_share_cut(share, width, TILE_ROWS, &begin, &end);
     const bool     o_rows = by_rows(&l->t[MODEL_ATTN_OUT]), d_rows = by_rows(&l->t[MODEL_FFN_DOWN]);
-    const uint64_t o_cols = o_rows ? all : s.q, d_cols = d_rows ? l->ffn : s.ffn;
-    const uint64_t out_rows = o_rows ? end - begin : width;
-    matrix_add(m, &l->t[MODEL_ATTN_Q], s.q, width, k);
-    matrix_add(m, &l->t[MODEL_ATTN_K], s.kv, width, k);
-    matrix_add(m, &l->t[MODEL_ATTN_V], s.kv, width, k);
-    matrix_add(m, &l->t[MODEL_ATTN_OUT], out_rows, o_cols, k);
-    matrix_add(m, &l->t[MODEL_FFN_GATE], s.ffn, width, k);
-    matrix_add(m, &l->t[MODEL_FFN_UP], s.ffn, width, k);
-    matrix_add(m, &l->t[MODEL_FFN_DOWN], d_rows ? end - begin : width, d_cols, k);
-    m->dense += 2 * floats_bytes(width);
-    vector_add(m, &l->t[MODEL_ATTN_SUB_NORM], o_cols);
-    vector_add(m, &l->t[MODEL_FFN_SUB_NORM], d_cols);
-    vector_add(m, &l->t[MODEL_ATTN_Q_BIAS], s.q);
-    vector_add(m, &l->t[MODEL_ATTN_K_BIAS], s.kv);
-    vector_add(m, &l->t[MODEL_ATTN_V_BIAS], s.kv);
-    vector_add(m, &l->t[MODEL_ATTN_OUT_BIAS], out_rows);
-    vector_add(m, &l->t[MODEL_FFN_GATE_BIAS], s.ffn);
-    vector_add(m, &l->t[MODEL_FFN_UP_BIAS], s.ffn);
-    vector_add(m, &l->t[MODEL_FFN_DOWN_BIAS], d_rows ? end - begin : width);
+    const uint64_t o_cols = o_rows ? all : a.q, d_cols = d_rows ? l->ffn : a.ffn;
+    const uint64_t o_out = o_rows ? end - begin : width, d_out = d_rows ? end - begin : width;
+    matrix_add(attn, &l->t[MODEL_ATTN_Q], a.q, width);
+    matrix_add(attn, &l->t[MODEL_ATTN_K], a.kv_width, width);
+    matrix_add(attn, &l->t[MODEL_ATTN_V], a.kv_width, width);
+    matrix_add(attn, &l->t[MODEL_ATTN_OUT], o_out, o_cols);
+    matrix_add(mlp, &l->t[MODEL_FFN_GATE], a.ffn, width);
+    matrix_add(mlp, &l->t[MODEL_FFN_UP], a.ffn, width);
+    matrix_add(mlp, &l->t[MODEL_FFN_DOWN], d_out, d_cols);
+    a.dense[PART_HALF_ATTENTION] += floats_bytes(width);
+    a.dense[PART_HALF_FFN] += floats_bytes(width);
+    vector_add(attn, &l->t[MODEL_ATTN_SUB_NORM], o_cols);
+    vector_add(mlp, &l->t[MODEL_FFN_SUB_NORM], d_cols);
+    vector_add(attn, &l->t[MODEL_ATTN_Q_BIAS], a.q);
+    vector_add(attn, &l->t[MODEL_ATTN_K_BIAS], a.kv_width);
+    vector_add(attn, &l->t[MODEL_ATTN_V_BIAS], a.kv_width);
+    vector_add(attn, &l->t[MODEL_ATTN_OUT_BIAS], o_out);
+    vector_add(mlp, &l->t[MODEL_FFN_GATE_BIAS], a.ffn);
+    vector_add(mlp, &l->t[MODEL_FFN_UP_BIAS], a.ffn);
+    vector_add(mlp, &l->t[MODEL_FFN_DOWN_BIAS], d_out);
     for (int w = MODEL_ATTN_Q_IN_NORM; w <= MODEL_FFN_UP_IN_NORM; w++)
-        vector_add(m, &l->t[w], width);
+        vector_add(w < MODEL_FFN_GATE_IN_NORM ? attn : mlp, &l->t[w], width);
+    return a;
 }
 
-/* Floats of one token that row-cut products need besides: the hidden vector normed, and the widest
- * input twice. 0 when no layer has such. */
-static uint64_t whole_floats(const model_desc_t *desc, part_range_t layers)
+void part_widest_add(part_widest_t *w, const model_desc_t *desc, const model_layer_t *l,
+                     const part_layer_account_t *a)
 {
-    uint64_t whole = 0;
-    for (uint32_t i = layers.begin; i < layers.end; i++) {
-        const model_layer_t *l = &desc->layers[i];
-        if (by_rows(&l->t[MODEL_ATTN_OUT]))
-            whole = base_max_size(whole, (uint64_t)l->n_heads * desc->head_dim);
-        if (by_rows(&l->t[MODEL_FFN_DOWN])) whole = base_max_size(whole, l->ffn);
-    }
-    return whole == 0 ? 0 : desc->width + 2 * base_max_size(whole, desc->width);
+    const uint64_t all = (uint64_t)l->n_heads * desc->head_dim;
+
+    w->q   = base_max_size(w->q, a->q);
+    w->kv  = base_max_size(w->kv, a->kv_width);
+    w->ffn = base_max_size(w->ffn, a->ffn);
+    if (by_rows(&l->t[MODEL_ATTN_OUT])) w->whole = base_max_size(w->whole, all);
+    if (by_rows(&l->t[MODEL_FFN_DOWN])) w->whole = base_max_size(w->whole, l->ffn);
+    if (l->n_kv_heads > 0) w->group = base_max_size(w->group, l->n_heads / l->n_kv_heads);
 }
 
-/* The step arena, in the order of worker.c; `most` holds the widest of each over the layers. Left
- * out are the threads' own buffers (a quarter of a MiB each) and tables of a few hundred bytes. */
-static uint64_t activation_bytes(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
-                                 widths_t most, uint32_t n_batch, uint32_t n_out)
+/* Pages of attention that threads keep apart while they share an item (worker/attention.c): of
+ * every KV head and sequence at most, m, z and o of its query heads. */
+static uint64_t part_bytes(const model_desc_t *desc, const part_widest_t *w,
+                           const part_sizes_t *sizes)
+{
+    const uint64_t n_seq = sizes->n_seq == 0 ? 1 : sizes->n_seq;
+    const uint64_t pages = base_round_up(sizes->n_ctx, KV_PAGE) / KV_PAGE;
+    return w->kv / desc->head_dim * n_seq * pages * base_min_size(w->group, MAX_GROUP) *
+           (2 + base_round_up(desc->head_dim, FLOAT_LANES)) * 4;
+}
+
+/* The step arena, in the order of worker.c. Left out are the threads' own buffers (a quarter of a
+ * MiB each) and tables of a few hundred bytes. */
+uint64_t part_activations(const part_place_t *p, const model_desc_t *desc, const part_widest_t *w,
+                          const part_sizes_t *sizes)
 {
     const uint64_t     width = desc->width;
-    const uint64_t     wide  = base_max_size(width, base_max_size(most.q, most.ffn));
-    const uint64_t     heads = most.q / desc->head_dim * base_round_up(desc->head_dim, FLOAT_LANES);
-    const bool         last  = rank / plan->shards == plan->stages - 1;
-    const bool         lone  = plan->shards == 1 && plan->stages == 1;
-    const part_range_t rows  = part_vocab(plan, desc, rank % plan->shards);
-    const part_range_t first = part_vocab(plan, desc, 0);
+    const uint64_t     wide  = base_max_size(width, base_max_size(w->q, w->ffn));
+    const uint64_t     heads = w->q / desc->head_dim * base_round_up(desc->head_dim, FLOAT_LANES);
+    const part_range_t rows  = part_share_vocab(p->share, desc);
+    const part_range_t first = part_share_vocab(p->first, desc);
+    const uint64_t     n_out = sizes->n_out;
     uint64_t           token = 0;
 
-    token += width * 4;                               /* hidden vector */
-    token += base_round_up(wide, Q_PAD) + 8;          /* int8 activations, their sum and factor */
-    token += (most.q + 2 * most.kv) * 4;              /* queries, keys, values */
-    token += (heads + most.q) * 4;                    /* queries by heads, attention's output */
-    token += 2 * most.ffn * 4;                        /* gate, up */
-    token += (plan->shards > 1 ? width : 0) * 4;      /* partial sums */
-    token += desc->rope_dims / 2 * 2 * 4;             /* cos, sin */
-    token += (most.ffn / PART_FFN_BLOCK + 1) * 2 * 4; /* norm blocks, maxima: about */
+    token += width * 4;                             /* hidden vector */
+    token += base_round_up(wide, Q_PAD) + 8;        /* int8 activations, their sum and factor */
+    token += (w->q + 2 * w->kv) * 4;                /* queries, keys, values */
+    token += (heads + w->q) * 4;                    /* queries by heads, attention's output */
+    token += 2 * w->ffn * 4;                        /* gate, up */
+    token += (p->shards > 1 ? width : 0) * 4;       /* partial sums */
+    token += desc->rope_dims / 2 * 2 * 4;           /* cos, sin */
+    token += (w->ffn / PART_FFN_BLOCK + 1) * 2 * 4; /* norm blocks, maxima: about */
+    /* Row-cut products: the hidden vector normed, and the widest input twice. */
+    if (w->whole > 0) token += (width + 2 * base_max_size(w->whole, width)) * 4;
 
-    uint64_t bytes = token * n_batch;
-    if (last) bytes += (uint64_t)n_out * (width + (rows.end - rows.begin)) * 4;
-    if (rank == 0 && !lone)
-        bytes += (uint64_t)n_out * (desc->n_vocab + (first.end - first.begin)) * 4;
-    return bytes;
+    uint64_t bytes = token * sizes->n_batch;
+    if (p->last) bytes += n_out * (width + (rows.end - rows.begin)) * 4;
+    if (p->root && !p->lone) bytes += n_out * (desc->n_vocab + (first.end - first.begin)) * 4;
+    return bytes + part_bytes(desc, w, sizes);
 }
 
 uint64_t part_screen_bytes(uint64_t rows, uint64_t cols)
@@ -158,67 +195,59 @@ bool part_screen_pays(const model_desc_t *desc)
            part_screen_bytes(desc->n_vocab, desc->width) <= full / 5 * 4;
 }
 
-static bool same_widths(const model_layer_t *a, const model_layer_t *b)
+part_ends_t part_ends(const part_place_t *place, const model_desc_t *desc,
+                      const part_sizes_t *sizes)
 {
-    return a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->ffn == b->ffn;
+    part_ends_t e = {0};
+
+    if (!place->last) return e;
+    const part_range_t rows = part_share_vocab(place->share, desc);
+    e.head_rows             = rows.end - rows.begin;
+    e.dense                 = floats_bytes(desc->width) +
+              base_round_up(e.head_rows * model_row_bytes(desc->head.type, desc->width), ALIGN);
+    if (sizes->screen) e.screen = part_screen_bytes(e.head_rows, desc->width);
+    return e;
 }
 
-static uint64_t element_bytes(model_type_t cache)
+static bool same_layers(const model_layer_t *a, const model_layer_t *b)
 {
-    return cache == MODEL_F16 ? 2 : 4;
-}
-
-/* Pages of attention that threads keep apart while they share an item (worker/attention.c): of
- * every KV head and sequence at most, m, z and o of its query heads. */
-static uint64_t part_bytes(const model_desc_t *desc, part_range_t layers, uint64_t kv_heads,
-                           uint64_t positions)
-{
-    uint64_t group = 0;
-    for (uint32_t i = layers.begin; i < layers.end; i++)
-        group = base_max_size(group, desc->layers[i].n_heads / desc->layers[i].n_kv_heads);
-    group = base_min_size(group, MAX_GROUP);
-    return kv_heads * (positions / KV_PAGE) * group *
-           (2 + base_round_up(desc->head_dim, FLOAT_LANES)) * 4;
+    bool same = a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->ffn == b->ffn;
+    for (int i = 0; i < MODEL_LAYER_TENSOR_COUNT; i++)
+        same = same && a->t[i].type == b->t[i].type && a->t[i].online == b->t[i].online;
+    return same;
 }
 
 part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uint32_t rank,
                           const part_sizes_t *sizes)
 {
-    const uint32_t stage = rank / plan->shards, shard = rank % plan->shards;
-    const uint64_t granule_k = sizes->ternary_bits > 1.8 ? T2_K : T3_K;
-    const uint64_t hd        = desc->head_dim;
-    const uint64_t page_row  = base_round_up(hd, FLOAT_LANES) *
-                              (element_bytes(sizes->type_k) + element_bytes(sizes->type_v));
-    const part_range_t rows      = part_vocab(plan, desc, shard);
-    widths_t           most      = {0};
-    part_slice_t       s         = {0};
-    part_memory_t      m         = {0};
-    const uint64_t     positions = base_round_up(sizes->n_ctx, KV_PAGE);
-    const uint64_t     n_seq     = sizes->n_seq == 0 ? 1 : sizes->n_seq;
+    const uint32_t     stage = rank / plan->shards, shard = rank % plan->shards;
+    const part_place_t place = {
+        .share  = part_share_at(plan->shard_weight, plan->shards, shard),
+        .first  = part_share_at(plan->shard_weight, plan->shards, 0),
+        .shards = plan->shards,
+        .root   = rank == 0,
+        .last   = stage == plan->stages - 1,
+        .lone   = plan->shards == 1 && plan->stages == 1,
+    };
+    part_layer_account_t a      = {0};
+    part_widest_t        widest = {0};
+    part_memory_t        m      = {0};
 
     base_assert(rank < plan->stages * plan->shards);
     part_range_t layers = part_stage_layers(plan, stage);
     for (uint32_t i = layers.begin; i < layers.end; i++) {
-        /* Most models repeat one layer, and cutting takes time with thousands of shards. */
-        if (i == layers.begin || !same_widths(&desc->layers[i], &desc->layers[i - 1]))
-            s = part_slice(plan, &desc->layers[i], shard);
-        uint64_t n_kv = s.kv.end - s.kv.begin;
-        widths_t w    = {(s.q.end - s.q.begin) * hd, n_kv * hd, s.ffn.end - s.ffn.begin};
-        layer_add(&m, plan, desc, &desc->layers[i], shard, w, granule_k);
-        m.kv += n_seq * n_kv * positions * page_row;
-        most.q   = base_max_size(most.q, w.q);
-        most.kv  = base_max_size(most.kv, w.kv);
-        most.ffn = base_max_size(most.ffn, w.ffn);
+        const model_layer_t *l = &desc->layers[i];
+        if (i == layers.begin || !same_layers(l, l - 1))
+            a = part_layer_account(place.share, desc, l, sizes);
+        m.ternary += a.ternary[0] + a.ternary[1];
+        m.dense += a.dense[0] + a.dense[1];
+        m.kv += a.kv;
+        part_widest_add(&widest, desc, l, &a);
     }
-    if (stage == plan->stages - 1) {
-        m.dense += floats_bytes(desc->width);
-        m.dense += base_round_up(
-            (rows.end - rows.begin) * model_row_bytes(desc->head.type, desc->width), ALIGN);
-        if (sizes->screen) m.screen = part_screen_bytes(rows.end - rows.begin, desc->width);
-    }
-    m.activations = activation_bytes(plan, desc, rank, most, sizes->n_batch, sizes->n_out) +
-                    whole_floats(desc, layers) * 4 * sizes->n_batch +
-                    part_bytes(desc, layers, most.kv / hd * n_seq, positions);
-    m.total = m.ternary + m.dense + m.screen + m.kv + m.activations;
+    const part_ends_t ends = part_ends(&place, desc, sizes);
+    m.dense += ends.dense;
+    m.screen      = ends.screen;
+    m.activations = part_activations(&place, desc, &widest, sizes);
+    m.total       = m.ternary + m.dense + m.screen + m.kv + m.activations;
     return m;
 }
