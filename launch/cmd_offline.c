@@ -82,6 +82,15 @@ int cmd_plan(const options_t *o)
     a.split             = opt_string(o, OPT_SPLIT);
     a.pack              = opt_string(o, OPT_PACK);
     a.head              = opt_string(o, OPT_HEAD);
+    a.optimize          = opt_string(o, OPT_OPTIMIZE);
+    a.depth             = opt_u32(o, OPT_PLAN_DEPTH);
+    a.n_prompt          = opt_u32(o, OPT_PLAN_PROMPT);
+    a.streams           = opt_u32(o, OPT_STREAMS);
+    a.explain           = opt_flag(o, OPT_EXPLAIN);
+    a.scale             = o->v[OPT_SCALE].ints;
+    a.n_scale           = o->v[OPT_SCALE].n;
+    a.weak              = opt_flag(o, OPT_WEAK);
+    a.format            = opt_string(o, OPT_PLAN_FORMAT);
     a.json              = opt_flag(o, OPT_JSON);
     return launch_plan(&a);
 }

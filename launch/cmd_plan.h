@@ -1,5 +1,6 @@
 /* launch/cmd_plan.h
- * `trireme plan`: which layout fits a cluster, what each rank will hold, and a bound on its speed.
+ * `trireme plan`: which layout of which nodes fits and is fastest, what each rank will hold, how
+ * fast it should be, and how that grows with the cluster.
  * No MPI is started, and of a model only the headers are read. */
 #ifndef TRIREME_LAUNCH_CMD_PLAN_H
 #define TRIREME_LAUNCH_CMD_PLAN_H
@@ -33,9 +34,20 @@ typedef struct {
     const char  *layout;                             /* --layout; NULL: the first that fits */
     uint32_t     pipeline_parallel, tensor_parallel; /* aliases */
     const char  *split;                              /* --split */
-    const char  *pack; /* --pack t2|t3|auto; NULL: auto: t2, or t3 where only that fits */
-    const char  *head; /* --head auto|full|screened; NULL: full */
-    bool         json;
+    const char  *pack;     /* --pack t2|t3|auto; NULL: auto: t2, or t3 where only that fits */
+    const char  *head;     /* --head auto|full|screened; NULL: full */
+    const char  *optimize; /* --optimize decode|prefill|throughput; NULL: decode */
+    uint32_t     depth;    /* --n-depth */
+    uint32_t     n_prompt; /* --n-prompt; 0: 512 */
+    uint32_t     streams;  /* --streams */
+    bool         explain;  /* --explain */
+    /* --scale: numbers of nodes like the first. With them --weak, and --output
+     * text|json|csv|svg. */
+    const int64_t *scale;
+    uint32_t       n_scale;
+    bool           weak;
+    const char    *format; /* NULL: text */
+    bool           json;
 } launch_plan_args_t;
 
 /* Print the plan to stdout: a table, or with `json` one JSON value (layout, stages,

@@ -34,6 +34,9 @@ typedef struct {
 part_layer_account_t part_layer_account(part_share_t share, const model_desc_t *desc,
                                         const model_layer_t *layer, const part_sizes_t *sizes);
 
+/* Do two layers take the same slices, bytes and times? */
+bool part_layers_alike(const model_layer_t *a, const model_layer_t *b);
+
 /* The widest of the layers of a rank; buffers are made for these. Starts zeroed. */
 typedef struct {
     uint64_t q, kv, ffn, whole, group;
@@ -44,7 +47,7 @@ void part_widest_add(part_widest_t *w, const model_desc_t *desc, const model_lay
 /* Where a rank stands in the grid. */
 typedef struct {
     part_share_t share, first; /* its own, and that of shard 0 */
-    uint32_t     shards;
+    uint32_t     stages, shards;
     bool         root, last, lone; /* rank 0; of the last stage; the only rank */
 } part_place_t;
 

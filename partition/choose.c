@@ -1,11 +1,14 @@
 /* partition/choose.c: try layouts on a cluster until one fits. */
 #include "partition/choose.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
+#include "partition/layout.h"
+#include "partition/search.h"
 
 uint64_t part_node_usable(const part_node_t *node)
 {
@@ -17,6 +20,8 @@ uint64_t part_node_usable(const part_node_t *node)
 void part_choice_free(part_choice_t *choice)
 {
     part_plan_free(&choice->plan);
+    part_cluster_free(&choice->used);
+    free(choice->order);
     free(choice->memory);
     free(choice->node_bytes);
     memset(choice, 0, sizeof(*choice));
@@ -27,41 +32,43 @@ static bool is_auto(const char *text)
     return text == NULL || strcmp(text, "auto") == 0;
 }
 
-/* Fill in what the plan in *c means on the cluster. */
-static base_status_t evaluate(const part_cluster_t *cluster, const model_desc_t *desc,
-                              const part_ask_t *ask, part_choice_t *c, base_err_t *err)
+/* The nodes that take part, by their places in the cluster. */
+static base_status_t use_nodes(const part_cluster_t *cluster, const uint32_t *order, uint32_t n,
+                               part_choice_t *c, base_err_t *err)
 {
-    base_status_t st = BASE_OK;
+    base_status_t st = base_alloc((void **)&c->order, n, sizeof(*c->order), "plan", err);
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0; i < n; i++) c->order[i] = order == NULL ? i : order[i];
+    return part_cluster_pick(cluster, c->order, n, &c->used, err);
+}
 
-    const part_sizes_t sizes = {.ternary_bits = ask->ternary_bits,
-                                .n_ctx        = ask->n_ctx,
-                                .n_seq        = ask->n_seq,
-                                .n_batch      = ask->n_batch,
-                                .n_out        = ask->n_out,
-                                .screen       = ask->screen,
-                                .type_k       = ask->type_k,
-                                .type_v       = ask->type_v};
-    c->n_ranks               = cluster->n_ranks;
-    c->n_nodes               = cluster->n_nodes;
-    st = base_alloc((void **)&c->memory, c->n_ranks, sizeof(*c->memory), "plan", err);
+/* Fill in what the plan in *c means on the nodes of *c. */
+static base_status_t evaluate(const model_desc_t *desc, const part_ask_t *ask, part_choice_t *c,
+                              base_err_t *err)
+{
+    const part_sizes_t sizes = part_sizes_of(ask);
+    base_status_t      st    = BASE_OK;
+
+    c->n_ranks = c->used.n_ranks;
+    c->n_nodes = c->used.n_nodes;
+    st         = base_alloc((void **)&c->memory, c->n_ranks, sizeof(*c->memory), "plan", err);
     if (st != BASE_OK) return st;
     st = base_alloc((void **)&c->node_bytes, c->n_nodes, sizeof(*c->node_bytes), "plan", err);
     if (st != BASE_OK) return st;
     uint32_t rank = 0;
     for (uint32_t n = 0; n < c->n_nodes; n++) {
-        for (uint32_t i = 0; i < cluster->nodes[n].ranks; i++, rank++) {
+        for (uint32_t i = 0; i < c->used.nodes[n].ranks; i++, rank++) {
             c->memory[rank] = part_memory(&c->plan, desc, rank, &sizes);
             c->node_bytes[n] += c->memory[rank].total + PART_RANK_OVERHEAD;
         }
-        double share = (double)c->node_bytes[n] / (double)part_node_usable(&cluster->nodes[n]);
+        double share = (double)c->node_bytes[n] / (double)part_node_usable(&c->used.nodes[n]);
         if (share > c->worst_share) {
             c->worst_share = share;
             c->worst_node  = n;
         }
     }
-    c->fits  = c->worst_share <= 1;
-    c->bound = part_bound(cluster, desc, &c->plan, c->memory, ask);
-    return BASE_OK;
+    c->fits = c->worst_share <= 1;
+    return part_time(&c->used, desc, &c->plan, ask, &c->time, err);
 }
 
 static uint64_t rank_usable(const part_cluster_t *cluster, uint32_t rank)
@@ -112,8 +119,9 @@ static base_status_t try_split(const part_cluster_t *cluster, const model_desc_t
     base_status_t st   = BASE_OK;
 
     st = part_plan_make(&wish, desc, &c.plan, err);
+    if (st == BASE_OK) st = use_nodes(cluster, NULL, cluster->n_nodes, &c, err);
     if (st != BASE_OK) goto out;
-    st = evaluate(cluster, desc, ask, &c, err);
+    st = evaluate(desc, ask, &c, err);
     if (st != BASE_OK) goto out;
     (void)snprintf(c.split, sizeof(c.split), "%s", is_auto(split) ? "even" : split);
     *choice = c;
@@ -175,31 +183,37 @@ static uint32_t layouts_in_order(const part_cluster_t *cluster, uint32_t n_layer
     return n;
 }
 
-static void trial_note(part_trials_t *trials, const part_choice_t *c)
+static uint64_t fullest(const part_choice_t *c)
 {
-    part_tried_t t = {.stages      = c->plan.stages,
-                      .shards      = c->plan.shards,
-                      .fits        = c->fits,
-                      .worst_share = c->worst_share,
-                      .decode_tps  = c->bound.decode_tps};
-
-    if (trials == NULL) return;
+    uint64_t most = 0;
     for (uint32_t r = 0; r < c->n_ranks; r++)
-        if (c->memory[r].total > t.rank_bytes_max) t.rank_bytes_max = c->memory[r].total;
-    trials->list[trials->n++] = t;
+        if (c->memory[r].total > most) most = c->memory[r].total;
+    return most;
 }
 
-base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t *desc,
-                               const part_ask_t *ask, part_choice_t *choice, part_trials_t *trials,
-                               base_err_t *err)
+static void trial_note(part_trials_t *trials, const part_choice_t *c)
+{
+    if (trials == NULL || trials->n == PART_TRIED_MAX) return;
+    trials->list[trials->n++] = (part_tried_t){.stages         = c->plan.stages,
+                                               .shards         = c->plan.shards,
+                                               .n_nodes        = c->n_nodes,
+                                               .fits           = c->fits,
+                                               .worst_share    = c->worst_share,
+                                               .decode_tps     = c->time.decode_tps,
+                                               .value          = c->time.value,
+                                               .rank_bytes_max = fullest(c)};
+}
+
+/* --- by order of preference --- */
+
+static base_status_t choose_first(const part_cluster_t *cluster, const model_desc_t *desc,
+                                  const part_ask_t *ask, bool asked, part_choice_t *choice,
+                                  part_trials_t *trials, base_err_t *err)
 {
     uint32_t      stages[PART_TRIED_MAX];
     part_choice_t best = {0}, next = {0};
     base_status_t st = BASE_OK;
 
-    if (trials != NULL) trials->n = 0;
-    const bool asked =
-        !is_auto(ask->layout) || ask->pipeline_parallel != 0 || ask->tensor_parallel != 0;
     st = try_layout(cluster, desc, ask, is_auto(ask->layout) ? NULL : ask->layout, &best, err);
     if (st != BASE_OK) goto out;
     trial_note(trials, &best);
@@ -227,5 +241,113 @@ base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t
 out:
     part_choice_free(&best);
     part_choice_free(&next);
+    return st;
+}
+
+/* --- by value --- */
+
+/* What --split has to say for these shares and layers. */
+static base_status_t split_text(const model_desc_t *desc, part_choice_t *c, base_err_t *err)
+{
+    const part_plan_t *p    = &c->plan;
+    part_plan_t        same = {0};
+    bool               even = true, balanced = false;
+    size_t             used = 0;
+    base_status_t      st   = BASE_OK;
+
+    for (uint32_t i = 1; i < p->shards; i++)
+        even = even && p->shard_weight[i] == p->shard_weight[0];
+    c->split[0] = '\0';
+    for (uint32_t i = 0; i < p->shards && !even && used < sizeof(c->split); i++)
+        used += (size_t)snprintf(c->split + used, sizeof(c->split) - used, "%s%u",
+                                 i == 0 ? "" : ",", p->shard_weight[i]);
+    /* The cut that plain shares bring need not be said. */
+    char        layout[32];
+    part_wish_t wish = {.n_ranks = c->used.n_ranks,
+                        .layout  = part_layout_name(p, layout, sizeof(layout)),
+                        .split   = even ? NULL : c->split};
+    st               = part_plan_make(&wish, desc, &same, err);
+    if (st != BASE_OK) return st;
+    balanced =
+        memcmp(same.stage_layer, p->stage_layer, (p->stages + 1) * sizeof(*p->stage_layer)) == 0;
+    part_plan_free(&same);
+    if (balanced && even) (void)snprintf(c->split, sizeof(c->split), "even");
+    for (uint32_t s = 0; s < p->stages && !balanced && used < sizeof(c->split); s++)
+        used += (size_t)snprintf(c->split + used, sizeof(c->split) - used, "%s%u",
+                                 s == 0 ? "/" : ",", p->stage_layer[s + 1] - p->stage_layer[s]);
+    base_assert(used < sizeof(c->split));
+    return BASE_OK;
+}
+
+/* A plan of the search as a choice. */
+static base_status_t found_take(const part_cluster_t *cluster, const model_desc_t *desc,
+                                const part_ask_t *ask, const part_found_t *f, part_choice_t *choice,
+                                base_err_t *err)
+{
+    part_choice_t c  = {0};
+    base_status_t st = use_nodes(cluster, f->order, f->n_nodes, &c, err);
+
+    c.plan.stages = f->stages;
+    c.plan.shards = f->shards;
+    if (st == BASE_OK)
+        st = base_alloc((void **)&c.plan.stage_layer, f->stages + 1, sizeof(uint32_t), "plan", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&c.plan.shard_weight, f->shards, sizeof(uint32_t), "plan", err);
+    if (st != BASE_OK) goto out;
+    memcpy(c.plan.stage_layer, f->bounds, (f->stages + 1) * sizeof(uint32_t));
+    memcpy(c.plan.shard_weight, f->weights, f->shards * sizeof(uint32_t));
+    st = evaluate(desc, ask, &c, err);
+    if (st == BASE_OK) st = split_text(desc, &c, err);
+    if (st != BASE_OK) goto out;
+    base_assert(c.fits); /* search and account count the same bytes */
+    *choice = c;
+    c       = (part_choice_t){0};
+out:
+    part_choice_free(&c);
+    return st;
+}
+
+/* The stages of a layout that is asked for together with all_nodes; 0: none is. */
+static base_status_t asked_stages(const part_cluster_t *cluster, const model_desc_t *desc,
+                                  const part_ask_t *ask, uint32_t *stages, base_err_t *err)
+{
+    const part_wish_t wish   = {.n_ranks           = cluster->n_ranks,
+                                .n_hosts           = cluster->n_nodes,
+                                .layout            = ask->layout,
+                                .pipeline_parallel = ask->pipeline_parallel,
+                                .tensor_parallel   = ask->tensor_parallel};
+    uint32_t          shards = 0;
+    return part_layout_choose(&wish, desc->n_layers, stages, &shards, err);
+}
+
+base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t *desc,
+                               const part_ask_t *ask, part_choice_t *choice, part_trials_t *trials,
+                               base_err_t *err)
+{
+    const bool asked =
+        !is_auto(ask->layout) || ask->pipeline_parallel != 0 || ask->tensor_parallel != 0;
+    part_found_t  found  = {0};
+    uint32_t      stages = 0;
+    base_status_t st     = BASE_OK;
+
+    if (trials != NULL) memset(trials, 0, sizeof(*trials));
+    if (!part_speeds_known(cluster) || !is_auto(ask->split) || (asked && !ask->all_nodes))
+        return choose_first(cluster, desc, ask, asked, choice, trials, err);
+    /* Says also what is wrong with a model that cannot be cut. */
+    st =
+        try_split(cluster, desc, ask, is_auto(ask->layout) ? NULL : ask->layout, NULL, choice, err);
+    part_choice_free(choice);
+    if (st == BASE_OK && asked) st = asked_stages(cluster, desc, ask, &stages, err);
+    if (st == BASE_OK) st = part_search(cluster, desc, ask, stages, &found, trials, err);
+    if (st != BASE_OK) goto out;
+    if (found.value == INFINITY) {
+        if (trials != NULL) memset(trials, 0, sizeof(*trials));
+        st = choose_first(cluster, desc, ask, asked, choice, trials, err);
+        goto out;
+    }
+    if (trials != NULL) trials->by_value = true;
+    st = found_take(cluster, desc, ask, &found, choice, err);
+out:
+    part_found_free(&found);
     return st;
 }

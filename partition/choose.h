@@ -11,41 +11,61 @@ enum {
     PART_RANK_OVERHEAD = 64 << 20,  /* program, MPI, thread stacks and buffers of one rank */
     PART_NODE_RESERVE  = 512 << 20, /* left to the operating system, but no more than a twentieth */
     PART_TRIED_MAX     = 64,        /* layouts of up to LIMIT_RANKS ranks: at most 48 divisors */
-    PART_SPLIT_BYTES   = 1024,
 };
 
-/* Products per second of a core at most: two 512-bit units of 64 int8 products, at 4 GHz. */
-#define PART_CORE_MACS 512e9
+/* Int8 products per second of a core, where a node gives its cores and no measured rate: AVX-512
+ * VNNI with the 2-bit unpacking. */
+#define PART_CORE_OPS 150e9
+
+/* What a plan shall be best at. */
+typedef enum {
+    PART_FOR_DECODE,    /* the tokens a second of one sequence */
+    PART_FOR_PREFILL,   /* a prompt of n_prompt tokens, in chunks of n_batch */
+    PART_FOR_THROUGHPUT /* n_seq sequences at once */
+} part_optimize_t;
 
 /* What is to be run. */
 typedef struct {
-    double       ternary_bits;                 /* of the packed format: 2 or 1.6 */
-    uint32_t     n_ctx, n_seq, n_batch, n_out; /* n_ctx of each sequence; n_seq 0 counts as 1 */
-    model_type_t type_k, type_v;               /* of the KV cache; NONE counts as F32 */
-    bool         screen;                       /* coarse rows of the head (part_screen_pays) */
-    const char  *layout; /* as in part_wish_t: NULL or "auto" lets part_plan_choose look */
-    uint32_t     pipeline_parallel, tensor_parallel;
-    const char  *split; /* NULL or "auto": even, then by the nodes' memory if that is what fits */
+    double          ternary_bits;                 /* of the packed format: 2 or 1.6 */
+    uint32_t        n_ctx, n_seq, n_batch, n_out; /* n_ctx of each sequence; n_seq 0 counts as 1 */
+    model_type_t    type_k, type_v;               /* of the KV cache; NONE counts as F32 */
+    bool            screen;                       /* coarse rows of the head (part_screen_pays) */
+    const char     *layout; /* as in part_wish_t: NULL or "auto" lets part_plan_choose look */
+    uint32_t        pipeline_parallel, tensor_parallel;
+    const char     *split; /* NULL or "auto": what is best; without figures even, or by memory */
+    part_optimize_t optimize;
+    uint32_t        depth;    /* positions that are in each cache already */
+    uint32_t        n_prompt; /* 0: n_batch */
+    /* Groups of sequences, or chunks of a prompt, under way at the same time in different stages.
+     * 0: as the engine does; 1: a step leaves the last stage before the next one starts. */
+    uint32_t streams;
+    bool     all_nodes; /* use every node, in the order given: ranks that are started already */
 } part_ask_t;
 
-/* Times that no run can beat: every byte of weights read once per step at the given bandwidth,
- * every product computed at the peak of the strongest core there is (PART_CORE_MACS), every
- * exchange between nodes at the given latency and link. Nothing is known of exchanges inside a
- * node, of clocks and load. Seconds; all are 0 where a figure was missing: `known` says which. */
+/* Predicted times. Weights are read at the nodes' bandwidth or computed at their rate, whichever is
+ * slower, by the slowest shard of each half layer; exchanges by latency and bytes. Seconds; what a
+ * missing figure would need is 0 and left out: `known` says which. */
 typedef struct {
     bool   known; /* bandwidth of every node given: decode_tps and prefill_tps mean something */
     bool   comm_known;     /* latency and link given, or not needed */
-    double weights;        /* packed weights and norms, the slowest shard of each stage, summed */
+    double weights;        /* of one token: packed weights and norms, all stages */
+    double attention;      /* reading the KV cache at ask.depth */
     double head;           /* reading the head */
-    double communication;  /* of one token */
+    double communication;  /* exchanges in a stage, hops between them, logits */
+    double overhead;       /* cluster.step, cluster.layer */
     double attention_full; /* reading the KV cache once when it is full: not part of the rates */
-    double decode_tps;
-    double prefill_tps; /* steps of n_batch tokens */
-} part_bound_t;
+    double decode_tps;     /* 1 / (the five parts) */
+    double prefill_tps;
+    double throughput_tps; /* of ask.n_seq sequences together */
+    double sum, slowest;   /* of the step that is optimized: all stages, the slowest stage */
+    double value;          /* seconds a token of what is optimized */
+} part_time_t;
 
 /* One plan on the cluster. */
 typedef struct {
-    part_plan_t    plan;                    /* owned */
+    part_plan_t    plan;  /* owned */
+    part_cluster_t used;  /* the nodes that take part, by rank; owned */
+    uint32_t      *order; /* used.n_nodes places in the cluster asked about; owned */
     char           split[PART_SPLIT_BYTES]; /* "even" or shares: what --split would have to say */
     uint32_t       n_ranks, n_nodes;
     part_memory_t *memory;      /* of each rank; owned */
@@ -53,39 +73,49 @@ typedef struct {
     uint32_t       worst_node;  /* the one with the largest share of its usable memory */
     double         worst_share; /* above 1: does not fit */
     bool           fits;
-    part_bound_t   bound;
+    part_time_t    time;
 } part_choice_t;
 
+/* The best plan of one layout on so many nodes. */
 typedef struct {
-    uint32_t stages, shards;
+    uint32_t stages, shards, n_nodes;
     bool     fits;
     uint64_t rank_bytes_max; /* the fullest rank */
-    double   worst_share, decode_tps;
+    double   worst_share;
+    double   decode_tps; /* 0: not known (by_value: value is) */
+    double   value;      /* as part_time_t */
 } part_tried_t;
 
-/* Every layout that was looked at, in the order of preference. */
+/* Layouts that were looked at: by value where speeds are known, else in the order of preference. */
 typedef struct {
     uint32_t     n;
+    bool         by_value;
+    bool         exact; /* no plan of the search space is better */
+    uint64_t     plans; /* how many were compared */
     part_tried_t list[PART_TRIED_MAX];
 } part_trials_t;
 
 /* Memory that ranks may take on a node. */
 uint64_t part_node_usable(const part_node_t *node);
 
-/* Choose. With a layout in `ask` there is nothing to choose but whether it fits. Without, the first
- * that fits of: the layout that `run` takes by itself (one stage per node); layouts whose shards
- * stay inside a node, fewest stages first; the others, fewest stages first. When none fits, the one
- * that comes nearest, with fits == false. trials may be NULL. Status: OK | USAGE, INPUT as
+/* Choose. Where the bandwidth of every node is known, and latency and link if there are several,
+ * the plan of the least value that fits: over nodes used and their order, layouts, shares and cuts
+ * (partition/search.h says how far it looks). Else the first that fits of: the layout that `run`
+ * takes by itself (one stage per node); layouts whose shards stay inside a node, fewest stages
+ * first; the others, fewest stages first. A layout or split in `ask` is kept. When none fits, the
+ * one that comes nearest, with fits == false. trials may be NULL. Status: OK | USAGE, INPUT as
  * part_plan_make | MEMORY. part_choice_free accepts zeroed ones. */
 base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t *desc,
                                const part_ask_t *ask, part_choice_t *choice, part_trials_t *trials,
                                base_err_t *err);
 void          part_choice_free(part_choice_t *choice);
 
-/* The bound for a plan whose memory is known. Where a node's cores are not given, computing takes
- * no time. */
-part_bound_t part_bound(const part_cluster_t *cluster, const model_desc_t *desc,
-                        const part_plan_t *plan, const part_memory_t *memory,
-                        const part_ask_t *ask);
+/* Are the figures there that a comparison of speeds needs? */
+bool part_speeds_known(const part_cluster_t *cluster);
+
+/* The times of a plan on a cluster of plan->stages * plan->shards ranks. Status: OK | MEMORY. */
+base_status_t part_time(const part_cluster_t *cluster, const model_desc_t *desc,
+                        const part_plan_t *plan, const part_ask_t *ask, part_time_t *time,
+                        base_err_t *err);
 
 #endif

@@ -138,3 +138,41 @@ base_status_t part_split_parse(const char *split, uint32_t n, const char *what, 
                          what);
     return BASE_OK;
 }
+
+base_status_t part_split_layers(const char *split, uint32_t n_stages, uint32_t n_layers,
+                                char *shares, size_t shares_bytes, uint32_t *bounds, bool *given,
+                                base_err_t *err)
+{
+    const char *slash = split == NULL ? NULL : strchr(split, '/');
+    uint32_t    found = 0;
+    uint64_t    sum   = 0;
+
+    *given = slash != NULL;
+    if (slash == NULL) return BASE_OK;
+    const size_t ahead = (size_t)(slash - split);
+    if (ahead >= shares_bytes)
+        return base_fail(err, BASE_ERR_USAGE, "--split: %zu bytes of shares, %zu at most", ahead,
+                         shares_bytes - 1);
+    (void)snprintf(shares, shares_bytes, "%.*s", (int)ahead, split);
+    if (ahead == 0) (void)snprintf(shares, shares_bytes, "even");
+    bounds[0] = 0;
+    for (const char *c = slash + 1;; c++) {
+        const uint32_t layers = number_take(&c, LIMIT_LAYERS);
+        if (layers == 0 || (*c != ',' && *c != '\0'))
+            return base_fail(err, BASE_ERR_USAGE,
+                             "--split '%.60s': behind the slash stand the layers of each stage, as "
+                             "in 3,1/20,12",
+                             split);
+        sum += layers;
+        if (found < n_stages) bounds[found + 1] = (uint32_t)sum;
+        found++;
+        if (*c == '\0') break;
+    }
+    if (found != n_stages || sum != n_layers)
+        return base_fail(err, BASE_ERR_USAGE,
+                         "--split '%.60s': %u stage%s of %llu layers together, but the layout has "
+                         "%u stage%s and the model %u layers",
+                         split, found, base_plural(found), (unsigned long long)sum, n_stages,
+                         base_plural(n_stages), n_layers);
+    return BASE_OK;
+}

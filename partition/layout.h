@@ -15,6 +15,13 @@ base_status_t part_layout_choose(const part_wish_t *wish, uint32_t n_layers, uin
 base_status_t part_split_parse(const char *split, uint32_t n, const char *what, uint32_t *weights,
                                base_err_t *err);
 
+/* The layers of each stage, behind a slash in --split ("3,1/20,12"), into bounds (n_stages + 1).
+ * *given: whether there is a slash; `shares` receives what stands before it (shares_bytes).
+ * Status: OK | USAGE. */
+base_status_t part_split_layers(const char *split, uint32_t n_stages, uint32_t n_layers,
+                                char *shares, size_t shares_bytes, uint32_t *bounds, bool *given,
+                                base_err_t *err);
+
 /* Contiguous stages of at least one layer each, so that the largest (bytes / weight) is as small as
  * it can be, and among those cuts the sum of bytes^2 / weight is. Exact. cost         n_layers
  * costs, bytes first, last  bytes that the first and the last stage hold beside their layers

@@ -6,6 +6,7 @@
  * counted: its rows are read from the mapped file, when a token needs them. */
 #include "base/checked.h"
 #include "partition/account.h"
+#include "partition/batch.h"
 
 enum {
     TILE_ROWS     = 16, /* KERN_TILE_ROWS */
@@ -168,7 +169,8 @@ uint64_t part_activations(const part_place_t *p, const model_desc_t *desc, const
     /* Row-cut products: the hidden vector normed, and the widest input twice. */
     if (w->whole > 0) token += (width + 2 * base_max_size(w->whole, width)) * 4;
 
-    uint64_t bytes = token * sizes->n_batch;
+    const uint32_t n_seq = sizes->n_seq == 0 ? 1 : sizes->n_seq;
+    uint64_t       bytes = token * part_micro_batch(p->stages, sizes->n_batch, n_seq);
     if (p->last) bytes += n_out * (width + (rows.end - rows.begin)) * 4;
     if (p->root && !p->lone) bytes += n_out * (desc->n_vocab + (first.end - first.begin)) * 4;
     return bytes + part_bytes(desc, w, sizes);
@@ -209,7 +211,7 @@ part_ends_t part_ends(const part_place_t *place, const model_desc_t *desc,
     return e;
 }
 
-static bool same_layers(const model_layer_t *a, const model_layer_t *b)
+bool part_layers_alike(const model_layer_t *a, const model_layer_t *b)
 {
     bool same = a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->ffn == b->ffn;
     for (int i = 0; i < MODEL_LAYER_TENSOR_COUNT; i++)
@@ -224,6 +226,7 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
     const part_place_t place = {
         .share  = part_share_at(plan->shard_weight, plan->shards, shard),
         .first  = part_share_at(plan->shard_weight, plan->shards, 0),
+        .stages = plan->stages,
         .shards = plan->shards,
         .root   = rank == 0,
         .last   = stage == plan->stages - 1,
@@ -237,7 +240,7 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
     part_range_t layers = part_stage_layers(plan, stage);
     for (uint32_t i = layers.begin; i < layers.end; i++) {
         const model_layer_t *l = &desc->layers[i];
-        if (i == layers.begin || !same_layers(l, l - 1))
+        if (i == layers.begin || !part_layers_alike(l, l - 1))
             a = part_layer_account(place.share, desc, l, sizes);
         m.ternary += a.ternary[0] + a.ternary[1];
         m.dense += a.dense[0] + a.dense[1];

@@ -56,7 +56,10 @@ base_status_t part_plan_make(const part_wish_t *wish, const model_desc_t *desc, 
 {
     part_plan_t   p            = {0};
     uint32_t     *stage_weight = NULL;
+    char         *before       = NULL; /* a slash in --split */
+    const char   *shares       = wish->split;
     bool          of_stages    = false; /* --split names stages */
+    bool          layers_given = false;
     base_status_t st           = BASE_OK;
 
     base_assert(wish != NULL && desc != NULL && plan != NULL);
@@ -76,19 +79,25 @@ base_status_t part_plan_make(const part_wish_t *wish, const model_desc_t *desc, 
     st = base_alloc((void **)&stage_weight, p.stages, sizeof(uint32_t), "plan", err);
     if (st != BASE_OK) goto out;
 
-    of_stages = p.shards == 1;
-    st =
-        part_split_parse(of_stages ? "even" : wish->split, p.shards, "shards", p.shard_weight, err);
+    st = base_alloc((void **)&before, PART_SPLIT_BYTES, 1, "plan", err);
     if (st != BASE_OK) goto out;
-    st = part_split_parse(of_stages ? wish->split : "even", p.stages, "stages", stage_weight, err);
+    st = part_split_layers(wish->split, p.stages, desc->n_layers, before, PART_SPLIT_BYTES,
+                           p.stage_layer, &layers_given, err);
     if (st != BASE_OK) goto out;
-    st = plan_stages(desc, stage_weight, &p, err);
+    if (layers_given) shares = before;
+    of_stages = p.shards == 1 && !layers_given;
+    st = part_split_parse(of_stages ? "even" : shares, p.shards, "shards", p.shard_weight, err);
+    if (st != BASE_OK) goto out;
+    st = part_split_parse(of_stages ? shares : "even", p.stages, "stages", stage_weight, err);
+    if (st != BASE_OK) goto out;
+    if (!layers_given) st = plan_stages(desc, stage_weight, &p, err);
     if (st != BASE_OK) goto out;
 
     *plan = p;
     p     = (part_plan_t){0};
 out:
     free(stage_weight);
+    free(before);
     part_plan_free(&p);
     return st;
 }

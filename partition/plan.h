@@ -18,6 +18,7 @@ enum {
     PART_FFN_BLOCK   = 32, /* equals the norm block of docs/NUMERICS.md section 2 */
     PART_VOCAB_BLOCK = 16, /* vocabulary rows are cut at multiples of this: 64 bytes of logits */
     PART_WEIGHT_MAX  = 1000000,
+    PART_SPLIT_BYTES = 32768, /* a text of --split: LIMIT_RANKS shares of three digits */
 };
 
 typedef struct {
@@ -54,7 +55,8 @@ typedef struct {
     const char *layout;  /* "2x4" (stages x shards) or NULL: automatic */
     uint32_t    pipeline_parallel; /* 0: not given; aliases of the two numbers of layout */
     uint32_t    tensor_parallel;
-    /* "auto", "even" or "3,1,1": shares of the shards, or of the stages when shards == 1. */
+    /* "auto", "even" or "3,1,1": shares of the shards, or of the stages when shards == 1. With the
+     * layers of each stage behind a slash ("3,1/20,12", "/20,12") the shares are of the shards. */
     const char *split;
 } part_wish_t;
 

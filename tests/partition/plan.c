@@ -109,6 +109,27 @@ static void splits(void **state)
     assert_int_equal(plan.shard_weight[2], 1);
     part_plan_free(&plan);
 
+    part_wish_t  layers = {.n_ranks = 6, .layout = "3x2", .split = "3,1/1,3,2"};
+    model_desc_t six    = fixture_desc(fixture_small);
+    part_plan_t  cut    = {0};
+    assert_int_equal(part_plan_make(&layers, &six, &cut, NULL), BASE_OK);
+    assert_int_equal(cut.stage_layer[1], 1);
+    assert_int_equal(cut.stage_layer[2], 4);
+    assert_int_equal(cut.stage_layer[3], 6);
+    assert_int_equal(cut.shard_weight[0], 3);
+    part_plan_free(&cut);
+    layers.split = "/4,1,1"; /* even shares */
+    assert_int_equal(part_plan_make(&layers, &six, &cut, NULL), BASE_OK);
+    assert_int_equal(cut.stage_layer[1], 4);
+    assert_int_equal(cut.shard_weight[0], cut.shard_weight[1]);
+    part_plan_free(&cut);
+    free(six.layers);
+    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "/4,2"}, "2 stages of 6");
+    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1/4,1,2"}, "3 stages of 7");
+    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1/4,0,2"},
+                 "layers of each");
+    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1/"}, "layers of each");
+    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "3,1/4,1,1"}, "2 shares");
     part_wish_t stages = {.n_ranks = 2, .layout = "2x1", .split = "5,1"};
     assert_int_equal(part_plan_make(&stages, &desc, &plan, NULL), BASE_OK);
     assert_int_equal(plan.stage_layer[1], 5);

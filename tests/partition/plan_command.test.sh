@@ -56,6 +56,8 @@ holds 'p["predicted"]["decode_tps"] is None'
 says 'does not fit.*nodes like node 1 would do'
 
 plan 0 --shape llama3-405b --type tq1_0 --nodes 5 --pack t3 --mem 24G -c 4096 --membw 50 --latency 50 --netbw 10 --json
+holds 'p["layout"] == "1x5" and p["left_out"] == [] and p["exact"] and p["predicted"]["decode_tps"] > 2'
+plan 0 --shape llama3-405b --type tq1_0 --nodes 5 --pack t3 --mem 24G -c 4096 --membw 50 --latency 50 --netbw 10 --layout 5x1 --json
 holds 'p["layout"] == "5x1" and len(p["memory_per_rank"]) == 5 and max(p["memory_per_rank"]) < 24 * 2**30'
 holds 'p["predicted"]["parts"]["communication_ms"] > 0'
 holds '[r["layers"][0] for r in p["ranks"]][1:] == [r["layers"][1] for r in p["ranks"]][:-1]'
@@ -74,6 +76,18 @@ cat >"$dir/c.json" <<'JSON'
 JSON
 plan 0 --shape llama-70b --type tq1_0 --pack t3 --cluster "$dir/c.json" --json
 holds '[n["name"] for n in p["nodes"]] == ["big", "node2-1", "node2-2"] and all(n["fits"] for n in p["nodes"])'
+
+# 68.72e9 weights: 128 GiB at 16 bits, and some; a slow network makes one node the fastest.
+plan 0 --shape llama-70b --type tq1_0 --nodes 3 --mem 24G --membw 50 --latency 9000 --netbw 1 -c 4096 --json
+holds 'p["machines_needed"] == {"fp16": 6, "int8": 4, "2 bits": 1, "1.6 bits": 1}'
+holds 'p["layout"] == "1x1" and p["left_out"] == ["node2", "node3"] and p["layouts"][0]["n_nodes"] == 1'
+plan 0 --shape llama-70b --type tq1_0 --nodes 3 --mem 24G --membw 50 --latency 9000 --netbw 1 -c 4096 --explain
+for words in 'left out: node2 node3' 'network would cost more' 'none of the model.s space is faster' 'machines like node1'; do
+    grep -q "$words" "$dir/out" || fail "--explain lacks '$words': $(cat "$dir/out")"
+done
+plan 1 --shape llama-70b --pack t2 --mem 17G -c 4096 --json
+holds 'p["advice"]["pack_t3"] is True and p["advice"]["cache_f16"] is False'
+says 'fits with -c [0-9]* or --pack t3;'
 
 plan 2
 says 'one of -m FILE and --shape'

@@ -1,0 +1,254 @@
+/* partition/cost.c: the time model. One step goes through the stages; the ranks of a stage work at
+ * the same time and meet twice in each half of a layer. */
+#include "partition/cost.h"
+
+#include <math.h>
+
+#include "partition/batch.h"
+
+enum {
+    FLIGHTS    = 8, /* steps that the engine has under way at most: launch/engine.c */
+    FLOAT_COST = 4, /* int8 products in the time of one float product: 64 against 16 lanes */
+};
+
+/* Seconds to hand one message to the network: what many messages cost beside their latency. */
+#define MESSAGE_S 0.5e-6
+
+part_speed_t part_rank_speed(const part_node_t *node, uint32_t active)
+{
+    const double ops  = node->ops > 0 ? node->ops : node->cores * PART_CORE_OPS;
+    double       bw   = node->membw / node->ranks;
+    const double free = node->membw / (active == 0 ? 1 : active);
+
+    if (node->rank_membw > 0) bw = fmin(node->rank_membw, free);
+    return (part_speed_t){bw, ops / node->ranks};
+}
+
+part_load_t part_load_decode(const part_ask_t *ask)
+{
+    return (part_load_t){.tokens = 1, .caches = 1, .positions = ask->depth, .outputs = 1};
+}
+
+uint32_t part_streams(const part_ask_t *ask, uint32_t stages)
+{
+    const uint32_t n_seq = ask->n_seq == 0 ? 1 : ask->n_seq;
+    uint32_t       given = ask->streams;
+    if (given == 0) given = stages < FLIGHTS ? stages : FLIGHTS;
+    return given < n_seq ? given : n_seq;
+}
+
+part_load_t part_load_throughput(const part_ask_t *ask, uint32_t stages)
+{
+    const uint32_t n_seq = ask->n_seq == 0 ? 1 : ask->n_seq;
+    const double   group = ceil((double)n_seq / part_streams(ask, stages));
+    return (part_load_t){group, group, ask->depth, group};
+}
+
+static double prompt_of(const part_ask_t *ask)
+{
+    return ask->n_prompt > 0 ? ask->n_prompt : ask->n_batch;
+}
+
+static double chunk_of(const part_ask_t *ask, uint32_t stages)
+{
+    const uint32_t n_seq = ask->n_seq == 0 ? 1 : ask->n_seq;
+    const uint32_t most =
+        ask->streams == 1 ? ask->n_batch : part_micro_batch(stages, ask->n_batch, n_seq);
+    return fmin(prompt_of(ask), most);
+}
+
+part_load_t part_load_prefill(const part_ask_t *ask, uint32_t stages)
+{
+    return (part_load_t){
+        .tokens = chunk_of(ask, stages), .caches = 1, .positions = ask->depth + prompt_of(ask) / 2};
+}
+
+part_load_t part_load_of(const part_ask_t *ask, uint32_t stages)
+{
+    switch (ask->optimize) {
+    case PART_FOR_DECODE: break;
+    case PART_FOR_PREFILL: return part_load_prefill(ask, stages);
+    case PART_FOR_THROUGHPUT: return part_load_throughput(ask, stages);
+    }
+    return part_load_decode(ask);
+}
+
+double part_value(const part_ask_t *ask, uint32_t stages, double sum, double most)
+{
+    const double chunks = ceil(prompt_of(ask) / chunk_of(ask, stages));
+
+    switch (ask->optimize) {
+    case PART_FOR_DECODE: break;
+    case PART_FOR_PREFILL:
+        /* Chunks follow each other through the stages, or each waits for the one before. */
+        if (ask->streams != 1) return (sum + (chunks - 1) * most) / prompt_of(ask);
+        return chunks * sum / prompt_of(ask);
+    case PART_FOR_THROUGHPUT:
+        return fmax(sum, part_streams(ask, stages) * most) / (ask->n_seq == 0 ? 1 : ask->n_seq);
+    }
+    return sum;
+}
+
+/* --- exchanges --- */
+
+part_group_t part_group_of(const part_cluster_t *c, const uint32_t *rank_node, uint32_t n)
+{
+    part_group_t g       = {.shards = n, .nodes = 1, .latency = c->latency, .net = c->net};
+    const bool   uniform = c->pair_latency == NULL && c->pair_net == NULL;
+    uint32_t     run     = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        const part_node_t *node = &c->nodes[rank_node[i]];
+        if (i > 0 && rank_node[i] != rank_node[i - 1]) {
+            g.nodes++;
+            run = 0;
+        }
+        if (++run > g.most) g.most = run;
+        if (run < 2) continue;
+        g.intra_latency = fmax(g.intra_latency, node->intra_latency);
+        if (node->intra_bw > 0 && (g.intra_bw <= 0 || node->intra_bw < g.intra_bw))
+            g.intra_bw = node->intra_bw;
+    }
+    if (uniform || g.nodes == 1) return g;
+    g.latency = 0;
+    g.net     = INFINITY;
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < n; k++) {
+            if (rank_node[i] == rank_node[k]) continue;
+            g.latency = fmax(g.latency, part_cluster_latency(c, rank_node[i], rank_node[k]));
+            g.net     = fmin(g.net, part_cluster_net(c, rank_node[i], rank_node[k]));
+        }
+    return g;
+}
+
+static double transfer(double bytes, double bw)
+{
+    return bw > 0 ? bytes / bw : 0;
+}
+
+/* Inside the nodes: once, or before and after the exchange between them. */
+static double inside(const part_group_t *g, double bytes)
+{
+    const double once = g->intra_latency + transfer(bytes, g->intra_bw);
+    if (g->most < 2) return 0;
+    return g->nodes > 1 ? 2 * once : once;
+}
+
+/* Between the nodes one rank of each speaks. The fastest of: everything to everyone in one round; a
+ * slice each and the slices back in two; partners at doubling distances. */
+double part_sum_time(const part_group_t *g, double bytes)
+{
+    const double k = g->nodes;
+    if (g->nodes < 2) return inside(g, bytes);
+    const double direct = g->latency + (k - 1) * (transfer(bytes, g->net) + MESSAGE_S);
+    const double slices = 2 * g->latency + 2 * (k - 1) * (transfer(bytes / k, g->net) + MESSAGE_S);
+    const double doubling = ceil(log2(k)) * (g->latency + transfer(bytes, g->net) + MESSAGE_S);
+    return inside(g, bytes) + fmin(direct, fmin(slices, doubling));
+}
+
+double part_gather_time(const part_group_t *g, double bytes)
+{
+    const double k = g->nodes;
+    if (g->nodes < 2) return inside(g, bytes);
+    const double away     = transfer(bytes * (k - 1) / k, g->net);
+    const double direct   = g->latency + (k - 1) * MESSAGE_S;
+    const double doubling = ceil(log2(k)) * (g->latency + MESSAGE_S);
+    return inside(g, bytes) + away + fmin(direct, doubling);
+}
+
+static bool packed(const model_tensor_t *t)
+{
+    return t->online || model_type_info(t->type)->ternary;
+}
+
+double part_exchanges(const part_group_t *g, const model_desc_t *desc, const model_layer_t *l,
+                      const part_load_t *load)
+{
+    const double n = load->tokens * 4, width = desc->width;
+    double       t = 0;
+
+    if (g->shards < 2) return 0;
+    /* Packed: sums and maxima of blocks are gathered, int32 sums follow. Dense: whole vectors. */
+    if (packed(&l->t[MODEL_ATTN_OUT]))
+        t += part_gather_time(g, n * (l->n_heads + g->shards)) + part_sum_time(g, n * width);
+    else
+        t += part_gather_time(g, n * l->n_heads * desc->head_dim) + part_gather_time(g, n * width);
+    if (packed(&l->t[MODEL_FFN_DOWN]))
+        t += part_gather_time(g, n * (ceil((double)l->ffn / PART_FFN_BLOCK) + g->shards)) +
+             part_sum_time(g, n * width);
+    else
+        t += part_gather_time(g, n * l->ffn) + part_gather_time(g, n * width);
+    return t;
+}
+
+double part_input_time(const part_cluster_t *c, const model_desc_t *desc, const part_group_t *g,
+                       const uint32_t *from, const uint32_t *to, uint32_t n,
+                       const part_load_t *load)
+{
+    const double bytes = load->tokens * desc->width * 4;
+    double       most  = 0;
+
+    if (from == NULL) {
+        if (n < 2) return 0;
+        /* The command of rank 0 comes first: a hop where the stage spans nodes. */
+        return part_sum_time(g, bytes) + (g->nodes > 1 ? g->latency : 0);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const part_node_t *node   = &c->nodes[to[i]];
+        uint32_t           shared = 0; /* ranks that send over the same link */
+        double             t      = node->intra_latency + transfer(bytes, node->intra_bw);
+        if (from[i] != to[i]) {
+            for (uint32_t k = i; k < n && from[k] == from[i]; k++) shared += to[k] != from[k];
+            t = part_cluster_latency(c, from[i], to[i]) +
+                shared * transfer(bytes, part_cluster_net(c, from[i], to[i]));
+        }
+        most = fmax(most, t);
+    }
+    return most;
+}
+
+double part_logits_time(const part_cluster_t *c, uint32_t root, const uint32_t *last,
+                        const uint64_t *rows, uint32_t n, bool own, const part_load_t *load)
+{
+    double latency = 0, away = 0;
+
+    if (load->outputs <= 0) return 0;
+    for (uint32_t i = own ? 1 : 0; i < n; i++) {
+        const double bytes = load->outputs * (double)rows[i] * 4;
+        if (last[i] == root) {
+            latency = fmax(latency, c->nodes[root].intra_latency);
+            continue;
+        }
+        latency = fmax(latency, part_cluster_latency(c, last[i], root));
+        away += transfer(bytes, part_cluster_net(c, last[i], root));
+    }
+    return latency + away;
+}
+
+/* --- computing --- */
+
+double part_half_time(const part_layer_account_t *a, int half, part_speed_t s,
+                      const part_load_t *load)
+{
+    const double products = a->products[half] + FLOAT_COST * a->float_products[half];
+    double       t        = transfer((double)(a->ternary[half] + a->dense[half]), s.bw);
+
+    t = fmax(t, transfer(load->tokens * products, s.ops));
+    if (half != PART_HALF_ATTENTION || load->positions <= 0) return t;
+    /* Keys and values of every position: read once a sequence, multiplied for every token. */
+    const double read  = load->caches * load->positions * (double)a->kv_position;
+    const double twice = 2 * FLOAT_COST * load->tokens * load->positions * (double)a->q;
+    return t + fmax(transfer(read, s.bw), transfer(twice, s.ops));
+}
+
+double part_head_time(const part_ends_t *e, const model_desc_t *desc, part_speed_t s,
+                      const part_load_t *load)
+{
+    const uint64_t row  = model_row_bytes(desc->head.type, desc->width);
+    const double   all  = (double)e->head_rows * (double)row;
+    const double   read = e->screen > 0 ? (double)e->screen : all;
+
+    if (load->outputs <= 0) return 0;
+    const double products = load->outputs * (double)e->head_rows * desc->width;
+    return fmax(transfer(read, s.bw), transfer(FLOAT_COST * products, s.ops));
+}
