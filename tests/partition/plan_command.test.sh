@@ -87,7 +87,7 @@ for words in 'left out: node2 node3' 'network would cost more' 'none of the mode
 done
 plan 1 --shape llama-70b --pack t2 --mem 17G -c 4096 --json
 holds 'p["advice"]["pack_t3"] is True and p["advice"]["cache_f16"] is False'
-says 'fits with -c [0-9]* or --pack t3;'
+says 'fits with --pack t3; 2 nodes'
 
 plan 2
 says 'one of -m FILE and --shape'
