@@ -172,6 +172,8 @@ static void add_rank_figures(json_t *value, const engine_info_t *info, const ben
     (void)json_object_update(value, ours);
     (void)json_object_set_new(value, "pack_reason", json_string(info->pack_reason));
     (void)json_object_set_new(value, "pack_cache", json_string(info->pack_cache));
+    (void)json_object_set_new(value, "numa_local",
+                              info->numa_local < 0 ? json_null() : out_json_real(info->numa_local));
     (void)json_object_set_new(value, "head", json_string(info->screened ? "screened" : "full"));
     if (info->screened) (void)json_object_set_new(value, "head_rows", out_json_real(rows / tokens));
     json_decref(ours);

@@ -92,6 +92,8 @@ typedef struct {
     uint64_t weight_bytes;           /* packed + dense bytes read per token, all ranks */
     uint64_t weights_received_bytes; /* that ranks without the file got from others at the start */
     uint64_t weights_cached_bytes;   /* and found in their caches */
+    double   numa_local; /* share of the sampled pages of weights that lie on the memory domain of
+                            * the core that reads them; negative: not known */
 } engine_info_t;
 engine_info_t engine_info(const engine_t *engine);
 
@@ -102,6 +104,8 @@ extern const char *const
 
 /* Per-rank figures, gathered to rank 0 by a step of its own (the other ranks are serving). */
 typedef struct {
+    uint32_t numa_pages;  /* of weights looked at when they were loaded, and */
+    uint32_t numa_local;  /* those on the domain of their thread; at the start alone */
     uint64_t rss_bytes;   /* peak anonymous resident memory (mapped file pages not counted) */
     uint64_t shard_bytes; /* weights held */
     uint64_t kv_bytes;

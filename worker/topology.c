@@ -91,23 +91,46 @@ worker_binding_t worker_topology_binding(const worker_topology_t *topology)
     return topology->mine;
 }
 
+/* Which ranks of a rank's host may use a CPU: how many, the place of that rank among them, and a
+ * number that two CPUs share when the same ranks may use them. */
+static uint64_t sharers_of(const worker_binding_t *all, int n_ranks, int my_rank, int cpu, int *n,
+                           int *place)
+{
+    uint64_t mark = 14695981039346656037u; /* FNV-1a */
+    *n            = 0;
+    *place        = 0;
+    for (int r = 0; r < n_ranks; r++) {
+        if (all[r].host != all[my_rank].host || !cpu_in(&all[r], cpu)) continue;
+        if (r == my_rank) *place = *n;
+        (*n)++;
+        mark = (mark ^ (uint64_t)r) * 1099511628211u;
+    }
+    return mark;
+}
+
+/* CPUs that the same ranks may use are cut into contiguous parts, one for each of these ranks:
+ * every rank comes to the same cut, whatever else it may use. */
 void worker_topology_share(worker_topology_t *t, const worker_binding_t *all, int n_ranks,
                            int my_rank)
 {
+    uint64_t mark[WORKER_CPUSET_BYTES * 8];
+    int      sharers[WORKER_CPUSET_BYTES * 8];
+    int      place[WORKER_CPUSET_BYTES * 8];
     t->n_cores = 0;
-    for (int cpu = 0, nth = 0; cpu < WORKER_CPUSET_BYTES * 8; cpu++) {
-        int sharers = 0; /* ranks of this host that may use the cpu */
-        int place   = 0; /* my place among them */
+    for (int cpu = 0; cpu < WORKER_CPUSET_BYTES * 8; cpu++)
+        if (cpu_in(&all[my_rank], cpu))
+            mark[cpu] = sharers_of(all, n_ranks, my_rank, cpu, &sharers[cpu], &place[cpu]);
+    for (int cpu = 0; cpu < WORKER_CPUSET_BYTES * 8; cpu++) {
+        int nth  = 0; /* this CPU among those alike */
+        int like = 0;
         if (!cpu_in(&all[my_rank], cpu)) continue;
-        for (int r = 0; r < n_ranks; r++) {
-            if (all[r].host != all[my_rank].host || !cpu_in(&all[r], cpu)) continue;
-            if (r == my_rank) place = sharers;
-            sharers++;
+        for (int c = 0; c < WORKER_CPUSET_BYTES * 8; c++) {
+            if (!cpu_in(&all[my_rank], c) || mark[c] != mark[cpu]) continue;
+            if (c < cpu) nth++;
+            like++;
         }
-        /* Contiguous parts: the nth of my n cores belongs to sharer nth * sharers / n. */
-        int owner = (int)((int64_t)nth * sharers / all[my_rank].n_cores);
-        nth++;
-        if (owner == place && t->n_cores < LIMIT_THREADS) t->cores[t->n_cores++] = cpu;
+        int owner = (int)((int64_t)nth * sharers[cpu] / like);
+        if (owner == place[cpu] && t->n_cores < LIMIT_THREADS) t->cores[t->n_cores++] = cpu;
     }
 }
 
@@ -129,6 +152,26 @@ int worker_topology_numa(const worker_topology_t *topology)
 bool worker_topology_fits(const worker_topology_t *topology, int n_threads)
 {
     return n_threads <= topology->n_cores;
+}
+
+int worker_topology_domain(const worker_topology_t *topology, int index)
+{
+    hwloc_obj_t pu = NULL;
+    if (index < 0 || index >= topology->n_cores) return -1;
+    pu = hwloc_get_pu_obj_by_os_index(topology->hw, (unsigned)topology->cores[index]);
+    return pu == NULL || pu->nodeset == NULL ? -1 : hwloc_bitmap_first(pu->nodeset);
+}
+
+int worker_topology_page_domain(const worker_topology_t *topology, const void *address)
+{
+    int            node = -1;
+    hwloc_bitmap_t set  = hwloc_bitmap_alloc();
+    if (set == NULL) return -1;
+    if (hwloc_get_area_memlocation(topology->hw, address, 1, set, HWLOC_MEMBIND_BYNODESET) == 0 &&
+        hwloc_bitmap_weight(set) == 1)
+        node = hwloc_bitmap_first(set);
+    hwloc_bitmap_free(set);
+    return node;
 }
 
 bool worker_topology_pin(const worker_topology_t *topology, int index)

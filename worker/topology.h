@@ -36,6 +36,12 @@ int  worker_topology_numa(const worker_topology_t *topology);    /* its memory d
 /* Are there at least as many cores as threads, all ranks of the host counted? */
 bool worker_topology_fits(const worker_topology_t *topology, int n_threads);
 
+/* Memory domain (number, from 0) of core `index` of this rank's part; -1: no such core. */
+int worker_topology_domain(const worker_topology_t *topology, int index);
+/* Memory domain of the page that holds an address of this process; -1: not known (never touched,
+ * or the system does not say). Any thread. */
+int worker_topology_page_domain(const worker_topology_t *topology, const void *address);
+
 /* Pin the calling thread to core `index` of this rank's part (one hardware thread of it). False,
  * with no change, when the part has no such core or the system refuses. */
 bool worker_topology_pin(const worker_topology_t *topology, int index);
