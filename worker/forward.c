@@ -11,6 +11,12 @@
 #include "base/checked.h"
 #include "worker/linear.h"
 
+enum { AHEAD_BYTES = 384 * 1024, AHEAD_TOKENS = 8 };
+
+/* Products that follow each other with one input. */
+static const worker_matrix_id_t QKV[] = {WORKER_Q, WORKER_K, WORKER_V}, OUT[] = {WORKER_O},
+                                GATE_UP[] = {WORKER_GATE, WORKER_UP}, DOWN[] = {WORKER_DOWN};
+
 /* --- where the time goes --- */
 
 static uint64_t clock_ns(void)
@@ -32,7 +38,7 @@ void worker_lap(worker_t *w, int thread, worker_part_t part)
 void worker_meet(worker_t *w, int thread, worker_part_t part)
 {
     worker_lap(w, thread, part);
-    worker_team_barrier(w->config.team);
+    worker_team_barrier_ahead(w->config.team, &w->scratch[thread].ahead);
     worker_lap(w, thread, WORKER_PART_WAIT);
 }
 
@@ -40,6 +46,26 @@ void worker_times(worker_t *w, uint64_t *ns, bool reset)
 {
     memcpy(ns, w->part_ns, sizeof(w->part_ns));
     if (reset) memset(w->part_ns, 0, sizeof(w->part_ns));
+}
+
+/* The products that come next, n of them after each other: their shares are whole again, and this
+ * thread's tiles of the first may be asked for, as many as fit its cache beside the step's vectors.
+ * A few tokens only: many have enough to do with each tile. */
+static void look_ahead(worker_t *w, uint32_t l, const worker_matrix_id_t *ids, size_t n, int thread,
+                       int n_threads)
+{
+    worker_ahead_t *ahead = &w->scratch[thread].ahead;
+    size_t          t0    = 0;
+    size_t          t1    = 0;
+    *ahead                = (worker_ahead_t){NULL, 0};
+    if (l >= w->shard->n_layers) return;
+    const worker_layer_t  *layer = &w->shard->layers[l];
+    const worker_matrix_t *m     = &layer->m[ids[0]];
+    for (size_t i = 0; i < n; i++) worker_share_reset(w, layer, ids[i], thread, n_threads);
+    worker_tile_share(layer, ids[0], thread, n_threads, &t0, &t1);
+    if (t0 == t1 || w->n_tok > AHEAD_TOKENS) return;
+    size_t tile = m->kind == WORKER_DENSE ? KERN_TILE_ROWS * m->row_bytes : m->tile_bytes;
+    *ahead = (worker_ahead_t){m->data + t0 * tile, base_min_size((t1 - t0) * tile, AHEAD_BYTES)};
 }
 
 /* --- norms and products --- */
@@ -151,11 +177,15 @@ static bool close_half(worker_t *w, int kind, uint32_t l, int thread, int n_thre
     else
         prepare_part(w, kind, l, v, thread, n_threads);
     worker_meet(w, thread, WORKER_PART_NORMS);
+    if (kind == 0)
+        look_ahead(w, l, GATE_UP, 2, thread, n_threads);
+    else
+        look_ahead(w, l + 1, QKV, 3, thread, n_threads);
     return worker_add_product(w, l, id, run, thread, n_threads);
 }
 
 /* n products of the normed hidden vector, to outs[i]. It is made ready once, or again for each
- * matrix whose input has a norm of its own. */
+ * matrix whose input has a norm of its own. Threads do their own shares of all before they help. */
 static void hidden_products(worker_t *w, const worker_layer_t *layer, const float *norm,
                             const worker_matrix_id_t *ids, float *const *outs, size_t n,
                             size_t out_stride, int thread, int n_threads)
@@ -163,6 +193,7 @@ static void hidden_products(worker_t *w, const worker_layer_t *layer, const floa
     size_t       width = w->config.desc->width;
     worker_run_t run   = {.x = w->hidden, .x_stride = width, .out_stride = out_stride};
     unsigned     needs = 0;
+    size_t       first = 0;
     for (size_t i = 0; i < n; i++) needs |= worker_needs(&layer->m[ids[i]]);
     for (size_t i = 0; i < n; i++) {
         const float *own = layer->in_norm[ids[i]];
@@ -170,22 +201,28 @@ static void hidden_products(worker_t *w, const worker_layer_t *layer, const floa
         if (i == 0 || own != layer->in_norm[ids[i - 1]]) {
             prepare_hidden(w, norm, own, needs, thread, n_threads);
             worker_meet(w, thread, WORKER_PART_NORMS);
+            first = i;
         }
         run.out = outs[i];
-        worker_product(w, layer, ids[i], &run, thread, n_threads);
+        worker_product(w, layer, ids[i], &run, false, thread, n_threads);
+        bool more = i + 1 < n && own == layer->in_norm[ids[i + 1]];
+        for (size_t j = first; j <= i && !more; j++) {
+            run.out = outs[j];
+            worker_product(w, layer, ids[j], &run, true, thread, n_threads);
+        }
     }
 }
 
 static bool attention_half(worker_t *w, uint32_t l, int thread, int n_threads)
 {
-    const worker_layer_t           *layer  = &w->shard->layers[l];
-    size_t                          hd     = w->config.desc->head_dim;
-    size_t                          n_q    = (layer->slice.q.end - layer->slice.q.begin) * hd;
-    size_t                          n_kv   = (layer->slice.kv.end - layer->slice.kv.begin) * hd;
-    static const worker_matrix_id_t ids[]  = {WORKER_Q, WORKER_K, WORKER_V};
-    float *const                    outs[] = {w->flat, w->flat + n_q, w->flat + n_q + n_kv};
+    const worker_layer_t *layer  = &w->shard->layers[l];
+    size_t                hd     = w->config.desc->head_dim;
+    size_t                n_q    = (layer->slice.q.end - layer->slice.q.begin) * hd;
+    size_t                n_kv   = (layer->slice.kv.end - layer->slice.kv.begin) * hd;
+    float *const          outs[] = {w->flat, w->flat + n_q, w->flat + n_q + n_kv};
 
-    hidden_products(w, layer, layer->attn_norm, ids, outs, 3, n_q + 2 * n_kv, thread, n_threads);
+    hidden_products(w, layer, layer->attn_norm, QKV, outs, 3, n_q + 2 * n_kv, thread, n_threads);
+    look_ahead(w, l, OUT, 1, thread, n_threads);
     worker_meet(w, thread, WORKER_PART_WEIGHTS);
     worker_store_heads(w, l, thread, n_threads);
     worker_meet(w, thread, WORKER_PART_NORMS);
@@ -220,18 +257,17 @@ static void activate(worker_t *w, uint32_t l, size_t b, size_t e)
 
 static bool ffn_half(worker_t *w, uint32_t l, int thread, int n_threads)
 {
-    const worker_layer_t           *layer  = &w->shard->layers[l];
-    size_t                          ffn    = layer->slice.ffn.end - layer->slice.ffn.begin;
-    static const worker_matrix_id_t ids[]  = {WORKER_GATE, WORKER_UP};
-    float *const                    outs[] = {w->gate, w->up};
-    size_t                          t0     = 0;
-    size_t                          t1     = 0;
+    const worker_layer_t *layer  = &w->shard->layers[l];
+    size_t                ffn    = layer->slice.ffn.end - layer->slice.ffn.begin;
+    float *const          outs[] = {w->gate, w->up};
+    size_t                b      = 0;
+    size_t                e      = 0;
 
-    hidden_products(w, layer, layer->ffn_norm, ids, outs, 2, ffn, thread, n_threads);
-    worker_lap(w, thread, WORKER_PART_WEIGHTS);
-    worker_tile_share(layer, WORKER_GATE, thread, n_threads, &t0, &t1);
-    activate(w, l, base_min_size(t0 * KERN_TILE_ROWS, ffn),
-             base_min_size(t1 * KERN_TILE_ROWS, ffn));
+    hidden_products(w, layer, layer->ffn_norm, GATE_UP, outs, 2, ffn, thread, n_threads);
+    look_ahead(w, l, DOWN, 1, thread, n_threads);
+    worker_meet(w, thread, WORKER_PART_WEIGHTS);
+    worker_share(ffn, PART_FFN_BLOCK, thread, n_threads, &b, &e);
+    activate(w, l, b, e);
     return close_half(w, 1, l, thread, n_threads);
 }
 
@@ -275,6 +311,7 @@ static bool input(worker_t *w, int thread, int n_threads)
 static void step(void *ctx, int thread, int n_threads)
 {
     worker_t *w = ctx;
+    look_ahead(w, 0, QKV, 3, thread, n_threads);
     if (!input(w, thread, n_threads)) return;
     for (uint32_t l = 0; l < w->shard->n_layers; l++) {
         if (!attention_half(w, l, thread, n_threads)) return;

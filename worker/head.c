@@ -1,6 +1,7 @@
 /* worker/head.c
  * The output head: final norm, then whole rows of logits, or only the best of each row by way of
  * the screen; and their way to the root. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +76,17 @@ static void norm_share(worker_t *w, uint32_t first, uint32_t n, int thread, int 
     }
 }
 
-/* One product, so that each row of the head is read once for all of the vectors. */
+/* Rows to take from a share at a time: long enough for a stream of memory, short enough that the
+ * last to end is not late. */
+static size_t rows_at_once(size_t share, size_t row_bytes)
+{
+    enum { BYTES = 1 << 20, PARTS = 16 };
+    size_t n = base_min_size(BYTES / row_bytes, share / PARTS);
+    return base_max_size(n / KERN_TILE_ROWS, 1) * KERN_TILE_ROWS;
+}
+
+/* One product, so that each row of the head is read once for all of the vectors. Threads begin with
+ * their own shares, whose pages lie near them, and then help those that are slower. */
 static void whole_rows(worker_t *w, int thread, int n_threads)
 {
     const worker_shard_t *s     = w->shard;
@@ -85,11 +96,20 @@ static void whole_rows(worker_t *w, int thread, int n_threads)
     size_t                b     = 0;
     size_t                e     = 0;
     norm_share(w, 0, w->n_out, thread, n_threads, &b, &e);
-    worker_meet(w, thread, WORKER_PART_HEAD);
     worker_share(rows, KERN_TILE_ROWS, thread, n_threads, &b, &e);
-    if (b < e)
-        dense(w->piece + b, rows, s->head + b * s->head_row_bytes, s->head_row_bytes, e - b, width,
-              w->normed, width, w->n_out);
+    atomic_store_explicit(&w->cursors[thread].head, b, memory_order_relaxed);
+    worker_meet(w, thread, WORKER_PART_HEAD);
+    for (int i = 0; i < n_threads; i++) {
+        int of = (thread + i) % n_threads;
+        worker_share(rows, KERN_TILE_ROWS, of, n_threads, &b, &e);
+        size_t step = rows_at_once(e - b, s->head_row_bytes);
+        for (;;) {
+            b = atomic_fetch_add_explicit(&w->cursors[of].head, step, memory_order_relaxed);
+            if (b >= e) break;
+            dense(w->piece + b, rows, s->head + b * s->head_row_bytes, s->head_row_bytes,
+                  base_min_size(step, e - b), width, w->normed, width, w->n_out);
+        }
+    }
 }
 
 /* --- the best alone --- */

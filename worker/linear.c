@@ -2,6 +2,7 @@
  * Products of the layers: ternary with one scale, ternary with a scale for each block, dense;
  * inputs in the forms that they need. docs/NUMERICS.md sections 3 to 5. */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -96,22 +97,63 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
     }
 }
 
+/* ---- who does which tiles ---- */
+
+/* Shares are read in so many parts; and so many other threads are helped, those that come next. */
+enum { PARTS = 8, HELPED = 3 };
+
+/* Tiles [begin, end) of the share of the thread `helped` places on; not beyond `last` places. */
+typedef struct {
+    int    helped, last;
+    size_t begin, end;
+} turn_t;
+
+static const turn_t OWN = {0, 0, 0, 0}, HELP = {1, HELPED, 0, 0}, ALL = {0, HELPED, 0, 0};
+
+void worker_share_reset(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id, int thread,
+                        int n_threads)
+{
+    size_t t0 = 0;
+    size_t t1 = 0;
+    worker_tile_share(layer, id, thread, n_threads, &t0, &t1);
+    atomic_store_explicit(&w->cursors[thread].tile[id], t0, memory_order_relaxed);
+}
+
+/* The next tiles, at most `most`. False: nothing is left to do. */
+static bool next_turn(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id, int thread,
+                      int n_threads, size_t most, turn_t *turn)
+{
+    for (; turn->helped <= turn->last && turn->helped < n_threads; turn->helped++) {
+        int             of     = (thread + turn->helped) % n_threads;
+        _Atomic size_t *cursor = &w->cursors[of].tile[id];
+        size_t          t0     = 0;
+        size_t          t1     = 0;
+        worker_tile_share(layer, id, of, n_threads, &t0, &t1);
+        size_t step = base_min_size(base_max_size((t1 - t0) / PARTS, 1), most);
+        if (n_threads == 1) step = most;
+        if (atomic_load_explicit(cursor, memory_order_relaxed) >= t1) continue;
+        turn->begin = atomic_fetch_add_explicit(cursor, step, memory_order_relaxed);
+        if (turn->begin >= t1) continue;
+        turn->end = base_min_size(turn->begin + step, t1);
+        return true;
+    }
+    return false;
+}
+
 void worker_product(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id,
-                    const worker_run_t *run, int thread, int n_threads)
+                    const worker_run_t *run, bool help, int thread, int n_threads)
 {
     const worker_matrix_t *m     = &layer->m[id];
     worker_scratch_t      *s     = &w->scratch[thread];
     bool                   tern  = m->kind == WORKER_TERN;
     size_t                 n_tok = tern ? base_min_size(w->n_tok, WORKER_TOKENS) : w->n_tok;
     size_t                 chunk = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * n_tok));
-    size_t                 t0    = 0;
-    size_t                 t1    = 0;
-    worker_tile_share(layer, id, thread, n_threads, &t0, &t1);
-    for (size_t c = t0; c < t1; c += chunk) {
-        size_t n = base_min_size(chunk, t1 - c);
-        if (!tern) run_float(w, m, run, s, c, n);
+    turn_t                 turn  = help ? HELP : OWN;
+    while (next_turn(w, layer, id, thread, n_threads, chunk, &turn)) {
+        size_t n = turn.end - turn.begin;
+        if (!tern) run_float(w, m, run, s, turn.begin, n);
         for (size_t t = 0; tern && t < w->n_tok; t += n_tok)
-            run_tern(w, m, run, s, c, n, t, base_min_size(n_tok, w->n_tok - t));
+            run_tern(w, m, run, s, turn.begin, n, t, base_min_size(n_tok, w->n_tok - t));
     }
 }
 
@@ -123,16 +165,14 @@ static void product_partial(worker_t *w, const worker_layer_t *layer, worker_mat
     const kern_format_t   *f      = w->shard->format;
     kern_tern_fn          *fn     = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
     size_t                 stride = kern_tiles(m->rows) * KERN_TILE_ROWS;
-    size_t                 t0     = 0;
-    size_t                 t1     = 0;
+    turn_t                 turn   = ALL;
     if (m->cols == 0) { /* a shard without heads or FFN rows adds nothing */
         if (thread == 0) memset(w->partial, 0, (size_t)w->n_tok * stride * sizeof(int32_t));
         return;
     }
-    worker_tile_share(layer, id, thread, n_threads, &t0, &t1);
-    if (t0 < t1)
-        fn(w->partial + t0 * KERN_TILE_ROWS, stride, m->data + t0 * m->tile_bytes, t1 - t0,
-           m->granules, w->q8, kern_q_stride(m->cols), w->q_sum, w->n_tok);
+    while (next_turn(w, layer, id, thread, n_threads, SIZE_MAX, &turn))
+        fn(w->partial + turn.begin * KERN_TILE_ROWS, stride, m->data + turn.begin * m->tile_bytes,
+           turn.end - turn.begin, m->granules, w->q8, kern_q_stride(m->cols), w->q_sum, w->n_tok);
 }
 
 static void add_partial(worker_t *w, const worker_matrix_t *m, int thread, int n_threads)
@@ -175,7 +215,8 @@ static bool add_by_rows(worker_t *w, uint32_t l, worker_matrix_id_t id, worker_r
     run.out                     = worker_own_piece(w, 2, l);
     run.out_stride              = layer->m[id].rows;
     run.add                     = false;
-    worker_product(w, layer, id, &run, thread, n_threads);
+    worker_product(w, layer, id, &run, false, thread, n_threads);
+    worker_product(w, layer, id, &run, true, thread, n_threads);
     worker_meet(w, thread, WORKER_PART_WEIGHTS);
     if (thread == 0) worker_gather(w, 2, l);
     worker_meet(w, thread, WORKER_PART_COMM);
@@ -199,6 +240,7 @@ bool worker_add_product(worker_t *w, uint32_t l, worker_matrix_id_t id, worker_r
     run.out        = w->x;
     run.out_stride = w->config.desc->width;
     run.add        = true;
-    worker_product(w, layer, id, &run, thread, n_threads);
+    worker_product(w, layer, id, &run, false, thread, n_threads);
+    worker_product(w, layer, id, &run, true, thread, n_threads);
     return true;
 }

@@ -22,9 +22,15 @@ typedef struct {
     bool         add; /* out += product, not out = product */
 } worker_run_t;
 
-/* This thread's tiles of matrix `id`. */
+/* This thread's share of matrix `id` is still to be done, all of it. A barrier must follow before
+ * the product, and lie behind the last one that read it. */
+void worker_share_reset(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id, int thread,
+                        int n_threads);
+
+/* The tiles of matrix `id` that this thread comes to: what is left of its own share; or, `help`, of
+ * others'. A barrier must follow before its rows are read. */
 void worker_product(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id,
-                    const worker_run_t *run, int thread, int n_threads);
+                    const worker_run_t *run, bool help, int thread, int n_threads);
 
 /* w->x += product, for o and down, over all shards. False when the communication failed. Barriers
  * inside. */

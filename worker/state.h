@@ -21,13 +21,14 @@ enum {
 
 /* What one thread owns. */
 typedef struct {
-    int32_t *acc; /* accumulators of a run of tiles */
-    size_t   n_acc;
-    float   *blocks;  /* block sums of a hidden vector */
-    float   *head;    /* [hd_pad] a key or value on its way into the cache */
-    float   *weights; /* attention: [GROUP][PAGE] of one page */
-    float   *page;    /* (m, z)[rows], o[rows][hd_pad], rows up to GROUP, of one page */
-    float   *merged;  /* the same, merged */
+    int32_t       *acc; /* accumulators of a run of tiles */
+    size_t         n_acc;
+    worker_ahead_t ahead;   /* what it reads next: asked for while it waits */
+    float         *blocks;  /* block sums of a hidden vector */
+    float         *head;    /* [hd_pad] a key or value on its way into the cache */
+    float         *weights; /* attention: [GROUP][PAGE] of one page */
+    float         *page;    /* (m, z)[rows], o[rows][hd_pad], rows up to GROUP, of one page */
+    float         *merged;  /* the same, merged */
 } worker_scratch_t;
 
 /* The KV cache of one layer: [sequence][kv head][position][hd_pad], keys and values, each of its
@@ -61,6 +62,13 @@ typedef struct {
     uint64_t        row0;
     model_source_t *source;
 } worker_held_t;
+
+/* Where a thread's share of a matrix goes on (tiles), and of the head (rows): whoever has done its
+ * own takes from others'. */
+typedef struct {
+    _Alignas(64) _Atomic size_t tile[WORKER_MATRIX_COUNT];
+    _Atomic size_t head;
+} worker_left_t;
 
 struct worker {
     worker_config_t       config;
@@ -110,6 +118,7 @@ struct worker {
     float            *piece;               /* [n_out][own vocabulary rows] */
     float            *logits;              /* root: [n_out][n_vocab] */
     float            *staging;             /* root: room for one piece of the widest */
+    worker_left_t    *cursors;             /* per thread */
     worker_head_t     head;                /* with the last stage's shards and the root */
     worker_scratch_t *scratch;             /* per thread */
     uint32_t         *blocks[2];  /* [n_layers][shards] attention, FFN blocks of each shard */

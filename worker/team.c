@@ -91,7 +91,26 @@ static void barrier_sleep(barrier_t *b, uint64_t end)
     atomic_fetch_sub(&b->sleepers, 1);
 }
 
+/* The next few lines, or a pause. */
+static inline void ask_ahead(worker_ahead_t *a)
+{
+    enum { STEP = 4 * CACHE_LINE };
+    if (a->bytes < STEP) {
+        cpu_relax();
+        return;
+    }
+    for (int i = 0; i < STEP; i += CACHE_LINE) __builtin_prefetch(a->at + i, 0, 2);
+    a->at += STEP;
+    a->bytes -= STEP;
+}
+
 void worker_team_barrier(worker_team_t *team)
+{
+    worker_ahead_t none = {NULL, 0};
+    worker_team_barrier_ahead(team, &none);
+}
+
+void worker_team_barrier_ahead(worker_team_t *team, worker_ahead_t *ahead)
 {
     barrier_t *b   = &team->barrier;
     uint64_t   n   = (uint64_t)team->n_threads;
@@ -107,7 +126,7 @@ void worker_team_barrier(worker_team_t *team)
     end += n - end % n;
     for (int i = 0; i < team->spin; i++) {
         if (atomic_load_explicit(&b->arrivals, memory_order_acquire) >= end) return;
-        cpu_relax();
+        ask_ahead(ahead);
     }
     barrier_sleep(b, end);
 }

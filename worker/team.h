@@ -7,6 +7,9 @@
 #ifndef TRIREME_WORKER_TEAM_H
 #define TRIREME_WORKER_TEAM_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/status.h"
 #include "worker/topology.h"
 
@@ -25,6 +28,16 @@ void worker_team_run(worker_team_t *team, worker_team_fn *fn, void *ctx);
 
 /* Inside fn: all threads of the team meet. Writes before it are seen by all after it. */
 void worker_team_barrier(worker_team_t *team);
+
+/* Memory that a thread reads soon. */
+typedef struct {
+    const uint8_t *at;
+    size_t         bytes;
+} worker_ahead_t;
+
+/* The same; a thread that waits asks for its `ahead` meanwhile, line by line into its own cache,
+ * and takes off what it asked for. */
+void worker_team_barrier_ahead(worker_team_t *team, worker_ahead_t *ahead);
 
 int worker_team_size(const worker_team_t *team);
 

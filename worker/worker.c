@@ -249,6 +249,7 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     RESERVE(row, w->row_stride * (size_t)worker_team_size(c->team));
     RESERVE(rope_cos, B * d->rope_dims / 2 + 1);
     RESERVE(rope_sin, B * d->rope_dims / 2 + 1);
+    RESERVE(cursors, (size_t)worker_team_size(c->team));
     RESERVE(counts, w->shards);
     RESERVE(offsets, w->shards);
     RESERVE(vocab_counts, w->shards);

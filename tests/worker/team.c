@@ -68,6 +68,43 @@ static void sizes(void **state)
     }
 }
 
+/* What a thread asks for while it waits is taken off its piece, whole steps from the front, and no
+ * more than there is; a team that does not spin asks for nothing. */
+typedef struct {
+    worker_team_t *team;
+    worker_ahead_t ahead[2];
+    uint8_t        memory[1 << 16];
+} waiting_t;
+
+static void come_late(void *ctx, int thread, int n)
+{
+    waiting_t            *w     = ctx;
+    const struct timespec pause = {.tv_nsec = 2000000};
+    (void)n;
+    if (thread == 1) (void)nanosleep(&pause, NULL);
+    worker_team_barrier_ahead(w->team, &w->ahead[thread]);
+}
+
+static void asks_ahead(void **state)
+{
+    (void)state;
+    const size_t bytes = sizeof(((waiting_t *)NULL)->memory) - 100; /* no whole number of lines */
+    for (int spin = 0; spin < 2; spin++) {
+        waiting_t *w = calloc(1, sizeof(*w));
+        assert_non_null(w);
+        assert_int_equal(worker_team_create(2, NULL, false, spin == 1, &w->team, NULL), BASE_OK);
+        for (int i = 0; i < 2; i++) w->ahead[i] = (worker_ahead_t){w->memory, bytes};
+        worker_team_run(w->team, come_late, w);
+        for (int i = 0; i < 2; i++) {
+            assert_true(w->ahead[i].bytes <= bytes);
+            assert_ptr_equal(w->ahead[i].at + w->ahead[i].bytes, w->memory + bytes);
+        }
+        if (spin == 0) assert_int_equal(w->ahead[0].bytes, bytes);
+        worker_team_destroy(&w->team);
+        free(w);
+    }
+}
+
 static void idle_team_ends(void **state)
 {
     (void)state;
@@ -173,11 +210,10 @@ static void pins_end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes),
-                                       cmocka_unit_test(idle_team_ends),
-                                       cmocka_unit_test(idle_team_sleeps),
-                                       cmocka_unit_test(sleepers_wake),
-                                       cmocka_unit_test(shares_cover),
-                                       cmocka_unit_test(pins_end)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes),          cmocka_unit_test(asks_ahead),
+        cmocka_unit_test(idle_team_ends), cmocka_unit_test(idle_team_sleeps),
+        cmocka_unit_test(sleepers_wake),  cmocka_unit_test(shares_cover),
+        cmocka_unit_test(pins_end)};
     return cmocka_run_group_tests_name("worker.team", tests, NULL, NULL);
 }

@@ -6,8 +6,9 @@
 #include "worker/kernels/kernel_decl.h"
 #include "worker/kernels/x86/tern_avx512.h"
 
-/* How far ahead of use the weights are asked for: a few pages, past what the hardware's own
- * prefetcher reaches, far below the size of L1. */
+/* How far ahead of use the weights of t3 are asked for: a few pages, past what the hardware's own
+ * prefetcher reaches, far below the size of L1. Those of t2 are not: with so little work for each
+ * line the hardware alone reads faster (docs/DECISIONS.md). */
 enum { AHEAD_BYTES = 4096, BLOCK = KERN_BLOCK_K / KERN_T2_K };
 
 /* One tile of t2. The bit pairs are masked but not shifted: accumulator s holds 4^s times its sum
@@ -23,7 +24,6 @@ static inline v16i_t t2_tile(const uint8_t *w, size_t k_granules, const int8_t *
     for (size_t g = 0; g < k_granules; g++, w += 64, q += KERN_T2_K) {
         const __m512i v = load_granule(w);
 
-        _mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T0);
         a0 = dot4(a0, _mm512_and_si512(v, m0), load_q4(q));
         a1 = dot4(a1, _mm512_and_si512(v, m1), load_q4(q + 4));
         a2 = dot4(a2, _mm512_and_si512(v, m2), load_q4(q + 8));
