@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "launch/cluster_plan.h"
 #include "launch/cores.h"
 #include "launch/engine_source.h"
 #include "launch/pack_choice.h"
@@ -156,6 +157,7 @@ static base_status_t plan_model(engine_t *e, const engine_config_t *config, part
     a->desc = e->model->desc;
     st      = fill_numbers(config, &a->desc, a, err);
     if (st != BASE_OK) return st;
+    if (config->cluster != NULL) return cluster_plan(config->cluster, &wish, a, err);
     return part_plan_make(&wish, &a->desc, &a->plan, err);
 }
 

@@ -31,6 +31,7 @@ typedef struct {
     uint32_t           n_threads; /* per rank; 0: automatic (SLURM_CPUS_PER_TASK, else the binding's
                                * cores shared out) */
     const char        *layout;    /* NULL: automatic */
+    const char        *cluster;   /* a cluster file to choose layout and shares by; NULL: none */
     uint32_t           pipeline_parallel, tensor_parallel; /* 0: not given */
     const char        *split;                              /* NULL: "auto" */
     const char        *pack; /* "auto", "t2", "t3": packed ternary format; NULL: auto (what each

@@ -32,6 +32,7 @@ engine_config_t session_config(const options_t *o)
     c.cache_dir         = opt_string(o, OPT_CACHE);
     c.i2s_layout        = session_i2s_layout(o);
     c.layout            = opt_string(o, OPT_LAYOUT);
+    c.cluster           = opt_string(o, OPT_CLUSTER);
     c.pipeline_parallel = opt_u32(o, OPT_PIPELINE_PARALLEL);
     c.tensor_parallel   = opt_u32(o, OPT_TENSOR_PARALLEL);
     c.split             = opt_string(o, OPT_SPLIT);

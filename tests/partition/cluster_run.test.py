@@ -1,0 +1,39 @@
+"""run and bench --cluster: ranks that are started already get the layout that the file makes fastest, and
+the same text as without it."""
+# ranks: 2
+# labels: mpi
+import json
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+import trireme
+
+ASK = ["run", "-m", trireme.DEFAULT_MODEL, "-p", "Once upon a time", "-n", "12", "--temp", "0", "-t", "1", "--json"]
+
+
+def cluster(folder, name, **network):
+    path = pathlib.Path(folder, name)
+    node = {"mem": "4G", "membw_gbs": 5}
+    path.write_text(json.dumps({"nodes": [{**node, "name": "a"}, {**node, "name": "b"}], **network}))
+    return path
+
+
+with tempfile.TemporaryDirectory() as tmp:
+    fast = cluster(tmp, "fast.json", latency_us=0.01, net_gbit=100000)
+    slow = cluster(tmp, "slow.json", latency_us=5000, net_gbit=1)
+    plain = json.loads(trireme.run(ASK).stdout)
+    for path, layout in ((fast, "1x2"), (slow, "2x1")):
+        got = json.loads(trireme.run([*ASK, "--cluster", path], ranks=2).stdout)
+        assert got["layout"] == layout, (path, got["layout"])
+        assert got["tokens"] == plain["tokens"] and got["text"] == plain["text"], (path, got, plain)
+    # What was asked for is kept.
+    got = json.loads(trireme.run([*ASK, "--cluster", fast, "--layout", "2x1"], ranks=2).stdout)
+    assert got["layout"] == "2x1" and got["tokens"] == plain["tokens"]
+    # A file of another cluster, and none.
+    done = trireme.run([*ASK, "--cluster", fast], check=False)
+    assert done.returncode == 2 and b"has 2 ranks, but 1 was started" in done.stderr, done.stderr
+    done = trireme.run([*ASK, "--cluster", pathlib.Path(tmp, "none.json")], check=False)
+    assert done.returncode == 1 or done.returncode == 3, done.returncode
+    assert b"none.json" in done.stderr, done.stderr
