@@ -147,18 +147,30 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "plan",
         CMD_PLAN,
         "(-m MODEL | --shape NAME) (--cluster FILE | --mem SIZE [--nodes N] ...)",
-        "which layout fits a cluster, and how fast it may be",
-        "Chooses a layout for a cluster that is described by a file or by a few figures, and "
-        "predicts the memory of each rank and the speed. Starts no MPI and reads no weights. "
-        "Exit status 1 when nothing fits.\n\n"
+        "which nodes and layout are best for a model, and how fast",
+        "Chooses nodes, stages, shards, their shares and layers for a cluster that is described by "
+        "a file or by a few figures, predicts the memory of each rank and the speed, and says how "
+        "to start it. Starts no MPI and reads no weights. Exit status 1 when nothing fits; the "
+        "message says which single change would do.\n\n"
+        "Speeds come from the figures given: what is missing is left out, and without --membw (and "
+        "--latency and --netbw between nodes) the first layout that fits is taken. With --layout "
+        "or --split that one plan is predicted, as run would make it.\n\n"
+        "--scale is a simulator: the speed with more and more nodes like the first, and how many "
+        "of each kind of node the model needs in fp16, int8, 2 bits and 1.6 bits.\n\n"
         "A cluster file is JSON; a node needs mem alone, and there may be several kinds:\n"
         "{\"nodes\": [{\"name\": \"big\", \"count\": 2, \"mem\": \"64G\", \"cores\": 32, "
         "\"membw_gbs\": 100,\n            \"ranks\": 1}], \"latency_us\": 30, \"net_gbit\": 25}",
         "# eight machines of 24 GiB\n"
         "trireme plan --shape bitnet-100b --nodes 8 --mem 24G --cores 16 --membw 40 --latency 50 "
         "--netbw 10\n"
+        "# why that one; and what is best for 16 sequences at once\n"
+        "trireme plan -m model.gguf --cluster c.json --explain\n"
+        "trireme plan -m model.gguf --cluster c.json --optimize throughput -np 16\n"
         "# does this file fit two machines?\n"
-        "trireme plan -m model.gguf --nodes 2 --mem 8G --json",
+        "trireme plan -m model.gguf --nodes 2 --mem 8G --json\n"
+        "# up to 1024 machines, as a picture\n"
+        "trireme plan --shape llama3-405b --mem 64G --cores 32 --membw 100 --latency 30 --netbw 25 "
+        "--scale 1-1024*2 -o svg",
         cmd_plan,
     },
     {
