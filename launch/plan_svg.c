@@ -56,7 +56,7 @@ static void print_head(const char *model, const char *goal, FILE *out)
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
         "height=\"%d\" font-family=\"sans-serif\" font-size=\"13\">\n"
-        "<style>text{fill:#555}.t{font-size:16px;fill:#222}.g{stroke:#8886;stroke-width:1}"
+        "<style>text{fill:#555}.t{font-size:16px;fill:#222}.g{stroke:#888;stroke-opacity:.4}"
         ".a{stroke:#888;stroke-width:1.5;fill:none}.i{stroke:#999;stroke-width:2;"
         "stroke-dasharray:7 5;fill:none}.p{stroke:#2a7de1;stroke-width:2.5;fill:none}"
         ".d{fill:#2a7de1}@media(prefers-color-scheme:dark){text{fill:#aaa}.t{fill:#eee}}"
