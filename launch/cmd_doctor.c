@@ -22,7 +22,6 @@ enum {
     ALL_PAIRS_HOSTS = 8, /* up to here every pair of hosts is measured, beyond a ring and a star */
     LINES_MAX       = 32,
 };
-#define PROBE_SECONDS 0.1
 
 typedef struct {
     const options_t  *o;
@@ -38,17 +37,15 @@ typedef struct {
 
 /* ---- each rank for itself -------------------------------------------------------------------- */
 
-static base_status_t take_probe(void *ctx, const worker_measure_row_t *row, uint32_t done,
-                                uint32_t total, base_err_t *err)
+/* What counts for a plan: 2-bit weights a second out of memory, products of many tokens at once. */
+static base_status_t measure(worker_team_t *team, double *bytes_per_s, double *products_per_s,
+                             base_err_t *err)
 {
-    doctor_rank_t *r = ctx;
-    (void)done;
-    (void)total;
-    (void)err;
-    if (row->n_threads != (uint32_t)r->n_threads) return BASE_OK;
-    if (strcmp(row->slot, "probe_read") == 0) r->bytes_per_s = row->bytes_per_s;
-    if (strcmp(row->slot, "probe_mac") == 0) r->products_per_s = row->products_per_s;
-    return BASE_OK;
+    worker_pack_rate_t rates[WORKER_PACKS] = {{0}};
+    base_status_t      st                  = worker_measure_packs(team, NULL, rates, err);
+    *bytes_per_s                           = rates[WORKER_PACK_T2].gemv / 4;
+    *products_per_s                        = rates[WORKER_PACK_T2].gemm;
+    return st;
 }
 
 static int threads_of(const options_t *o, const worker_topology_t *topology)
@@ -80,11 +77,10 @@ static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank
 {
     worker_topology_t *topology = NULL;
     worker_team_t     *team     = NULL;
-    worker_measure_t   probes   = {
-            .filter = "none", .seconds = PROBE_SECONDS, .row = take_probe, .ctx = r};
-    bool          fits = false;
-    base_status_t st   = worker_topology_open(comm_host_index(world), &topology, err);
-    st                 = comm_agree(world, st, err);
+    double             unused   = 0;
+    bool               fits     = false;
+    base_status_t      st       = worker_topology_open(comm_host_index(world), &topology, err);
+    st                          = comm_agree(world, st, err);
     if (st == BASE_OK) st = comm_agree(world, launch_share_cores(world, topology, err), err);
     if (st != BASE_OK) goto out;
     r->n_threads = threads_of(d->o, topology);
@@ -93,10 +89,10 @@ static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank
     st = worker_team_create(r->n_threads, topology, fits && !opt_flag(d->o, OPT_NO_PIN), fits,
                             &team, err);
     st = comm_agree(world, st, err);
-    if (st == BASE_OK) st = worker_measure_kernels(team, &probes, err);
+    if (st == BASE_OK) st = measure(team, &r->bytes_per_s, &r->products_per_s, err);
     st = comm_agree(world, st, err);
     if (st == BASE_OK && comm_local_rank(world) == 0 && comm_local_size(world) > 1)
-        st = worker_measure_bandwidth(team, r->n_threads, NULL, &r->alone_bytes_per_s, err);
+        st = measure(team, &r->alone_bytes_per_s, &unused, err);
     st = comm_agree(world, st, err);
 out:
     worker_team_destroy(&team);

@@ -9,18 +9,18 @@
 
 /* One rank's report, sent as it is. */
 typedef struct {
-    int32_t          host;              /* number of its host */
-    int32_t          n_threads;         /* that it would compute with */
-    int32_t          cores_bound;       /* cores of its binding */
-    int32_t          cores_own;         /* its part of them; 0: fewer cores than ranks */
-    int32_t          cores_machine;     /* cores of the machine */
-    int32_t          n_numa;            /* memory domains of the machine */
-    bool             pinned;            /* threads are bound to cores */
-    char             version[48];       /* of the program, with the commit */
-    char             variant[16];       /* kernels: "avx512vnni" */
-    double           bytes_per_s;       /* read bandwidth, all ranks of the host at the same time */
-    double           products_per_s;    /* int8 multiply-adds, likewise */
-    double           alone_bytes_per_s; /* of the host's first rank while the others rest */
+    int32_t host;              /* number of its host */
+    int32_t n_threads;         /* that it would compute with */
+    int32_t cores_bound;       /* cores of its binding */
+    int32_t cores_own;         /* its part of them; 0: fewer cores than ranks */
+    int32_t cores_machine;     /* cores of the machine */
+    int32_t n_numa;            /* memory domains of the machine */
+    bool    pinned;            /* threads are bound to cores */
+    char    version[48];       /* of the program, with the commit */
+    char    variant[16];       /* kernels: "avx512vnni" */
+    double  bytes_per_s;       /* of weights from memory, all ranks of the host at the same time */
+    double  products_per_s;    /* int8 multiply-adds of a prompt, likewise */
+    double  alone_bytes_per_s; /* of the host's first rank while the others rest */
     worker_machine_t machine;
 } doctor_rank_t;
 
