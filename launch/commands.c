@@ -179,7 +179,8 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "[--save FILE.json] [options]",
         "what this cluster can do, and what is wrong with it",
         "Started as a run would be, with the same launcher: every rank reports its machine "
-        "(cores, memory free and allowed by control groups, swap) and measures reading of weights and "
+        "(cores, memory free and allowed by control groups, swap) and measures reading of weights "
+        "and "
         "int8 products, pairs of hosts measure latency and bandwidth. Then it says what is wrong: "
         "bindings too narrow, memory swapped out, one slow host, a slow interface in use. A few "
         "seconds; needs no model. Exit status 1 when there is a problem; advice alone is 0.\n\n"
