@@ -71,12 +71,12 @@ typedef struct {
 
 /* Tokens [at, at + count) of the phase as a batch. They are counted sequence after sequence, or,
  * when the sequences go together, token after token. */
-static part_batch_t make_batch(bench_t *b, const engine_t *engine, const phase_t *p, bool together,
-                               uint64_t at, uint32_t count)
+static part_batch_t make_batch(bench_t *b, const phase_t *p, bool together, uint64_t at,
+                               uint32_t count)
 {
-    part_batch_t batch = {.runs = b->runs, .ids = b->step_ids, .n_ids = count};
+    /* The best logit alone: what greedy generation asks. */
+    part_batch_t batch = {.runs = b->runs, .ids = b->step_ids, .n_ids = count, .n_top = 1};
 
-    if (engine_info(engine).screened) batch.n_top = 1;
     for (uint32_t done = 0; done < count;) {
         uint32_t    seq = (uint32_t)(together ? (at + done) % p->n_seq : (at + done) / p->n);
         uint32_t    of  = (uint32_t)(together ? (at + done) / p->n_seq : (at + done) % p->n);
@@ -101,7 +101,7 @@ static base_status_t run_prompts(bench_t *b, engine_t *engine, phase_t p, uint32
 
     for (uint64_t at = 0; at < total && st == BASE_OK;) {
         uint32_t     count     = total - at < batch ? (uint32_t)(total - at) : batch;
-        part_batch_t batch_now = make_batch(b, engine, &p, false, at, count);
+        part_batch_t batch_now = make_batch(b, &p, false, at, count);
         st                     = engine_step(engine, &batch_now, &logits, err);
         at += count;
     }
@@ -125,7 +125,7 @@ static base_status_t run_decode(bench_t *b, engine_t *engine, phase_t p, base_er
             uint32_t to   = (uint32_t)((uint64_t)p.n_seq * (g + 1) / groups);
             if (flying == groups) st = engine_collect(engine, &logits, err);
             if (st != BASE_OK) break;
-            part_batch_t batch = make_batch(b, engine, &p, true, i * p.n_seq + from, to - from);
+            part_batch_t batch = make_batch(b, &p, true, i * p.n_seq + from, to - from);
             st                 = engine_submit(engine, &batch, err);
             if (flying < groups) flying++;
         }

@@ -1,6 +1,7 @@
 /* worker/head.c
  * The output head: final norm, then whole rows of logits, or only the best of each row by way of
  * the screen; and their way to the root. */
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ base_status_t worker_head_create(worker_t *w, base_err_t *err)
     const worker_shard_t  *s = w->shard;
     pack_t                 p = {.w = w};
     base_status_t          st;
-    if (c->is_root && c->screen)
+    if (w->head.n_seen != NULL)
         for (uint32_t i = 0; i < c->limits.n_out; i++) w->head.n_seen[i] = WHOLE;
     if (!c->screen || !s->has_head) return BASE_OK;
     worker_screen_config_t config = {.kern      = &w->kern,
@@ -113,6 +114,34 @@ static void whole_rows(worker_t *w, int thread, int n_threads)
 }
 
 /* --- the best alone --- */
+
+/* Does the step bring lists of the best instead of whole rows? All ranks decide alike. A lone rank
+ * that computes whole rows has nothing to save. */
+static bool brings_lists(const worker_t *w)
+{
+    const bool lone = w->shards == 1 && w->config.plan->stages == 1;
+    return w->n_top > 0 && w->n_top <= WORKER_SCREEN_K_MAX && (w->config.screen || !lone);
+}
+
+/* Without a screen: the best of this shard's whole rows, this thread's share of them. Nearly all
+ * values lose against the last of the list. */
+static void list_rows(worker_t *w, int thread, int n_threads)
+{
+    const part_range_t ids  = w->shard->vocab;
+    const size_t       rows = ids.end - ids.begin;
+    size_t             b    = 0;
+    size_t             e    = 0;
+    worker_share(w->n_out, 1, thread, n_threads, &b, &e);
+    for (size_t i = b; i < e; i++) {
+        const float   *row  = w->piece + i * rows;
+        worker_best_t *list = w->head.list + i * w->n_top;
+        uint32_t       n    = 0;
+        for (uint32_t k = 0; k < rows; k++)
+            if (n < w->n_top || !(row[k] <= list[n - 1].value) || !isfinite(row[k]))
+                n = worker_best_insert(list, n, w->n_top, (worker_best_t){row[k], ids.begin + k});
+        for (; n < w->n_top; n++) list[n] = (worker_best_t){PART_LOGIT_UNSEEN, NO_ID};
+    }
+}
 
 static float *as_floats(worker_best_t *list)
 {
@@ -315,15 +344,21 @@ static bool head_free(worker_t *w, int thread)
 
 void worker_output(worker_t *w, int thread, int n_threads)
 {
-    const worker_config_t *c = &w->config;
-    /* All ranks decide alike. */
-    bool best = c->screen && w->n_top > 0 && w->n_top <= WORKER_SCREEN_K_MAX;
+    const worker_config_t *c      = &w->config;
+    const bool             best   = brings_lists(w);
+    const bool             screen = best && c->screen;
     if (w->shard->has_head && !head_free(w, thread)) return;
-    for (uint32_t i = 0; w->shard->has_head && best && i < w->n_out; i += w->head.slots)
+    for (uint32_t i = 0; w->shard->has_head && screen && i < w->n_out; i += w->head.slots)
         if (!best_group(w, i, (uint32_t)base_min_size(w->head.slots, w->n_out - i), thread,
                         n_threads))
             return;
-    if (w->shard->has_head && !best && w->n_out > 0) whole_rows(w, thread, n_threads);
+    if (w->shard->has_head && !screen && w->n_out > 0) {
+        whole_rows(w, thread, n_threads);
+        if (best) {
+            worker_meet(w, thread, WORKER_PART_HEAD);
+            list_rows(w, thread, n_threads);
+        }
+    }
     worker_meet(w, thread, WORKER_PART_HEAD);
     if (thread != 0) return;
     if (!w->shard->has_head)

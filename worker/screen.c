@@ -57,18 +57,24 @@ static inline bool before(worker_best_t a, worker_best_t b)
     return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
+uint32_t worker_best_insert(worker_best_t *best, uint32_t n, uint32_t k, worker_best_t c)
+{
+    uint32_t i = n;
+    if (i == k) {
+        if (!before(c, best[k - 1])) return n;
+        i--;
+    } else {
+        n++;
+    }
+    for (; i > 0 && before(c, best[i - 1]); i--) best[i] = best[i - 1];
+    best[i] = c;
+    return n;
+}
+
 /* Keep the k best. */
 static void insert(list_t *l, uint32_t k, worker_best_t c)
 {
-    uint32_t i = l->n;
-    if (i == k) {
-        if (!before(c, l->best[k - 1])) return;
-        i--;
-    } else {
-        l->n++;
-    }
-    for (; i > 0 && before(c, l->best[i - 1]); i--) l->best[i] = l->best[i - 1];
-    l->best[i] = c;
+    l->n = worker_best_insert(l->best, l->n, k, c);
 }
 
 uint32_t worker_best_merge(worker_best_t *out, uint32_t k, const worker_best_t *a, uint32_t n_a,

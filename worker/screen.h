@@ -79,6 +79,8 @@ void worker_screen_refine(worker_screen_t *screen, uint32_t slot, float floor, i
 /* The k largest logits of this rank's rows, ordered; returns how many: k, or all rows. */
 uint32_t worker_screen_best(const worker_screen_t *screen, uint32_t slot, worker_best_t *out);
 
+/* Put c into an ordered list of n that keeps k at most, k >= 1; returns how many it has then. */
+uint32_t worker_best_insert(worker_best_t *best, uint32_t n, uint32_t k, worker_best_t c);
 /* Merge two ordered lists: out gets the first k of a[n_a] and b[n_b]; returns how many. out is
  * neither a nor b. */
 uint32_t worker_best_merge(worker_best_t *out, uint32_t k, const worker_best_t *a, uint32_t n_a,

@@ -261,10 +261,10 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     if (c->is_root && lone) w->logits = w->piece;
     if (c->is_root && !lone) {
         RESERVE(logits, (size_t)c->limits.n_out * d->n_vocab);
-        size_t most = base_max_size(w->widest_piece, c->screen ? 2 * WORKER_SCREEN_K_MAX : 0);
+        size_t most = base_max_size(w->widest_piece, 2 * WORKER_SCREEN_K_MAX);
         RESERVE(staging, (size_t)c->limits.n_out * most);
     }
-    if (c->screen) total = lay_out_head(w, lone, total);
+    if (c->screen || !lone) total = lay_out_head(w, lone, total);
     for (int t = 0; t < worker_team_size(c->team); t++)
         total = lay_out_scratch(w, &w->scratch[t], total);
     return total;

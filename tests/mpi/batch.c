@@ -5,7 +5,7 @@
  * Texts run alone, a token a step, on the layout at hand (tests/layouts compares layouts). Then all
  * of them run in random mixtures, prompts and single tokens in one step, in other slots, some going
  * back to an earlier position: every row of logits has the same bytes. So have the best of each row
- * when only they are asked for, by way of the screened head. */
+ * when only they are asked for, by way of the screened head or (2 threads) of the whole one. */
 #include "tests/mpi/texts.h"
 
 enum { STEPS = 120 };

@@ -23,7 +23,7 @@ static inline engine_t *start(const char *name, const char *layout, uint32_t thr
 {
     engine_config_t config = {.model_path = model_path(name),
                               .layout     = layout,
-                              .head       = n_seq == 1 ? "full" : "screened",
+                              .head       = n_seq == 1 || threads % 2 == 0 ? "full" : "screened",
                               .n_ctx      = N_CTX,
                               .n_seq      = n_seq,
                               .n_batch    = n_batch,
