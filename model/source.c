@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,6 +21,8 @@ typedef struct {
     uint64_t       bytes;
     uint64_t       time_ns; /* of the last change */
     bool           mapped;  /* by us: to be unmapped */
+    /* bytes given back since all were */
+    _Atomic uint64_t dropped;
 } source_file_t;
 
 struct model_source {
@@ -176,17 +179,25 @@ base_status_t model_source_remote(const char *const *paths, const uint64_t *byte
 void model_source_drop(const model_source_t *source, const model_tensor_t *tensor, uint64_t row,
                        uint64_t n_rows)
 {
-    const uint64_t page = 4096;
+    const uint64_t around = 64 << 10; /* a fault maps so many bytes, at a multiple of as many */
+    const uint64_t often  = 16 << 20; /* what faults mapped besides goes with the whole file */
     if (tensor->type == MODEL_NONE || tensor->file >= source->n_files) return;
-    const source_file_t *f = &source->files[tensor->file];
+    source_file_t *f = &source->files[tensor->file];
     if (!f->mapped || n_rows == 0 || tensor->n_rows == 0) return;
     /* Rows that share bytes lie all over the tensor. */
     const bool     whole = model_type_info(tensor->type)->shared;
     const uint64_t bytes = whole ? 0 : model_row_bytes(tensor->type, tensor->n_cols);
     const uint64_t from  = tensor->offset + (whole ? 0 : row * bytes);
     const uint64_t to    = whole ? tensor->offset + tensor->bytes : from + n_rows * bytes;
-    const uint64_t begin = from / page * page;
-    (void)madvise((void *)(uintptr_t)(f->data + begin), to - begin, MADV_DONTNEED);
+    uint64_t       begin = from / around * around;
+    uint64_t       end   = (to + around - 1) / around * around;
+    if (atomic_fetch_add(&f->dropped, to - from) + (to - from) >= often) {
+        atomic_store(&f->dropped, 0);
+        begin = 0;
+        end   = f->bytes;
+    }
+    end = end < f->bytes ? end : f->bytes;
+    (void)madvise((void *)(uintptr_t)(f->data + begin), end - begin, MADV_DONTNEED);
 }
 
 void model_source_close(model_source_t **source)
