@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "launch/calibration.h"
 #include "partition/choose.h"
+#include "worker/machine.h"
 
 static const char *const names[WORKER_PACKS] = {"t2", "t3"};
 
@@ -37,53 +38,13 @@ pack_choice_t pack_decide(const pack_host_t *h, bool *measure)
     return (pack_choice_t){base3 ? WORKER_PACK_T3 : WORKER_PACK_T2, PACK_MEASURED};
 }
 
-/* --- memory --- */
-
-/* The number behind `name` at the beginning of a line; "": of the first line. */
-static bool read_number(const char *path, const char *name, uint64_t *out)
+static uint64_t available_bytes(void)
 {
-    char  line[256];
-    bool  found = false;
-    FILE *f     = fopen(path, "r");
+    worker_machine_t machine;
 
-    if (f == NULL) return false;
-    while (!found && fgets(line, sizeof(line), f) != NULL) {
-        const char *at  = line + strlen(name);
-        char       *end = NULL;
-        if (strncmp(line, name, strlen(name)) != 0) continue;
-        const unsigned long long v = strtoull(at, &end, 10);
-        found                      = end != at;
-        if (found) *out = v;
-    }
-    (void)fclose(f);
-    return found;
-}
-
-/* What a control group may still take: its limit less what it holds but for file pages. */
-static void limit_by(uint64_t *available, const char *limit, const char *current, const char *stat,
-                     const char *file_pages)
-{
-    uint64_t most = 0, now = 0, pages = 0;
-
-    if (!read_number(limit, "", &most) || !read_number(current, "", &now)) return;
-    if (read_number(stat, file_pages, &pages)) now = now > pages ? now - pages : 0;
-    const uint64_t left = most > now ? most - now : 0;
-    if (left < *available) *available = left;
-}
-
-uint64_t pack_available_bytes(void)
-{
-    uint64_t kib       = 0;
-    uint64_t available = UINT64_MAX;
-
-    if (read_number("/proc/meminfo", "MemAvailable:", &kib)) available = kib * 1024;
-    /* As a container sees its own group: version 2, then version 1. */
-    limit_by(&available, "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current",
-             "/sys/fs/cgroup/memory.stat", "inactive_file ");
-    limit_by(&available, "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-             "/sys/fs/cgroup/memory/memory.usage_in_bytes", "/sys/fs/cgroup/memory/memory.stat",
-             "total_inactive_file ");
-    return available;
+    worker_machine_read("", &machine);
+    const uint64_t bytes = worker_machine_free(&machine);
+    return bytes > 0 ? bytes : UINT64_MAX;
 }
 
 /* --- between the ranks --- */
@@ -101,8 +62,8 @@ static record_t facts(const comm_world_t *world, const part_assignment_t *a, con
 {
     const double       bits[WORKER_PACKS] = {2, 1.6};
     worker_pack_rate_t rates[WORKER_PACKS];
-    record_t           r   = {.host = comm_host_index(world), .available = pack_available_bytes()};
-    const char        *how = getenv("TRIREME_CALIBRATION");
+    record_t           r      = {.host = comm_host_index(world), .available = available_bytes()};
+    const char        *how    = getenv("TRIREME_CALIBRATION");
     const bool         always = how != NULL && strcmp(how, "always") == 0; /* for tests */
 
     for (int i = 0; i < WORKER_PACKS; i++) {

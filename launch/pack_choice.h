@@ -32,9 +32,6 @@ typedef struct {
 /* The choice; *measure: it needs rates that are not there (then the result means nothing). Pure. */
 pack_choice_t pack_decide(const pack_host_t *host, bool *measure);
 
-/* Bytes that this process may still take: free memory of the machine, and of its control group. */
-uint64_t pack_available_bytes(void);
-
 enum { PACK_TEXT_BYTES = 160 };
 
 /* a->pack "auto" becomes "t2" or "t3" on each rank, the same on all of a host; others stay. May
