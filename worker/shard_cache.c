@@ -138,8 +138,25 @@ static uint64_t units_bytes(const part_shard_piece_t *p, uint64_t unit0, uint64_
     return (end < p->bytes ? end : p->bytes) - begin;
 }
 
-/* Bytes of one read: what is hashed next is in the cache still. */
-enum { READ_BYTES = 512 << 10 };
+enum {
+    READ_BYTES  = 512 << 10, /* of one read: what is hashed next is in the cache still */
+    AHEAD_BYTES = 8 << 20,   /* fetched ahead of it: a disk wants many requests at once */
+    FETCH_BYTES = 128 << 10, /* Linux cuts longer wishes to what one request holds */
+};
+
+/* Threads share the file, so its own reading ahead takes their places for random ones. */
+static void fetch(const worker_cache_t *c, uint64_t at, uint64_t n)
+{
+    for (uint64_t end = at + n; at < end; at += FETCH_BYTES)
+        (void)posix_fadvise(c->fd, (off_t)at, FETCH_BYTES, POSIX_FADV_WILLNEED);
+}
+
+void worker_cache_expect(const worker_cache_t *c, uint32_t piece)
+{
+    const part_shard_piece_t *p = &c->head.pieces[piece];
+    base_assert(piece < c->head.n_pieces);
+    fetch(c, p->offset, p->bytes < AHEAD_BYTES ? p->bytes : AHEAD_BYTES);
+}
 
 /* Units [unit0, unit0 + n), few of them. */
 static base_status_t read_units(const worker_cache_t *c, uint32_t piece, uint64_t unit0, uint64_t n,
@@ -165,16 +182,23 @@ base_status_t worker_cache_read(const worker_cache_t *c, uint32_t piece, uint64_
                                 void *to, base_err_t *err)
 {
     base_assert(piece < c->head.n_pieces);
-    const uint32_t unit_bytes = c->head.pieces[piece].unit_bytes;
-    uint8_t       *at         = to;
-    base_status_t  st         = BASE_OK;
+    if (n == 0) return BASE_OK;
+    const part_shard_piece_t *p     = &c->head.pieces[piece];
+    const uint64_t            few   = p->unit_bytes < READ_BYTES ? READ_BYTES / p->unit_bytes : 1;
+    uint8_t                  *out   = to;
+    uint64_t                  asked = p->offset + unit0 * p->unit_bytes; /* fetched up to here */
+    const uint64_t            end   = asked + units_bytes(p, unit0, n);
+    base_status_t             st    = BASE_OK;
     while (n > 0 && st == BASE_OK) {
-        const uint64_t few  = READ_BYTES / unit_bytes == 0 ? 1 : READ_BYTES / unit_bytes;
         const uint64_t some = n < few ? n : few;
-        st                  = read_units(c, piece, unit0, some, at, err);
+        uint64_t       want = p->offset + (unit0 + some) * p->unit_bytes + AHEAD_BYTES;
+        want                = want < end ? want : end;
+        if (want > asked) fetch(c, asked, want - asked);
+        asked = want;
+        st    = read_units(c, piece, unit0, some, out, err);
         unit0 += some;
         n -= some;
-        at += some * unit_bytes;
+        out += some * p->unit_bytes;
     }
     return st;
 }

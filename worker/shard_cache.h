@@ -31,6 +31,9 @@ const part_shard_head_t *worker_cache_head(const worker_cache_t *cache);
 base_status_t worker_cache_read(const worker_cache_t *cache, uint32_t piece, uint64_t unit0,
                                 uint64_t n, void *to, base_err_t *err);
 
+/* This piece is read soon: let the system fetch it meanwhile. */
+void worker_cache_expect(const worker_cache_t *cache, uint32_t piece);
+
 typedef struct worker_cache_writer worker_cache_writer_t;
 
 /* Begin a file. head: model, slice, and pieces that are laid out (part_shard_lay_out); copied. Room

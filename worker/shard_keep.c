@@ -190,15 +190,32 @@ static void share(const keep_t *k, uint32_t piece, int thread, int n_threads, si
     *b = base_min_size(*b, *e);
 }
 
+/* Bytes that the system fetches ahead of the threads: a disk wants long requests, many at once. */
+enum { AHEAD_BYTES = 64 << 20 };
+
+/* Thread 0, before it comes to piece i: ask for what lies AHEAD_BYTES on. *next: the first piece not
+ * asked for, *bytes: those asked for and not yet come to. */
+static void look_ahead(const keep_t *k, uint32_t i, uint32_t *next, uint64_t *bytes)
+{
+    while (*next < k->head.n_pieces && *bytes < AHEAD_BYTES) {
+        worker_cache_expect(k->cache, *next);
+        *bytes += k->head.pieces[(*next)++].bytes;
+    }
+    *bytes -= k->head.pieces[i].bytes;
+}
+
 /* The team's function: each thread its units of all pieces, from the file or into it. */
 static void move(void *ctx, int thread, int n_threads)
 {
-    keep_t *k   = ctx;
-    load_t *job = k->job;
+    keep_t  *k     = ctx;
+    load_t  *job   = k->job;
+    uint32_t next  = 0;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < k->head.n_pieces && !atomic_load(&job->failed); i++) {
         const part_shard_piece_t *p = &k->head.pieces[i];
         base_err_t                err;
         size_t                    b = 0, e = 0;
+        if (thread == 0 && k->cache != NULL) look_ahead(k, i, &next, &bytes);
         share(k, i, thread, n_threads, &b, &e);
         if (b == e) continue;
         uint8_t      *data = k->places[i].data + b * p->unit_bytes;
