@@ -193,8 +193,8 @@ static void share(const keep_t *k, uint32_t piece, int thread, int n_threads, si
 /* Bytes that the system fetches ahead of the threads: a disk wants long requests, many at once. */
 enum { AHEAD_BYTES = 64 << 20 };
 
-/* Thread 0, before it comes to piece i: ask for what lies AHEAD_BYTES on. *next: the first piece not
- * asked for, *bytes: those asked for and not yet come to. */
+/* Thread 0, before it comes to piece i: ask for what lies AHEAD_BYTES on. *next: the first piece
+ * not asked for, *bytes: those asked for and not yet come to. */
 static void look_ahead(const keep_t *k, uint32_t i, uint32_t *next, uint64_t *bytes)
 {
     while (*next < k->head.n_pieces && *bytes < AHEAD_BYTES) {

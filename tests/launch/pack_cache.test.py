@@ -56,9 +56,9 @@ with tempfile.TemporaryDirectory() as tmp:
     path = pathlib.Path(cache, name)
     sound = path.read_bytes()
 
-    # Every byte of the header, and bytes all over the file; cut at many places; another file of that name.
+    # Bytes all over the file (worker.shard_cache flips each of the head); cut at many places; another file of that name.
     start = int.from_bytes(sound[24:32], "little")
-    places = list(range(128)) + list(range(128, start, 509)) + list(range(start, len(sound) - 64, len(sound) // 40))
+    places = list(range(0, 128, 8)) + list(range(128, start, 1999)) + list(range(start, len(sound) - 64, len(sound) // 20))
     damaged = [bytes(sound[:at]) + bytes([sound[at] ^ 1]) + bytes(sound[at + 1:]) for at in places]
     damaged += [sound[:n] for n in (0, 1, 127, 128, start - 1, start, len(sound) - 64)]
     damaged += [sound + b"\0", os.urandom(5000)]
