@@ -115,7 +115,7 @@ with tempfile.TemporaryDirectory() as tmp:
     # Scales by block, dense layers, weights made ternary at load, files in several parts, norms and biases.
     for which in OTHERS:
         same(which, "--pack", "t3")
-        same(which, "--pack", "t3", "--layout", "1x2", ranks=2)
+    same(OTHERS[0], "--pack", "t3", "--layout", "1x2", ranks=2)
 
     # Where nothing can be kept: a warning, and the run goes on.
     cache = f"{tmp}/none/below"
