@@ -13,7 +13,7 @@
 
 enum {
     WORKER_NORM_BLOCK = 128, /* of the hidden vector, NUMERICS 2 */
-    WORKER_ACC_ELEMS  = 1 << 15,
+    WORKER_ACC_ELEMS  = 1 << 17,
     WORKER_TOKENS     = 48, /* of a ternary product at a time: then weights, activations and sums of
                              * some twenty tiles lie in L2 together */
     WORKER_HEAD_SLOTS = 16, /* S of worker_head_t, at most: the bounds take 4 bytes a row each */

@@ -125,11 +125,9 @@ static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
     const bool           one = strncmp(now.slot, "gemv", 4) == 0;
 
     for (size_t i = 0; i < COUNT(ks); i++) {
-        for (size_t tiles = 0; tiles <= 5; tiles++) {
-            for (size_t tok = 1; tok <= (one ? 1 : 12); tok++) {
+        for (size_t tiles = 0; tiles <= 5; tiles++)
+            for (size_t tok = 1; tok <= (one ? 1 : 12); tok++)
                 tern_case(fn, ref, f, ks[i], tiles, tok, tok % 2, TERN_RANDOM);
-            }
-        }
         for (int kind = 0; kind < TERN_KINDS; kind++) {
             tern_case(fn, ref, f, ks[i], 5, one ? 1 : 17, 1, (tern_kind_t)kind);
         }
@@ -142,6 +140,8 @@ static void check_kern_tern_fn(kern_tern_fn *fn, kern_tern_fn *ref)
     for (size_t i = 0; i < COUNT(many) && !one; i++)
         for (size_t tiles = 7; tiles <= 9; tiles++)
             tern_case(fn, ref, f, 321, tiles, many[i], i % 2, i < 4 ? TERN_RANDOM : TERN_UP_LOW);
+    for (size_t i = 0; i < COUNT(many) && !one; i++) /* whole panels, chunks that end anywhere */
+        tern_case(fn, ref, f, 180 + ks[i + 9], 31 + i, many[i], 1, (tern_kind_t)(i % TERN_KINDS));
     for (size_t i = 0; i < COUNT(extreme); i++) {
         const tern_kind_t last = extreme[i] < 100000 ? TERN_ALTERNATE : TERN_DOWN_LOW;
         for (int kind = TERN_UP_LOW; kind <= (int)last; kind++) {

@@ -31,10 +31,15 @@ def run(*args, status=0):
 def variants():
     """Those of this CPU, as /proc/cpuinfo tells."""
     with open("/proc/cpuinfo", encoding="utf-8") as f:
-        flags = set(re.search(r"^(?:flags|Features)\s*:(.*)$", f.read(), re.M).group(1).split())
+        info = f.read()
+    flags = set(re.search(r"^(?:flags|Features)\s*:(.*)$", info, re.M).group(1).split())
+    if re.search(r"^vendor_id\s*: AuthenticAMD$", info, re.M) and \
+            re.search(r"^cpu family\s*: 25$", info, re.M):
+        flags.add("family25")
     needs = {"ref": "", "avx2": "avx2 fma f16c", "neon": "asimd", "dotprod": "asimddp",
              "avx512vnni": "avx2 avx512f avx512bw avx512vl avx512dq avx512_vnni",
-             "avx512vbmi": "avx512_vnni avx512vbmi", "i8mm": "asimddp i8mm"}
+             "avx512vbmi": "avx512_vnni avx512vbmi",
+             "zen4": "avx512_vnni avx512vbmi family25", "i8mm": "asimddp i8mm"}
     return {v for v, n in needs.items() if set(n.split()) <= flags}
 
 

@@ -222,7 +222,7 @@ static void errors(void **state)
     expect_error(CMD_RUN, "-c 1.0001k", "-c: '1.0001k'");
     expect_error(CMD_RUN, "-c 1T", "-c: '1T'");
     expect_error(CMD_RUN, "-s -2", "from -1 to 4294967295");
-    expect_error(CMD_RUN, "--cpu sse", "ref, avx2, avx512vnni, avx512vbmi, neon");
+    expect_error(CMD_RUN, "--cpu sse", "ref, avx2, avx512vnni, avx512vbmi, zen4, neon");
     expect_error(CMD_RUN, "--json=maybe", "--json: 'maybe'");
     expect_error(CMD_RUN, "-m=", "-m: empty");
 }

@@ -9,6 +9,7 @@
 #include <cpuid.h>
 
 enum {
+    FAMILY_ZEN4       = 25, /* with AVX-512; its elder siblings have none */
     LEAF1_ECX_FMA     = 1u << 12,
     LEAF1_ECX_OSXSAVE = 1u << 27,
     LEAF1_ECX_F16C    = 1u << 29,
@@ -34,6 +35,16 @@ static bool has_all(uint32_t have, uint32_t bits)
     return (have & bits) == bits;
 }
 
+static bool is_amd_family(uint32_t family)
+{
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+
+    if (!__get_cpuid(0, &a, &b, &c, &d)) return false;
+    if (b != signature_AMD_ebx || c != signature_AMD_ecx || d != signature_AMD_edx) return false;
+    /* The base family is 15 wherever an extended one is added. */
+    return __get_cpuid(1, &a, &b, &c, &d) && ((a >> 8 & 0xf) + (a >> 20 & 0xff)) == family;
+}
+
 uint32_t kern_cpu_features(void)
 {
     uint32_t a = 0, b = 0, c1 = 0, d = 0, b7 = 0, c7 = 0;
@@ -50,6 +61,7 @@ uint32_t kern_cpu_features(void)
         has_all(c7, LEAF7_ECX_VNNI)) {
         features |= KERN_CPU_AVX512VNNI;
         if (has_all(c7, LEAF7_ECX_VBMI)) features |= KERN_CPU_AVX512VBMI;
+        if (has_all(c7, LEAF7_ECX_VBMI) && is_amd_family(FAMILY_ZEN4)) features |= KERN_CPU_ZEN4;
     }
     return features;
 }
@@ -91,6 +103,7 @@ static const struct {
     {"avx2", KERN_CPU_AVX2},
     {"avx512vnni", KERN_CPU_AVX2 | KERN_CPU_AVX512VNNI},
     {"avx512vbmi", KERN_CPU_AVX2 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512VBMI},
+    {"zen4", KERN_CPU_AVX2 | KERN_CPU_AVX512VNNI | KERN_CPU_AVX512VBMI | KERN_CPU_ZEN4},
     {"neon", KERN_CPU_NEON},
     {"dotprod", KERN_CPU_NEON | KERN_CPU_DOTPROD},
     {"i8mm", KERN_CPU_NEON | KERN_CPU_DOTPROD | KERN_CPU_I8MM},

@@ -242,6 +242,8 @@ enum {
     KERN_CPU_AVX2       = 1u << 0,  /* AVX2, FMA, F16C, and the OS keeps ymm state */
     KERN_CPU_AVX512VNNI = 1u << 1,  /* AVX-512 F, BW, VL, DQ, VNNI, and the OS keeps zmm state */
     KERN_CPU_AVX512VBMI = 1u << 2,  /* all that, and VBMI */
+    KERN_CPU_ZEN4       = 1u << 3,  /* all that on AMD family 25: one VPDPBUSD of 64 bytes a cycle,
+                                     * but a VPERMW and a VPADDW together */
     KERN_CPU_NEON       = 1u << 8,  /* every 64-bit ARM */
     KERN_CPU_DOTPROD    = 1u << 9,  /* Armv8.2 SDOT */
     KERN_CPU_I8MM       = 1u << 10, /* Armv8.6 SMMLA, and SDOT */
@@ -256,8 +258,8 @@ uint32_t kern_cpu_features(void);
  * The caller ANDs kern_cpu_features() with a mask of its own (environment TRIREME_CPU, tests). */
 void kern_table_init(kern_table_t *table, uint32_t features);
 
-/* "ref", "avx2", "avx512vnni", "neon", "dotprod", "i8mm" to a feature mask; false for another text.
- * And the name of the strongest bundle in `features`. */
+/* "ref", "avx2", "avx512vnni", "avx512vbmi", "zen4", "neon", "dotprod", "i8mm" to a feature mask;
+ * false for another text. And the name of the strongest bundle in `features`. */
 bool        kern_cpu_mask_parse(const char *name, uint32_t *mask);
 const char *kern_cpu_name(uint32_t features);
 
