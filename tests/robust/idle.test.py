@@ -37,14 +37,17 @@ def busy_seconds(pid):
 
 
 def sleeps(pids, when):
+    """In one of several windows all sleep: on a busy machine an answer may still be on its way in the first."""
     time.sleep(1.5)  # who waits for a second is patient
-    before = {pid: busy_seconds(pid) for pid in pids}
-    begin = time.monotonic()
-    time.sleep(SECONDS)
-    for pid, was in before.items():
-        share = (busy_seconds(pid) - was) / (time.monotonic() - begin)
-        print(f"{len(pids)} ranks, {when}: {100 * share:.3f} % of a core")
-        assert share < 0.01, f"{when}: rank process {pid} of {len(pids)} uses {100 * share:.1f} % of a core"
+    for _ in range(5):
+        before = {pid: busy_seconds(pid) for pid in pids}
+        begin = time.monotonic()
+        time.sleep(SECONDS)
+        shares = [(busy_seconds(pid) - was) / (time.monotonic() - begin) for pid, was in before.items()]
+        print(f"{len(pids)} ranks, {when}: {', '.join(f'{100 * v:.3f}' for v in shares)} % of a core")
+        if max(shares) < 0.01:
+            return
+    raise AssertionError(f"{when}: a rank of {len(pids)} uses {100 * max(shares):.1f} % of a core")
 
 
 def answer(process):
