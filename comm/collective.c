@@ -1,26 +1,34 @@
-/* comm/collective.c: exact sums and gathers over the shards of a stage. */
-#include <stddef.h>
+/* comm/collective.c: exact sums and gathers over the shards of a stage: which way they go.
+ *
+ * Within a host shared memory. Between hosts in three steps: the mates of a host put theirs
+ * together (local.c), one of them or several, each with a slice, talks to the other hosts
+ * (between.c), the mates get the result. Or the MPI library's own collectives. Which is faster
+ * depends on network and size: comm_collective_choose tries them at the start. Results do not
+ * depend on the way: sums of integers are exact, gathers are copies. */
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "comm/between.h"
 #include "comm/local.h"
 
 enum {
-    SUM_DIRECT   = 1 << 13, /* up to here everyone sends everything to everyone: one round */
-    SUM_CHUNK    = 1 << 18, /* values; more go in rounds */
-    GATHER_CHUNK = 1 << 20, /* floats in one message */
+    DIRECT_BYTES = 1 << 15, /* without a measurement: from here on sums go by slices */
+    LANE_VALUES  = 1 << 11, /* a host sends by a further rank for each so many values */
+    TRIES        = 3,       /* of each way and size */
+    SLOW_US      = 4000,    /* a size that takes so long is the last that is tried */
 };
 
-size_t comm_sum_work(uint32_t shards)
-{
-    size_t direct = (size_t)(shards - 1) * SUM_DIRECT;
-    size_t slices = (size_t)(shards - 1) * (SUM_CHUNK / shards + 1);
-    return base_max_size(direct, slices) + 16;
-}
+/* Bytes up to which a class reaches; the last has no end. The one tried is the end, or twice the
+ * last one's beginning. */
+static const size_t class_end[COMM_CLASSES - 1] = {2048, 16384, 65536};
 
-static void add_i32(int32_t *restrict to, const int32_t *restrict from, size_t n)
+static uint32_t class_of(size_t bytes)
 {
-    for (size_t i = 0; i < n; i++) to[i] += from[i];
+    uint32_t c = 0;
+    while (c < COMM_CLASSES - 1 && bytes > class_end[c]) c++;
+    return c;
 }
 
 size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s)
@@ -28,162 +36,225 @@ size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s)
     return n / shards * s + base_min_size(s, n % shards);
 }
 
-/* The peers in an order that differs by rank: no rank is everyone's first. */
-static uint32_t peer_of(const comm_grid_t *g, uint32_t k)
+const char *comm_means(const comm_grid_t *grid, bool sum, size_t bytes)
 {
-    return (g->shard + k) % g->shards;
+    static const char *const names[] = {"messages", "messages", "slices", "MPI"};
+    const uint8_t           *ways    = sum ? grid->sum_way : grid->gather_way;
+    comm_way_t               way     = (comm_way_t)ways[class_of(bytes)];
+
+    return way == COMM_WAY_LOCAL ? "shared memory" : names[way];
 }
 
-static base_status_t post_send(comm_grid_t *g, const void *buf, size_t n, MPI_Datatype type,
-                               uint32_t to, int tag, int *posted, base_err_t *err)
+/* ---- sums ------------------------------------------------------------------------------------ */
+
+static base_status_t sum_hosts(comm_grid_t *g, int32_t *buf, size_t n, bool slices, uint64_t *sent,
+                               base_err_t *err)
 {
-    base_status_t st = BASE_OK;
+    uint32_t      lanes = (uint32_t)base_min_size(g->lanes, n / LANE_VALUES + 1);
+    base_status_t st    = BASE_OK;
 
-    if (n == 0) return BASE_OK;
-    st = comm_check(MPI_Isend(buf, (int)n, type, (int)to, tag, g->group, &g->requests[*posted]),
-                    "MPI_Isend", err);
-    if (st != BASE_OK) return st;
-    (*posted)++;
-    comm_ring(g->world, (int)(g->stage * g->shards + to));
-    return BASE_OK;
-}
-
-static base_status_t post_recv(comm_grid_t *g, void *buf, size_t n, MPI_Datatype type,
-                               uint32_t from, int tag, int *posted, base_err_t *err)
-{
-    if (n == 0) return BASE_OK;
-    return comm_check(
-        MPI_Irecv(buf, (int)n, type, (int)from, tag, g->group, &g->requests[(*posted)++]),
-        "MPI_Irecv", err);
-}
-
-static base_status_t sum_direct(comm_grid_t *g, int32_t *buf, size_t n, base_err_t *err)
-{
-    int           posted = 0;
-    base_status_t st     = BASE_OK;
-
-    for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++)
-        st = post_recv(g, g->work + (k - 1) * n, n, MPI_INT32_T, peer_of(g, g->shards - k),
-                       COMM_TAG_SUM, &posted, err);
-    for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++)
-        st = post_send(g, buf, n, MPI_INT32_T, peer_of(g, k), COMM_TAG_SUM, &posted, err);
-    if (st == BASE_OK) st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "sum", err);
-    if (st != BASE_OK) return st;
-    for (uint32_t k = 1; k < g->shards; k++) add_i32(buf, g->work + (k - 1) * n, n);
-    return BASE_OK;
-}
-
-/* Each shard sums one slice of the buffer, then hands the total to the others. */
-static base_status_t sum_slices(comm_grid_t *g, int32_t *buf, size_t n, base_err_t *err)
-{
-    size_t        mine   = comm_slice_begin(n, g->shards, g->shard);
-    size_t        own    = comm_slice_begin(n, g->shards, g->shard + 1) - mine;
-    int           posted = 0;
-    base_status_t st     = BASE_OK;
-
-    for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++)
-        st = post_recv(g, g->work + (k - 1) * own, own, MPI_INT32_T, peer_of(g, g->shards - k),
-                       COMM_TAG_SUM, &posted, err);
-    for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++) {
-        uint32_t to    = peer_of(g, k);
-        size_t   begin = comm_slice_begin(n, g->shards, to);
-        st = post_send(g, buf + begin, comm_slice_begin(n, g->shards, to + 1) - begin, MPI_INT32_T,
-                       to, COMM_TAG_SUM, &posted, err);
+    if (g->n_mates > 1) *sent += n * sizeof(*buf);
+    comm_local_reduce(g, buf, n, lanes);
+    if (g->my_mate < lanes) {
+        size_t begin = comm_slice_begin(n, lanes, g->my_mate);
+        st = comm_between_sum(g, buf + begin, comm_slice_begin(n, lanes, g->my_mate + 1) - begin,
+                              slices, sent, err);
     }
-    if (st == BASE_OK) st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "sum", err);
-    if (st != BASE_OK) return st;
-    for (uint32_t k = 1; k < g->shards; k++) add_i32(buf + mine, g->work + (k - 1) * own, own);
-
-    posted = 0;
-    for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++) {
-        uint32_t from  = peer_of(g, g->shards - k);
-        size_t   begin = comm_slice_begin(n, g->shards, from);
-        st             = post_recv(g, buf + begin, comm_slice_begin(n, g->shards, from + 1) - begin,
-                                   MPI_INT32_T, from, COMM_TAG_SUM, &posted, err);
-    }
-    for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++)
-        st = post_send(g, buf + mine, own, MPI_INT32_T, peer_of(g, k), COMM_TAG_SUM, &posted, err);
-    if (st == BASE_OK) st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "sum", err);
+    comm_local_share(g, buf, n, lanes); /* also after an error: the mates wait */
     return st;
 }
 
-const char *comm_means(const comm_grid_t *grid, size_t bytes)
+static base_status_t sum_by(comm_grid_t *g, comm_way_t way, int32_t *buf, size_t n, uint64_t *sent,
+                            base_err_t *err)
 {
-    (void)bytes;
-    return grid->local_group ? "shared memory" : "messages";
+    base_status_t st = BASE_OK;
+
+    if (way == COMM_WAY_LOCAL) {
+        comm_local_sum(g, buf, n);
+        *sent += n * sizeof(*buf);
+        return BASE_OK;
+    }
+    size_t most = way == COMM_WAY_MPI ? INT32_MAX : comm_between_most(g, way == COMM_WAY_SLICES);
+    for (size_t done = 0; st == BASE_OK && done < n;) {
+        size_t piece = base_min_size(n - done, most);
+        if (way == COMM_WAY_MPI) {
+            st = comm_check(
+                MPI_Allreduce(MPI_IN_PLACE, buf + done, (int)piece, MPI_INT32_T, MPI_SUM, g->group),
+                "MPI_Allreduce", err);
+            *sent += piece * sizeof(*buf);
+        } else {
+            st = sum_hosts(g, buf + done, piece, way == COMM_WAY_SLICES, sent, err);
+        }
+        done += piece;
+    }
+    return st;
 }
 
 base_status_t comm_sum_i32(comm_grid_t *grid, int32_t *buf, size_t n, base_err_t *err)
 {
-    uint64_t      start = 0;
-    base_status_t st    = BASE_OK;
+    uint64_t      start = 0, sent = 0;
+    base_status_t st = BASE_OK;
 
     base_assert(grid != NULL);
     base_assert(buf != NULL || n == 0);
     if (grid->shards == 1 || n == 0) return BASE_OK;
-    start         = base_clock_us();
-    uint64_t sent = 0;
-    if (grid->local_group) {
-        comm_local_sum(grid, buf, n);
-        sent = n;
-    }
-    for (size_t done = 0; !grid->local_group && st == BASE_OK && done < n;) {
-        size_t piece = base_min_size(n - done, SUM_CHUNK);
-        if (piece <= SUM_DIRECT) {
-            st = sum_direct(grid, buf + done, piece, err);
-            sent += piece * (grid->shards - 1);
-        } else {
-            st = sum_slices(grid, buf + done, piece, err);
-            sent += 2 * (piece - piece / grid->shards);
-        }
-        done += piece;
-    }
-    comm_count(grid, start, sent * sizeof(int32_t));
+    start = base_clock_us();
+    st    = sum_by(grid, (comm_way_t)grid->sum_way[class_of(n * sizeof(*buf))], buf, n, &sent, err);
+    comm_count(grid, start, sent);
     return st;
 }
 
-static base_status_t gather_messages(comm_grid_t *g, float *buf, const uint32_t *counts,
-                                     const uint32_t *offsets, base_err_t *err)
+/* ---- gathers --------------------------------------------------------------------------------- */
+
+static base_status_t gather_hosts(comm_grid_t *g, float *buf, const uint32_t *counts,
+                                  const uint32_t *offsets, uint64_t *sent, base_err_t *err)
 {
-    size_t        most = 0, own = counts[g->shard];
+    uint32_t      room = COMM_SUM_CHUNK / g->shards + 1, most = 0;
     base_status_t st = BASE_OK;
 
-    for (uint32_t i = 0; i < g->shards; i++) most = base_max_size(most, counts[i]);
-    for (size_t done = 0; st == BASE_OK && done < most; done += GATHER_CHUNK) {
-        int posted = 0;
-        for (uint32_t k = 1; k < g->shards && st == BASE_OK; k++) {
-            uint32_t from = peer_of(g, g->shards - k);
-            if (counts[from] <= done) continue;
-            st = post_recv(g, buf + offsets[from] + done,
-                           base_min_size(counts[from] - done, GATHER_CHUNK), MPI_FLOAT, from,
-                           COMM_TAG_GATHER, &posted, err);
-        }
-        for (uint32_t k = 1; k < g->shards && st == BASE_OK && own > done; k++)
-            st = post_send(g, buf + offsets[g->shard] + done,
-                           base_min_size(own - done, GATHER_CHUNK), MPI_FLOAT, peer_of(g, k),
-                           COMM_TAG_GATHER, &posted, err);
-        if (st == BASE_OK)
-            st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "gather", err);
+    for (uint32_t s = 0; s < g->shards; s++) most = (uint32_t)base_max_size(most, counts[s]);
+    comm_local_gather(g, buf, counts, offsets);
+    for (uint32_t done = 0; done < most; done += room) {
+        if (g->my_mate == 0 && st == BASE_OK)
+            st = comm_between_gather(g, buf, counts, offsets, done, room, sent, err);
+        for (uint32_t s = 0; s < g->shards && g->n_mates > 1; s++) /* all mates walk alike */
+            if (g->host_of[s] != g->host_of[g->shard] && counts[s] > done)
+                comm_local_spread(g, buf + offsets[s] + done,
+                                  base_min_size(counts[s] - done, room) * sizeof(*buf));
     }
     return st;
+}
+
+static base_status_t gather_by(comm_grid_t *g, comm_way_t way, float *buf, const uint32_t *counts,
+                               const uint32_t *offsets, uint64_t *sent, base_err_t *err)
+{
+    if (way == COMM_WAY_LOCAL) {
+        comm_local_gather(g, buf, counts, offsets);
+        *sent += counts[g->shard] * sizeof(*buf);
+        return BASE_OK;
+    }
+    if (way != COMM_WAY_MPI) return gather_hosts(g, buf, counts, offsets, sent, err);
+    for (uint32_t s = 0; s < g->shards; s++) {
+        g->ints[s]             = (int)counts[s];
+        g->ints[g->shards + s] = (int)offsets[s];
+    }
+    *sent += counts[g->shard] * sizeof(*buf);
+    return comm_check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, g->ints,
+                                     g->ints + g->shards, MPI_FLOAT, g->group),
+                      "MPI_Allgatherv", err);
 }
 
 base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *counts,
                               const uint32_t *offsets, base_err_t *err)
 {
     uint64_t      start = 0, sent = 0;
-    base_status_t st = BASE_OK;
+    size_t        total = 0;
+    base_status_t st    = BASE_OK;
 
     base_assert(grid != NULL && counts != NULL && offsets != NULL);
     if (grid->shards == 1) return BASE_OK;
     start = base_clock_us();
-    sent  = counts[grid->shard];
-    if (grid->local_group) {
-        comm_local_gather(grid, buf, counts, offsets);
-    } else {
-        st = gather_messages(grid, buf, counts, offsets, err);
-        sent *= grid->shards - 1;
+    for (uint32_t s = 0; s < grid->shards; s++) total += counts[s];
+    st = gather_by(grid, (comm_way_t)grid->gather_way[class_of(total * sizeof(*buf))], buf, counts,
+                   offsets, &sent, err);
+    comm_count(grid, start, sent);
+    return st;
+}
+
+/* ---- the choice ------------------------------------------------------------------------------ */
+
+typedef struct {
+    int32_t  *buf; /* n values, of a range that partial sums have; and back to them before a try */
+    size_t    n;
+    uint32_t *counts, *offsets;
+} trial_t;
+
+static base_status_t try_once(comm_grid_t *g, trial_t *t, comm_way_t way, bool sum, base_err_t *err)
+{
+    uint64_t sent = 0;
+
+    for (size_t i = 0; i < t->n; i++) t->buf[i] = (int32_t)(i * 2654435761u >> 19) - 4096;
+    return sum ? sum_by(g, way, t->buf, t->n, &sent, err)
+               : gather_by(g, way, (float *)(void *)t->buf, t->counts, t->offsets, &sent, err);
+}
+
+/* The fastest try of a way in us, the slowest rank's. */
+static base_status_t try_way(comm_grid_t *g, trial_t *t, comm_way_t way, bool sum, uint64_t *us,
+                             base_err_t *err)
+{
+    uint64_t      best = UINT64_MAX;
+    base_status_t st   = try_once(g, t, way, sum, err); /* warms connections up */
+
+    for (int i = 0; i < TRIES && st == BASE_OK; i++) {
+        st             = comm_check(MPI_Barrier(g->group), "MPI_Barrier", err);
+        uint64_t start = base_clock_us();
+        if (st == BASE_OK) st = try_once(g, t, way, sum, err);
+        uint64_t took = base_clock_us() - start;
+        best          = took < best ? took : best;
     }
-    comm_count(grid, start, sent * sizeof(float));
+    if (st != BASE_OK) return st;
+    return comm_check(MPI_Allreduce(&best, us, 1, MPI_UINT64_T, MPI_MAX, g->group), "MPI_Allreduce",
+                      err);
+}
+
+static base_status_t choose(comm_grid_t *g, trial_t *t, bool sum, base_err_t *err)
+{
+    static const comm_way_t ways[] = {COMM_WAY_DIRECT, COMM_WAY_SLICES, COMM_WAY_MPI};
+    uint8_t                *chosen = sum ? g->sum_way : g->gather_way;
+    uint64_t                least  = 0;
+    base_status_t           st     = BASE_OK;
+
+    for (uint32_t c = 0; c < COMM_CLASSES && st == BASE_OK; c++) {
+        if (least > SLOW_US) { /* as the size before */
+            chosen[c] = chosen[c - 1];
+            continue;
+        }
+        least = UINT64_MAX;
+        t->n  = (c < COMM_CLASSES - 1 ? class_end[c] : 4 * class_end[c - 1]) / sizeof(*t->buf);
+        for (uint32_t s = 0; s < g->shards; s++) {
+            t->offsets[s] = (uint32_t)comm_slice_begin(t->n, g->shards, s);
+            t->counts[s]  = (uint32_t)comm_slice_begin(t->n, g->shards, s + 1) - t->offsets[s];
+        }
+        for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]) && st == BASE_OK; i++) {
+            uint64_t us = 0;
+            if (ways[i] == COMM_WAY_SLICES && (!sum || g->n_hosts == 2)) continue;
+            st = try_way(g, t, ways[i], sum, &us, err);
+            if (us < least) {
+                least     = us;
+                chosen[c] = (uint8_t)ways[i];
+            }
+        }
+    }
+    return st;
+}
+
+base_status_t comm_collective_choose(comm_grid_t *g, bool measure, bool mpi, base_err_t *err)
+{
+    trial_t       t  = {0};
+    base_status_t st = BASE_OK;
+
+    for (uint32_t c = 0; c < COMM_CLASSES; c++) {
+        bool large       = c == COMM_CLASSES - 1 || class_end[c] > DIRECT_BYTES;
+        bool slices      = large && g->n_hosts > 2;
+        g->gather_way[c] = mpi ? COMM_WAY_MPI : g->local_group ? COMM_WAY_LOCAL : COMM_WAY_DIRECT;
+        g->sum_way[c] =
+            g->gather_way[c] == COMM_WAY_DIRECT && slices ? COMM_WAY_SLICES : g->gather_way[c];
+    }
+    int fit = g->world->spin, all_fit = 0, ready = 0, all = 0;
+    if (!measure || mpi || g->shards == 1) return BASE_OK;
+    /* Where ranks wait for cores, times say more about the scheduler than about the ways. */
+    st = comm_check(MPI_Allreduce(&fit, &all_fit, 1, MPI_INT, MPI_MIN, g->group), "MPI_Allreduce",
+                    err);
+    if (st != BASE_OK || all_fit == 0 || g->local_group) return st;
+    t.buf    = malloc(4 * class_end[COMM_CLASSES - 2]);
+    t.counts = malloc(2 * (size_t)g->shards * sizeof(*t.counts));
+    if (t.counts != NULL) t.offsets = t.counts + g->shards;
+    ready = t.buf != NULL && t.counts != NULL;
+    st    = comm_check(MPI_Allreduce(&ready, &all, 1, MPI_INT, MPI_MIN, g->group), "MPI_Allreduce",
+                       err);
+    if (st == BASE_OK && all != 0) st = choose(g, &t, true, err);
+    if (st == BASE_OK && all != 0) st = choose(g, &t, false, err);
+    free(t.counts);
+    free(t.buf);
     return st;
 }

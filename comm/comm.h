@@ -8,7 +8,12 @@
  *
  * A collective call must be made by all ranks of its group in the same order with matching sizes.
  * The means behind it (shared memory among the ranks of a host, messages to the others) can change
- * without the caller. TRIREME_COMM=mpi in the environment keeps to messages. */
+ * without the caller. Their results do not. TRIREME_COMM in the environment:
+ * auto  the default: shared memory within a host; between hosts the fastest of our ways and MPI's
+ *       own collectives for each size, tried when the grid is made if every rank has a core
+ * shm   the same without trying: our ways by a table
+ * messages  as if every rank were alone on its host
+ * mpi   MPI's own collectives, and messages for the rest */
 #ifndef TRIREME_COMM_COMM_H
 #define TRIREME_COMM_COMM_H
 

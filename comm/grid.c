@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "comm/between.h"
 #include "comm/local.h"
 
 static base_status_t split_comms(comm_grid_t *g, base_err_t *err)
@@ -20,6 +21,56 @@ static base_status_t split_comms(comm_grid_t *g, base_err_t *err)
     if (st != BASE_OK) return st;
     return comm_check(MPI_Comm_set_errhandler(g->group, MPI_ERRORS_RETURN),
                       "MPI_Comm_set_errhandler", err);
+}
+
+static base_status_t alloc_tables(comm_grid_t *g, base_err_t *err)
+{
+    void         *memory = NULL;
+    base_status_t st = base_alloc(&memory, 4 * (size_t)g->shards, sizeof(*g->mates), "mates", err);
+
+    if (st != BASE_OK) return st;
+    g->host_of  = memory;
+    g->place_of = g->host_of + g->shards;
+    g->mates    = g->place_of + g->shards;
+    g->peers    = g->mates + g->shards;
+    st          = base_alloc(&memory, 2 * (size_t)g->shards, sizeof(*g->ints), "counts", err);
+    if (st == BASE_OK) g->ints = memory;
+    return st;
+}
+
+static base_status_t alloc_messages(comm_grid_t *g, base_err_t *err)
+{
+    void         *memory = NULL;
+    base_status_t st     = BASE_OK;
+
+    if (g->n_hosts < 2) return BASE_OK;
+    st = base_alloc(&memory, comm_between_pack_bytes(g), 1, "messages to other hosts", err);
+    if (st != BASE_OK) return st;
+    g->pack = memory;
+    st      = base_alloc(&memory, comm_between_work_bytes(g), 1, "messages from other hosts", err);
+    if (st == BASE_OK) g->work = memory;
+    return st;
+}
+
+/* TRIREME_COMM: what collectives and streams may use. */
+static base_status_t choose_means(comm_grid_t *g, base_err_t *err)
+{
+    static const char *const names[] = {"auto", "shm", "messages", "mpi"};
+    const char              *means   = getenv("TRIREME_COMM");
+    size_t                   i       = 0;
+    base_status_t            st      = BASE_OK;
+
+    if (means == NULL || means[0] == '\0') means = names[0];
+    while (i < 4 && strcmp(means, names[i]) != 0) i++;
+    if (i == 4)
+        st = base_fail(err, BASE_ERR_USAGE, "TRIREME_COMM=%s: not one of auto, shm, messages, mpi",
+                       means);
+    st = comm_agree(g->world, st, err);
+    if (st == BASE_OK) st = split_comms(g, err);
+    if (st == BASE_OK) st = comm_local_create(g, i < 2, err);
+    if (st != BASE_OK) return st;
+    st = comm_agree(g->world, alloc_messages(g, err), err);
+    return st == BASE_OK ? comm_collective_choose(g, i == 0, i == 3, err) : st;
 }
 
 base_status_t comm_grid_create(comm_world_t *world, uint32_t stages, uint32_t shards,
@@ -47,12 +98,10 @@ base_status_t comm_grid_create(comm_world_t *world, uint32_t stages, uint32_t sh
     g->rings.win = MPI_WIN_NULL;
     st           = base_alloc(&memory, 2 * (size_t)shards, sizeof(MPI_Request), "requests", err);
     if (st == BASE_OK) g->requests = memory;
-    if (st == BASE_OK) st = base_alloc(&memory, comm_sum_work(shards), 4, "sum workspace", err);
-    if (st == BASE_OK) g->work = memory;
+    if (st == BASE_OK) st = alloc_tables(g, err);
     if (world->mpi) {
         st = comm_agree(world, st, err);
-        if (st == BASE_OK) st = split_comms(g, err);
-        if (st == BASE_OK) st = comm_local_create(g, err);
+        if (st == BASE_OK) st = choose_means(g, err);
     }
     if (st != BASE_OK) goto out;
     *out = g;
@@ -73,7 +122,10 @@ void comm_grid_destroy(comm_grid_t **grid)
     comm_local_destroy(g);
     if (g->group != MPI_COMM_NULL) (void)MPI_Comm_free(&g->group);
     if (g->all != MPI_COMM_NULL) (void)MPI_Comm_free(&g->all);
+    free(g->pack);
     free(g->work);
+    free(g->ints);
+    free(g->host_of);
     free(g->requests);
     free(g);
     *grid = NULL;

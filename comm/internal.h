@@ -29,16 +29,27 @@ enum {
 
 typedef struct comm_server comm_server_t;
 
+enum { COMM_CLASSES = 4 }; /* of sizes of collectives */
+
+/* How a sum or a gather goes. */
+typedef enum {
+    COMM_WAY_LOCAL,  /* shared memory: all shards are on this host */
+    COMM_WAY_DIRECT, /* hosts send all to all */
+    COMM_WAY_SLICES, /* hosts sum a slice each, then hand it on */
+    COMM_WAY_MPI,    /* the library's own collective */
+} comm_way_t;
+
 struct comm_world {
     bool     mpi; /* false: one process, and MPI was never started */
     int      rank, size;
     int      local_rank, local_size;
     int      host_count, host_index;
-    int      cpus;     /* that the ranks of this host may use */
-    bool     spin;     /* they suffice for all ranks and threads of this host */
-    MPI_Comm all;      /* control plane */
-    MPI_Comm host;     /* ranks of this host */
-    int     *local_of; /* place of each rank on this host, -1 if elsewhere; NULL without MPI */
+    int      cpus;      /* that the ranks of this host may use */
+    bool     spin;      /* they suffice for all ranks and threads of this host */
+    MPI_Comm all;       /* control plane */
+    MPI_Comm host;      /* ranks of this host */
+    int     *local_of;  /* place of each rank on this host, -1 if elsewhere; NULL without MPI */
+    int     *leader_of; /* lowest rank on the host of each rank; NULL without MPI */
     /* an event of each rank of this host, rung when a message is on its way to it */
     comm_shm_t    bells;
     comm_event_t *bell; /* the own one; NULL without shared memory */
@@ -74,16 +85,27 @@ struct comm_grid {
     uint32_t      stages, shards, stage, shard;
     MPI_Comm      all;   /* rank = stage * shards + shard */
     MPI_Comm      group; /* the shards of this stage; rank = shard */
-    int32_t      *work;  /* what the other shards send in comm_sum_i32 */
     MPI_Request  *requests;
     comm_stats_t  stats;
+    /* how collectives go, by size (collective.c): comm_way_t */
+    uint8_t sum_way[COMM_CLASSES], gather_way[COMM_CLASSES];
+    /* the hosts of the group (local.c finds them) */
+    uint32_t  n_hosts, n_mates, my_mate;
+    uint32_t  lanes;    /* shards of the smallest host */
+    uint32_t *host_of;  /* [shards] 0 .. n_hosts - 1 */
+    uint32_t *place_of; /* [shards] among the mates of its host */
+    uint32_t *mates;    /* [n_mates] the shards of this host, this one too */
+    uint32_t *peers;    /* [n_hosts] the shard of each host in this one's place, if it has one */
+    uint8_t  *pack;     /* what goes to other hosts, and what comes from them */
+    uint8_t  *work;
+    int      *ints; /* [2 * shards] counts and offsets as MPI wants them */
     /* the ranks of this host (local.c) */
     comm_shm_t    shm;
     comm_shm_t    rings;      /* larger rings of the streams; parts NULL: those of shm */
     uint32_t      ring_slots; /* of each */
     comm_stream_t stream;
     bool          local_group; /* all shards of this stage are here */
-    uint32_t      arrivals;    /* of the whole group so far */
+    uint32_t      arrivals;    /* of all mates so far */
     uint32_t      slot;        /* which slot the next collective uses */
 };
 
@@ -111,11 +133,12 @@ base_status_t comm_check(int rc, const char *what, base_err_t *err);
 
 /* ---- grid.c, collective.c ---- */
 
-void   comm_count(comm_grid_t *grid, uint64_t start_us,
-                  uint64_t bytes);     /* one call, for the statistics */
-size_t comm_sum_work(uint32_t shards); /* values that comm_grid.work must hold */
+void comm_count(comm_grid_t *grid, uint64_t start_us, uint64_t bytes); /* for the statistics */
+/* Which way each size of sums and gathers goes: by a table, or, where `measure` and it is not
+ * clear, by trying. `mpi`: the library's own. Collective over the group. */
+base_status_t comm_collective_choose(comm_grid_t *grid, bool measure, bool mpi, base_err_t *err);
 /* How a sum or gather of so many bytes goes, in words. */
-const char *comm_means(const comm_grid_t *grid, size_t bytes);
+const char *comm_means(const comm_grid_t *grid, bool sum, size_t bytes);
 /* First value of slice s when n values are cut into `shards` slices that differ by at most one. */
 size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s);
 

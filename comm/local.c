@@ -11,18 +11,22 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "comm/pack.h"
 
 enum {
-    SLOT_BYTES = 1 << 18,
+    SLOT_BYTES = COMM_LOCAL_VALUES * 4,
     SUM_WHOLE  = 1 << 12, /* values: up to here every shard adds everything, in one round */
+    SUM_FEW    = 3,       /* shards: up to here so for any number of values */
+    SUM_BLOCK  = 1 << 11, /* values that stay in the first cache while all shards' are added */
     PIPE_SLOTS = 4,
     PIPE_BYTES = 1 << 16,
 };
 
 typedef struct {
-    comm_event_t arrived; /* of the part of shard 0 alone: arrivals of the whole group */
-    comm_event_t sent;    /* pieces put into the ring */
-    comm_event_t taken;   /* pieces read from it */
+    comm_event_t arrived;                   /* of the first mate alone: arrivals of all mates */
+    comm_event_t sent;                      /* pieces put into the ring */
+    comm_event_t taken;                     /* pieces read from it */
+    _Alignas(COMM_LINE) uint32_t narrow[2]; /* the slot holds int16_t */
     _Alignas(COMM_LINE) uint8_t slots[2][SLOT_BYTES];
     _Alignas(COMM_LINE) uint8_t pipe[PIPE_SLOTS][PIPE_BYTES];
 } part_t;
@@ -38,18 +42,55 @@ static part_t *part_of_shard(const comm_grid_t *g, uint32_t shard)
     return part_of(g, (int)(g->stage * g->shards + shard));
 }
 
-base_status_t comm_local_create(comm_grid_t *grid, base_err_t *err)
+/* Who is on this host, and the hosts of the group. `together`: ranks of a host share memory. */
+static void find_mates(comm_grid_t *g, bool together)
 {
-    const comm_world_t *w     = grid->world;
-    const char         *means = getenv("TRIREME_COMM");
-    base_status_t       st    = BASE_OK;
+    const comm_world_t *w     = g->world;
+    uint32_t            first = g->stage * g->shards;
 
-    if (w->local_size == 1 || (means != NULL && strcmp(means, "mpi") == 0)) return BASE_OK;
-    st = comm_shm_open(w->host, sizeof(part_t), &grid->shm, err);
-    if (st != BASE_OK || grid->shm.parts == NULL) return st;
-    grid->local_group = grid->shards > 1;
-    for (uint32_t s = 0; s < grid->shards; s++)
-        if (w->local_of[grid->stage * grid->shards + s] < 0) grid->local_group = false;
+    for (uint32_t s = 0; s < g->shards; s++) {
+        int      rank = (int)(first + s), leader = together ? w->leader_of[rank] : rank;
+        uint32_t before = 0; /* shards of the same host below s */
+        for (uint32_t t = 0; t < s; t++)
+            if (leader == (together ? w->leader_of[first + t] : (int)(first + t))) {
+                g->host_of[s] = g->host_of[t];
+                before++;
+            }
+        if (before == 0) g->host_of[s] = g->n_hosts++;
+        g->place_of[s] = before;
+    }
+    for (uint32_t s = 0; s < g->shards; s++) {
+        if (g->host_of[s] != g->host_of[g->shard]) continue;
+        if (s == g->shard) g->my_mate = g->n_mates;
+        g->mates[g->n_mates++] = s;
+    }
+    for (uint32_t s = 0; s < g->shards; s++)
+        if (g->place_of[s] == g->my_mate) g->peers[g->host_of[s]] = s;
+    /* A lane: one shard of each host. As many as the smallest host has shards. */
+    g->lanes = g->shards;
+    for (uint32_t h = 0; h < g->n_hosts; h++) {
+        uint32_t n = 0;
+        for (uint32_t s = 0; s < g->shards; s++) n += g->host_of[s] == h;
+        if (n < g->lanes) g->lanes = n;
+    }
+}
+
+base_status_t comm_local_create(comm_grid_t *grid, bool shared, base_err_t *err)
+{
+    const comm_world_t *w    = grid->world;
+    int                 mine = 1, all = 1;
+    base_status_t       st = BASE_OK;
+
+    if (shared && w->local_size > 1) {
+        st   = comm_shm_open(w->host, sizeof(part_t), &grid->shm, err);
+        mine = grid->shm.parts != NULL;
+    }
+    if (st == BASE_OK && w->mpi)
+        st = comm_check(MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MIN, w->all), "MPI_Allreduce",
+                        err);
+    if (st != BASE_OK) return st;
+    find_mates(grid, shared && all != 0);
+    grid->local_group = grid->shards > 1 && grid->n_mates == grid->shards;
     return BASE_OK;
 }
 
@@ -76,12 +117,18 @@ static void await(comm_grid_t *g, comm_event_t *event, uint32_t target)
 
 /* ---- collectives ----------------------------------------------------------------------------- */
 
-/* All shards are here, and what they wrote before is visible. */
+/* The k-th mate after this one. */
+static uint32_t mate(const comm_grid_t *g, uint32_t k)
+{
+    return g->mates[(g->my_mate + k) % g->n_mates];
+}
+
+/* All mates are here, and what they wrote before is visible. */
 static void meet(comm_grid_t *g)
 {
-    comm_event_t *arrived = &part_of_shard(g, 0)->arrived;
+    comm_event_t *arrived = &part_of_shard(g, g->mates[0])->arrived;
 
-    g->arrivals += g->shards;
+    g->arrivals += g->n_mates;
     comm_event_add(arrived, g->arrivals);
     await(g, arrived, g->arrivals);
 }
@@ -96,46 +143,93 @@ static void add_i32(int32_t *restrict to, const int32_t *restrict from, size_t n
     for (size_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-static void sum_whole(comm_grid_t *g, int32_t *buf, size_t n)
+static void add_i16(int32_t *restrict to, const int16_t *restrict from, size_t n)
 {
-    memcpy(slot_of(g, g->shard), buf, n * sizeof(*buf));
-    meet(g);
-    for (uint32_t k = 1; k < g->shards; k++)
-        add_i32(buf, slot_of(g, (g->shard + k) % g->shards), n);
+    for (size_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-/* Each shard adds one slice and leaves the total in its own slot, where only it looked until
- * then. */
+/* Put n values into the own slot. */
+static void put(comm_grid_t *g, const int32_t *buf, size_t n)
+{
+    part_t  *part = part_of_shard(g, g->shard);
+    int32_t *slot = slot_of(g, g->shard);
+
+    part->narrow[g->slot] = comm_pack_narrow((int16_t *)(void *)slot, buf, n);
+    if (!part->narrow[g->slot]) memcpy(slot, buf, n * sizeof(*buf));
+}
+
+/* Add values [begin, begin + n) of the other mates' slots to to[0 .. n). */
+static void add_mates(comm_grid_t *g, int32_t *to, size_t begin, size_t n)
+{
+    for (size_t done = 0; done < n; done += SUM_BLOCK) {
+        size_t block = base_min_size(n - done, SUM_BLOCK);
+        for (uint32_t k = 1; k < g->n_mates; k++) {
+            uint32_t       s    = mate(g, k);
+            const int32_t *slot = slot_of(g, s);
+            if (part_of_shard(g, s)->narrow[g->slot])
+                add_i16(to + done, (const int16_t *)(const void *)slot + begin + done, block);
+            else
+                add_i32(to + done, slot + begin + done, block);
+        }
+    }
+}
+
+/* Each mate adds one slice; the totals go into the other slot, which all have read. */
 static void sum_slices(comm_grid_t *g, int32_t *buf, size_t n)
 {
-    size_t   begin = comm_slice_begin(n, g->shards, g->shard);
-    size_t   own   = comm_slice_begin(n, g->shards, g->shard + 1) - begin;
-    int32_t *mine  = slot_of(g, g->shard);
+    size_t begin = comm_slice_begin(n, g->n_mates, g->my_mate);
+    size_t own   = comm_slice_begin(n, g->n_mates, g->my_mate + 1) - begin;
 
-    memcpy(mine, buf, begin * sizeof(*buf));
-    memcpy(mine + begin + own, buf + begin + own, (n - begin - own) * sizeof(*buf));
+    put(g, buf, n);
     meet(g);
-    for (uint32_t k = 1; k < g->shards; k++)
-        add_i32(buf + begin, slot_of(g, (g->shard + k) % g->shards) + begin, own);
-    memcpy(mine + begin, buf + begin, own * sizeof(*buf));
-    meet(g);
-    for (uint32_t k = 1; k < g->shards; k++) {
-        uint32_t s  = (g->shard + k) % g->shards;
-        size_t   at = comm_slice_begin(n, g->shards, s);
-        memcpy(buf + at, slot_of(g, s) + at,
-               (comm_slice_begin(n, g->shards, s + 1) - at) * sizeof(*buf));
+    add_mates(g, buf + begin, begin, own);
+    comm_local_share(g, buf, n, g->n_mates);
+}
+
+void comm_local_share(comm_grid_t *grid, int32_t *buf, size_t n, uint32_t lanes)
+{
+    size_t begin = 0, end = 0;
+
+    if (grid->n_mates == 1) return;
+    grid->slot ^= 1;
+    if (grid->my_mate < lanes) {
+        begin = comm_slice_begin(n, lanes, grid->my_mate);
+        end   = comm_slice_begin(n, lanes, grid->my_mate + 1);
+        memcpy(slot_of(grid, grid->shard) + begin, buf + begin, (end - begin) * sizeof(*buf));
+    }
+    meet(grid);
+    for (uint32_t k = 0; k < lanes; k++) {
+        if (k == grid->my_mate) continue;
+        begin = comm_slice_begin(n, lanes, k);
+        end   = comm_slice_begin(n, lanes, k + 1);
+        memcpy(buf + begin, slot_of(grid, grid->mates[k]) + begin, (end - begin) * sizeof(*buf));
+    }
+    grid->slot ^= 1; /* of both slots the first of this call was free earlier */
+}
+
+void comm_local_reduce(comm_grid_t *grid, int32_t *buf, size_t n, uint32_t lanes)
+{
+    if (grid->n_mates == 1) return;
+    put(grid, buf, n);
+    meet(grid);
+    if (grid->my_mate < lanes) {
+        size_t begin = comm_slice_begin(n, lanes, grid->my_mate);
+        add_mates(grid, buf + begin, begin, comm_slice_begin(n, lanes, grid->my_mate + 1) - begin);
     }
 }
 
 void comm_local_sum(comm_grid_t *grid, int32_t *buf, size_t n)
 {
     for (size_t done = 0; done < n;) {
-        size_t piece = base_min_size(n - done, SLOT_BYTES / sizeof(*buf));
-        if (piece <= SUM_WHOLE)
-            sum_whole(grid, buf + done, piece);
-        else
+        size_t piece = base_min_size(n - done, COMM_LOCAL_VALUES);
+        if (piece <= SUM_WHOLE || grid->n_mates <= SUM_FEW) {
+            put(grid, buf + done, piece);
+            meet(grid);
+            add_mates(grid, buf + done, 0, piece);
+            grid->slot ^= 1;
+        } else {
             sum_slices(grid, buf + done, piece);
-        grid->slot ^= 1;
+        }
         done += piece;
     }
 }
@@ -145,19 +239,32 @@ void comm_local_gather(comm_grid_t *grid, float *buf, const uint32_t *counts,
 {
     size_t room = SLOT_BYTES / sizeof(*buf), most = 0;
 
-    for (uint32_t s = 0; s < grid->shards; s++) most = base_max_size(most, counts[s]);
+    if (grid->n_mates == 1) return;
+    for (uint32_t k = 0; k < grid->n_mates; k++) most = base_max_size(most, counts[grid->mates[k]]);
     for (size_t done = 0; done < most; done += room) {
         size_t own = counts[grid->shard];
         if (own > done)
             memcpy(slot_of(grid, grid->shard), buf + offsets[grid->shard] + done,
                    base_min_size(own - done, room) * sizeof(*buf));
         meet(grid);
-        for (uint32_t k = 1; k < grid->shards; k++) {
-            uint32_t s = (grid->shard + k) % grid->shards;
+        for (uint32_t k = 1; k < grid->n_mates; k++) {
+            uint32_t s = mate(grid, k);
             if (counts[s] > done)
                 memcpy(buf + offsets[s] + done, slot_of(grid, s),
                        base_min_size(counts[s] - done, room) * sizeof(*buf));
         }
+        grid->slot ^= 1;
+    }
+}
+
+void comm_local_spread(comm_grid_t *grid, void *buf, size_t bytes)
+{
+    for (size_t done = 0; grid->n_mates > 1 && done < bytes; done += SLOT_BYTES) {
+        size_t piece = base_min_size(bytes - done, SLOT_BYTES);
+        void  *slot  = slot_of(grid, grid->mates[0]);
+        if (grid->my_mate == 0) memcpy(slot, (uint8_t *)buf + done, piece);
+        meet(grid);
+        if (grid->my_mate > 0) memcpy((uint8_t *)buf + done, slot, piece);
         grid->slot ^= 1;
     }
 }

@@ -6,14 +6,26 @@
 
 #include "comm/internal.h"
 
-/* Set grid->shm and which of the grid's paths may use it. Collective over the world. */
-base_status_t comm_local_create(comm_grid_t *grid, base_err_t *err);
+enum { COMM_LOCAL_VALUES = 1 << 16 }; /* int32 or float of a slot */
+
+/* Set grid->shm, the mates (shards of this host that share memory with this one) and the hosts of
+ * the group; without `shared` every rank is a host of its own. Collective over the world. */
+base_status_t comm_local_create(comm_grid_t *grid, bool shared, base_err_t *err);
 void          comm_local_destroy(comm_grid_t *grid);
 
-/* comm_sum_i32, comm_gather_f32 where grid->local_group holds. */
+/* --- over the mates; nothing when there is one --- */
+
+/* Sums of all mates; pieces of all mates, as in comm_sum_i32 and comm_gather_f32. */
 void comm_local_sum(comm_grid_t *grid, int32_t *buf, size_t n);
 void comm_local_gather(comm_grid_t *grid, float *buf, const uint32_t *counts,
                        const uint32_t *offsets);
+/* n <= COMM_LOCAL_VALUES. Mate k < lanes gets the sums of slice k (of `lanes`) into its buf; the
+ * rest of buf keeps. Each call is followed by comm_local_share of the same n and lanes. */
+void comm_local_reduce(comm_grid_t *grid, int32_t *buf, size_t n, uint32_t lanes);
+/* Every mate gets slice k of buf from mate k < lanes. */
+void comm_local_share(comm_grid_t *grid, int32_t *buf, size_t n, uint32_t lanes);
+/* Every mate gets buf of mate 0. */
+void comm_local_spread(comm_grid_t *grid, void *buf, size_t bytes);
 
 /* One-way stream from a rank to another of this host; each rank has one receiver (the next stage,
  * or rank 0 for the last). false: `peer` (a world rank) is elsewhere, use a message. */

@@ -2,6 +2,7 @@
 #include "comm/measure.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/arena.h"
@@ -20,7 +21,8 @@ typedef struct {
     comm_world_t *world;
     comm_grid_t  *grid;
     size_t        bytes;
-    uint8_t      *buf;     /* 2 x the largest size */
+    uint8_t      *buf;
+    uint8_t      *fresh;   /* what buf holds before a sum: of the range that partial sums have */
     uint32_t     *counts;  /* [size] of the group: floats of each piece; the ring: counts[0] */
     uint32_t     *offsets; /* [size] */
 } subject_t;
@@ -31,11 +33,13 @@ typedef base_status_t call_fn(subject_t *s, base_err_t *err);
 
 static base_status_t our_sum(subject_t *s, base_err_t *err)
 {
+    memcpy(s->buf, s->fresh, s->bytes);
     return comm_sum_i32(s->grid, (int32_t *)(void *)s->buf, s->bytes / sizeof(int32_t), err);
 }
 
 static base_status_t mpi_sum(subject_t *s, base_err_t *err)
 {
+    memcpy(s->buf, s->fresh, s->bytes);
     return comm_check(MPI_Allreduce(MPI_IN_PLACE, s->buf, (int)(s->bytes / sizeof(int32_t)),
                                     MPI_INT32_T, MPI_SUM, s->grid->group),
                       "MPI_Allreduce", err);
@@ -233,7 +237,7 @@ static base_status_t in_grid(subject_t *s, const comm_measure_t *c, uint32_t sta
     row.ranks = shards > 1 ? shards : stages;
     for (size_t k = 0; k < sizeof(grouped) / sizeof(grouped[0]) && shards > 1; k++)
         for (size_t i = 0; i < c->n_sizes && st == BASE_OK; i++) {
-            row.means = comm_means(s->grid, c->sizes[i]);
+            row.means = comm_means(s->grid, grouped[k].ours == our_sum, c->sizes[i]);
             st        = one_row(s, c, &grouped[k], c->sizes[i], row, err);
         }
     row.means = row.hosts == 1 && s->grid->shm.parts != NULL ? "shared memory" : "messages";
@@ -290,7 +294,14 @@ base_status_t comm_measure(comm_world_t *world, const comm_measure_t *config, ba
     st = base_alloc(&memory, most, 1, "buffer to measure with", err);
     if (st != BASE_OK) goto out;
     s.buf = memory;
-    st    = base_alloc(&memory, 2 * (size_t)world->size, sizeof(uint32_t), "pieces", err);
+    st    = base_alloc(&memory, most, 1, "values to measure with", err);
+    if (st != BASE_OK) goto out;
+    s.fresh = memory;
+    for (size_t i = 0; i < most / sizeof(int32_t); i++) {
+        int32_t v = (int32_t)((uint32_t)i * 2654435761u >> 19) - 4096;
+        memcpy(s.fresh + i * sizeof(v), &v, sizeof(v));
+    }
+    st = base_alloc(&memory, 2 * (size_t)world->size, sizeof(uint32_t), "pieces", err);
     if (st != BASE_OK) goto out;
     s.counts  = memory;
     s.offsets = s.counts + world->size;
@@ -298,6 +309,7 @@ out:
     st = comm_agree(world, st, err);
     if (st == BASE_OK) st = groups(&s, config, err);
     free(s.counts);
+    free(s.fresh);
     free(s.buf);
     return st;
 }

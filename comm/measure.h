@@ -32,7 +32,8 @@ typedef struct {
     void                *ctx;
 } comm_measure_t;
 
-/* sum_i32: comm_sum_i32 of `bytes` / 4 zeros, against MPI_Allreduce in place.
+/* sum_i32: comm_sum_i32 of `bytes` / 4 values below 4096, written anew
+ * before each call, against MPI_Allreduce in place, likewise.
  * gather_f32: comm_gather_f32 of equal pieces, `bytes` in all, against MPI_Allgatherv in place.
  * hop: a vector from rank to rank through all of the group and back to rank 0, by the number of
  * hops, against MPI_Send and MPI_Recv on the same way.

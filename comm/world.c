@@ -76,19 +76,37 @@ static void warn_lonely(const comm_world_t *world)
 
 /* ---- hosts ----------------------------------------------------------------------------------- */
 
-/* TRIREME_FAKE_HOSTS=n cuts the ranks into n pretended hosts: tests of the paths between hosts. */
+/* TRIREME_FAKE_HOSTS=n cuts the ranks into n pretended hosts, a,b,... into hosts of a, b, ... ranks
+ * (the last takes what is left): tests of the paths between hosts. */
+static int fake_host(int rank, int size)
+{
+    const char *text = getenv("TRIREME_FAKE_HOSTS");
+    char       *end  = NULL;
+    long        n    = text == NULL ? 0 : strtol(text, &end, 10);
+    long        sum  = 0;
+    int         host = 0;
+
+    if (n < 1 || n > size) return 0;
+    if (*end != ',') return (int)(rank * n / size);
+    for (sum = n; rank >= sum && *end == ','; host++) {
+        n = strtol(end + 1, &end, 10);
+        if (n < 1) break;
+        sum += n;
+    }
+    return host;
+}
+
 static base_status_t hosts_split(comm_world_t *w, base_err_t *err)
 {
-    long     fake = env_number("TRIREME_FAKE_HOSTS");
     MPI_Comm real = MPI_COMM_NULL;
 
     base_status_t st =
         comm_check(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &w->host),
                    "MPI_Comm_split_type", err);
-    if (st != BASE_OK || fake <= 1 || fake > w->size) return st;
+    if (st != BASE_OK || !env_set("TRIREME_FAKE_HOSTS")) return st;
     real    = w->host;
     w->host = MPI_COMM_NULL;
-    st      = comm_check(MPI_Comm_split(real, (int)(w->rank * fake / w->size), 0, &w->host),
+    st      = comm_check(MPI_Comm_split(real, fake_host(w->rank, w->size), 0, &w->host),
                          "MPI_Comm_split", err);
     (void)MPI_Comm_free(&real);
     return st;
@@ -114,6 +132,8 @@ static base_status_t hosts_number(comm_world_t *w, base_err_t *err)
         w->host_count++;
         if (r < lowest) w->host_index++;
     }
+    w->leader_of = leaders;
+    memory       = NULL;
 out:
     free(memory);
     return st;
@@ -267,6 +287,7 @@ void comm_world_close(comm_world_t **world)
     }
     comm_interrupt_done();
     free(w->local_of);
+    free(w->leader_of);
     free(w->requests);
     free(w->head);
     free(w->scratch);
