@@ -99,8 +99,9 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
 
 /* ---- who does which tiles ---- */
 
-/* Shares are read in so many parts; and so many other threads are helped, those that come next. */
-enum { PARTS = 8, HELPED = 3 };
+/* Shares are read in so many parts; and so many other threads are helped, those that come next. With
+ * MANY tokens the first part is large, as kernels build tables of the tokens for each. */
+enum { PARTS = 8, HELPED = 3, MANY = 16 };
 
 /* Tiles [begin, end) of the share of the thread `helped` places on; not beyond `last` places. */
 typedef struct {
@@ -129,9 +130,11 @@ static bool next_turn(worker_t *w, const worker_layer_t *layer, worker_matrix_id
         size_t          t0     = 0;
         size_t          t1     = 0;
         worker_tile_share(layer, id, of, n_threads, &t0, &t1);
-        size_t step = base_min_size(base_max_size((t1 - t0) / PARTS, 1), most);
-        if (n_threads == 1) step = most;
-        if (atomic_load_explicit(cursor, memory_order_relaxed) >= t1) continue;
+        size_t at   = atomic_load_explicit(cursor, memory_order_relaxed);
+        size_t step = base_max_size((t1 - t0) / PARTS, 1);
+        if (at >= t1) continue;
+        if (w->n_tok >= MANY) step = base_max_size(step, (t1 - at) * 3 / 4);
+        step        = n_threads == 1 ? most : base_min_size(step, most);
         turn->begin = atomic_fetch_add_explicit(cursor, step, memory_order_relaxed);
         if (turn->begin >= t1) continue;
         turn->end = base_min_size(turn->begin + step, t1);
