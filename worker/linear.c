@@ -99,8 +99,8 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
 
 /* ---- who does which tiles ---- */
 
-/* Shares are read in so many parts; and so many other threads are helped, those that come next. With
- * MANY tokens the first part is large, as kernels build tables of the tokens for each. */
+/* Shares are read in so many parts; and so many other threads are helped, those that come next.
+ * With MANY tokens the first part is large, as kernels build tables of the tokens for each. */
 enum { PARTS = 8, HELPED = 3, MANY = 16 };
 
 /* Tiles [begin, end) of the share of the thread `helped` places on; not beyond `last` places. */
