@@ -62,12 +62,20 @@ static json_t *json_ranks(const plan_run_t *r)
     return list;
 }
 
+/* What the plan puts on a node of the cluster; nothing on one that it leaves out. */
+static uint64_t bytes_on(const part_choice_t *c, uint32_t node)
+{
+    for (uint32_t k = 0; k < c->n_nodes; k++)
+        if (c->order[k] == node) return c->node_bytes[k];
+    return 0;
+}
+
 static json_t *json_nodes(const plan_run_t *r)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < r->cluster.n_nodes && list != NULL; i++) {
         const part_node_t *n      = &r->cluster.nodes[i];
-        const uint64_t     usable = part_node_usable(n), used = r->choice.node_bytes[i];
+        const uint64_t     usable = part_node_usable(n), used = bytes_on(&r->choice, i);
         /* clang-format off */
         json_t *node = json_pack("{s:o, s:i, s:I, s:I, s:I, s:b}",
                                  "name", out_json_text(n->name, strlen(n->name)),

@@ -81,6 +81,7 @@ holds '[n["name"] for n in p["nodes"]] == ["big", "node2-1", "node2-2"] and all(
 plan 0 --shape llama-70b --type tq1_0 --nodes 3 --mem 24G --membw 50 --latency 9000 --netbw 1 -c 4096 --json
 holds 'p["machines_needed"] == {"fp16": 6, "int8": 4, "2 bits": 1, "1.6 bits": 1}'
 holds 'p["layout"] == "1x1" and p["left_out"] == ["node2", "node3"] and p["layouts"][0]["n_nodes"] == 1'
+holds '[n["used_bytes"] > 0 for n in p["nodes"]] == [True, False, False] and all(n["fits"] for n in p["nodes"])'
 plan 0 --shape llama-70b --type tq1_0 --nodes 3 --mem 24G --membw 50 --latency 9000 --netbw 1 -c 4096 --explain
 for words in 'left out: node2 node3' 'network would cost more' 'none of the model.s space is faster' 'machines like node1'; do
     grep -q "$words" "$dir/out" || fail "--explain lacks '$words': $(cat "$dir/out")"
