@@ -4,6 +4,7 @@
 """`mpirun -n 1 trireme -m MODEL : -n K trireme -m NOTHING`: what one machine alone has, the others get. Layouts,
 threads, stored types, directories and mixed groups of ranks; a bit flipped on the wire (tests/support/preload/flip.c) is
 found and named, and asked for again, or ends the run when it comes wrong again and again."""
+import os
 import pathlib
 import shutil
 import subprocess
@@ -58,13 +59,15 @@ def check_flips(model, tmp):
         trireme.skip("no mpicc, which the damaged network is compiled with")
     subprocess.run(["mpicc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
     want = alone(model, tmp)
-    env = (f"LD_PRELOAD={library}", "FLIP_FROM=2", "FLIP_COUNT=1")
+    # the sanitizer wants to be the first library, unless told
+    preload = (f"LD_PRELOAD={library}", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0")
+    env = (*preload, "FLIP_FROM=2", "FLIP_COUNT=1")
     got, _, text = logits([model, NOTHING], tmp, "--layout", "1x2", "-t", "1", env=env)
     said = [line for line in text.splitlines() if "came damaged" in line]
     assert got == want and len(said) == 1, text
     assert "from rank 0 to rank 1" in said[0] and "rows " in said[0] and "blk." in said[0], said
     print(said[0])
-    env = (f"LD_PRELOAD={library}", "FLIP_FROM=0", "FLIP_COUNT=1000000")
+    env = (*preload, "FLIP_FROM=0", "FLIP_COUNT=1000000")
     done, text = start([model, NOTHING, NOTHING], ["--logits", f"{tmp}/no.npy", "--layout", "1x3", "-t", "1"], env, False)
     ours = [line for line in text.splitlines() if "error:" in line]
     assert done.returncode == 1 and len(ours) == 1 and "again and again" in ours[0], text
