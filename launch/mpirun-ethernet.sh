@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # usage: launch/mpirun-ethernet.sh SUBNET HOSTFILE COMMAND [options]
 #        launch/mpirun-ethernet.sh 10.0.0.0/24 hosts run -m /models/m.gguf -p TEXT
-# Machines on plain Ethernet, one rank each with all its cores. HOSTFILE: a host name a line. The
+# Machines on plain Ethernet, one rank each with all its cores. HOSTFILE: a host name a line; with
+# `slots=N` behind the names, as many ranks there (all on its cores: give -t, or trireme shares them
+# out). Where ssh is not the way in: OMPI_MCA_plm_rsh_agent=PROGRAM, called as HOST COMMAND... The
 # program and the model lie at the same paths everywhere, ssh works without a password, and SUBNET
 # names the network to use: without it Open MPI tries every interface, Docker's bridges too, and hangs.
 set -euo pipefail
@@ -18,7 +20,9 @@ trireme=${TRIREME:-$here/../build/release/bin/trireme}
 pass=() # the options' twins in the environment go along
 for name in "${!TRIREME_@}"; do pass+=(-x "$name"); done
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-exec mpirun --hostfile "$hosts" --map-by ppr:1:node --bind-to none --report-bindings \
+place=ppr:1:node
+if grep -q '^[^#]*slots=' "$hosts"; then place=slot:OVERSUBSCRIBE; fi
+exec mpirun --hostfile "$hosts" --map-by "$place" --bind-to none --report-bindings \
     --mca pml ob1 --mca btl tcp,self,vader \
     --mca btl_tcp_if_include "$subnet" --mca oob_tcp_if_include "$subnet" \
     "${pass[@]}" "$trireme" "$@"
