@@ -50,16 +50,64 @@ static long env_number(const char *name)
     return value == NULL ? 0 : strtol(value, NULL, 10);
 }
 
+/* What launchers tell each process: how many there are, and which of them this is. */
+static const struct {
+    const char *size, *rank, *launcher;
+} counts[] = {
+    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "Open MPI's mpirun"},
+    {"PMI_SIZE", "PMI_RANK", "an mpirun of MPICH's kind (hydra), or srun --mpi=pmi2,"},
+    {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MVAPICH2's mpirun"},
+};
+
+/* Another launcher than the library's starts N worlds of one rank. True: recognised, and told. */
+static bool warn_foreign_launcher(void)
+{
+    char library[MPI_MAX_LIBRARY_VERSION_STRING];
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        long size = env_number(counts[i].size);
+        if (size <= 1) continue;
+        if (env_number(counts[i].rank) == 0)
+            base_log(BASE_LOG_WARN,
+                     "%s is %ld but MPI sees ONE rank: every process runs the whole model alone. "
+                     "Likely cause: %s started this program, which is built with another MPI "
+                     "library (%s). Remedy: the mpirun of that library",
+                     counts[i].size, size, counts[i].launcher,
+                     comm_library_version(library, sizeof(library)));
+        return true;
+    }
+    return false;
+}
+
+/* srun offers no PMI: the library then ends with a text about its own build, or starts alone. */
+static bool step_without_pmi(void)
+{
+    return env_set("SLURM_STEP_ID") && env_number("SLURM_STEP_NUM_TASKS") > 1 &&
+           !env_set("PMIX_RANK") && !env_set("PMI_RANK") && !env_set("PMI_FD") &&
+           !env_set("OMPI_COMM_WORLD_SIZE");
+}
+
+static void warn_no_pmi(void)
+{
+    if (step_without_pmi() && env_number("SLURM_PROCID") == 0)
+        base_log(BASE_LOG_WARN,
+                 "SLURM_STEP_NUM_TASKS is %ld but srun offers no PMI: the tasks cannot find each "
+                 "other. Likely cause: srun without --mpi, or --mpi=none. Try: srun --mpi=pmix",
+                 env_number("SLURM_STEP_NUM_TASKS"));
+}
+
 /* Some launchers start N worlds of one rank when launcher and library do not match. */
 static void warn_lonely(const comm_world_t *world)
 {
     const char *name  = "SLURM_NTASKS";
     long        tasks = env_number(name);
 
-    if (world->size != 1) return;
+    if (world->size != 1 || step_without_pmi()) return; /* told before */
     if (env_set("SLURM_STEP_NUM_TASKS")) {
         name  = "SLURM_STEP_NUM_TASKS";
         tasks = env_number(name);
+    } else if (warn_foreign_launcher()) {
+        return;
     }
     if (tasks <= 1 || env_number("SLURM_PROCID") != 0) return;
     if (env_set("SLURM_STEP_ID"))
@@ -258,6 +306,7 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
     w->local_size = 1;
     w->host_count = 1;
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0); /* short sleeps stay short */
+    warn_no_pmi();
     if (launched())
         st = world_start_mpi(w, err);
     else
@@ -358,7 +407,8 @@ const char *comm_library_version(char *buf, size_t buf_bytes)
 
     base_assert(buf_bytes > 0);
     if (MPI_Get_library_version(text, &n) != MPI_SUCCESS) n = 0;
-    text[n]                    = '\0';
+    text[n] = '\0';
+    for (char *tab = text; (tab = strchr(tab, '\t')) != NULL;) *tab = ' '; /* MPICH writes some */
     text[strcspn(text, ",\n")] = '\0'; /* the rest is about the package */
     (void)snprintf(buf, buf_bytes, "%s", text);
     return buf;
