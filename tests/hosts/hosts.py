@@ -36,11 +36,12 @@ def address(host):
 
 class Hosts:
     """n hosts. mbit 0: as fast as it goes. cpu: CPUs that each host may use; None: all.
-    hide: {folder: [hosts that do not see what is in it]}."""
+    hide: {folder: [hosts that do not see what is in it]}. mounts: a mount namespace for each host, as with hide."""
 
-    def __init__(self, n, mbit=0, delay_ms=0.0, cpu=None, hide=None, mtu=9000):
+    def __init__(self, n, mbit=0, delay_ms=0.0, cpu=None, hide=None, mtu=9000, mounts=False):
         self.n, self.mbit, self.delay_ms, self.cpu, self.mtu = n, mbit, delay_ms, cpu, mtu
         self.hide = hide or {}
+        self.mounts = ["--mount"] if mounts or self.hide else [] # not in a chroot, where / is no mount
         self.keepers, self.groups = [], []
 
     # --- start and end ---
@@ -85,10 +86,10 @@ class Hosts:
         """A process that holds the namespaces, and dies with this one."""
         hidden = " && ".join(f"mount -t tmpfs none {shlex.quote(str(folder))}" for folder, hosts in self.hide.items()
                              if i in hosts) or ":"
-        script = (f"hostname host{i} && mount --make-rprivate / && {hidden} && ip link set lo up && echo up && "
-                  "exec sleep infinity")
-        keeper = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--uts", "--mount", "sh", "-c",
-                                   script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        private = "mount --make-rprivate /" if self.mounts else ":"
+        script = f"hostname host{i} && {private} && {hidden} && ip link set lo up && echo up && exec sleep infinity"
+        keeper = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--uts", *self.mounts, "sh",
+                                   "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                   text=True)
         self.stack.callback(self._stop, keeper)
         if keeper.stdout.readline().strip() != "up":
@@ -141,7 +142,7 @@ class Hosts:
 
     def prefix(self, host):
         """What stands before a command that shall run on a host."""
-        enter = ["nsenter", "-t", str(self.keepers[host].pid), "--net", "--uts", "--mount"]
+        enter = ["nsenter", "-t", str(self.keepers[host].pid), "--net", "--uts", *self.mounts]
         group = self.groups[host]
         if group is not None: # joined outside: the mount namespace may not show the control groups
             join = f'echo $$ > {shlex.quote(str(group))} && exec "$@"'

@@ -87,7 +87,7 @@ def launch(h, tmp, hostfile, want, ranks, what, layout, **env):
 def main():
     launching.need("openssh-client", "ssh", "ssh-keygen")
     launching.need("dropbear-bin", "dropbear", "dropbearkey")
-    with tempfile.TemporaryDirectory(prefix="trireme-ssh-") as folder, hosts.Hosts(HOSTS) as h:
+    with tempfile.TemporaryDirectory(prefix="trireme-ssh-") as folder, hosts.Hosts(HOSTS, mounts=True) as h:
         tmp = pathlib.Path(folder)
         want = launching.one_rank(tmp)
         with daemons(h, tmp):
