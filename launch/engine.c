@@ -21,7 +21,7 @@
 #include "worker/measure.h"
 #include "worker/worker.h"
 
-enum { BATCH_DEFAULT = 256, FLIGHTS_MAX = 8, CHUNK_MIN = 48 };
+enum { BATCH_DEFAULT = 256, CHUNK_MIN = 48 };
 
 /* A step with rows that has not been collected. */
 typedef struct {
@@ -50,7 +50,7 @@ struct engine {
     engine_rank_stats_t *records;   /* rank 0: one per rank */
     part_batch_limits_t  limits;    /* of a step */
     part_step_room_t    *room;      /* other ranks: of the step at hand */
-    flight_t             flights[FLIGHTS_MAX]; /* rank 0: a ring, oldest first */
+    flight_t             flights[PART_FLIGHTS_MAX]; /* rank 0: a ring, oldest first */
     uint32_t             flight_first, flight_n;
     part_run_t           runs[LIMIT_SEQUENCES]; /* rank 0: of the part at hand */
     char                 pack_reason[PACK_TEXT_BYTES];
@@ -518,7 +518,7 @@ static base_status_t send_step(engine_t *e, const part_step_t *step, base_err_t 
 
 static flight_t *flight_at(engine_t *e, uint32_t i)
 {
-    return &e->flights[(e->flight_first + i) % FLIGHTS_MAX];
+    return &e->flights[(e->flight_first + i) % PART_FLIGHTS_MAX];
 }
 
 /* Rows of the oldest part that are still to come. */
@@ -638,7 +638,7 @@ base_status_t engine_collect(engine_t *e, const float **logits, base_err_t *err)
     while (st == BASE_OK && f->left > 0) st = collect_part(e, err);
     if (st != BASE_OK) return st;
     *logits         = worker_logits(e->worker) + (size_t)f->row0 * e->part.desc.n_vocab;
-    e->flight_first = (e->flight_first + 1) % FLIGHTS_MAX;
+    e->flight_first = (e->flight_first + 1) % PART_FLIGHTS_MAX;
     e->flight_n--;
     return BASE_OK;
 }
@@ -658,7 +658,7 @@ uint32_t engine_stages(const engine_t *e)
 
 uint32_t engine_depth(const engine_t *e)
 {
-    return e->part.plan.stages == 1 ? 1 : FLIGHTS_MAX;
+    return e->part.plan.stages == 1 ? 1 : PART_FLIGHTS_MAX;
 }
 
 /* --- figures --- */

@@ -17,6 +17,9 @@
 /* In the place of a logit that was not computed: below every one that was. */
 #define PART_LOGIT_UNSEEN (-FLT_MAX)
 
+/* Steps that the engine has under way at most; the planner counts with it. */
+enum { PART_FLIGHTS_MAX = 8 };
+
 typedef struct {
     uint32_t seq;   /* slot of the KV cache */
     uint32_t pos;   /* position of the first token */

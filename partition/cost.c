@@ -7,7 +7,6 @@
 #include "partition/batch.h"
 
 enum {
-    FLIGHTS    = 8, /* steps that the engine has under way at most: launch/engine.c */
     FLOAT_COST = 4, /* int8 products in the time of one float product: 64 against 16 lanes */
 };
 
@@ -33,7 +32,7 @@ uint32_t part_streams(const part_ask_t *ask, uint32_t stages)
 {
     const uint32_t n_seq = ask->n_seq == 0 ? 1 : ask->n_seq;
     uint32_t       given = ask->streams;
-    if (given == 0) given = stages < FLIGHTS ? stages : FLIGHTS;
+    if (given == 0) given = stages < PART_FLIGHTS_MAX ? stages : PART_FLIGHTS_MAX;
     return given < n_seq ? given : n_seq;
 }
 

@@ -21,6 +21,9 @@ import trireme
 EVAL = [trireme.BINARY, "eval", "-m", str(trireme.DEFAULT_MODEL), "-p", "Once upon a time there was a ship", "--logits"]
 
 
+left_out = [] # what this machine cannot do; the rest has been tested
+
+
 def alive(pid):
     return os.path.exists(f"/proc/{pid}") and "Z" not in pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
 
@@ -55,7 +58,7 @@ def test_hidden(tmp):
             assert h.enter(0, f"ls {tmp}/folder") == "file\n"
             assert h.enter(1, f"ls {tmp}/folder") == ""
     except hosts.Unavailable as e:
-        print(f"without hidden folders: {e}")
+        left_out.append(f"without hidden folders: {e}")
     assert (tmp / "folder/file").read_text() == "x"
 
 
@@ -67,7 +70,7 @@ def test_quota():
             seconds = sum(float(v[2:-1]) for line in used for v in line.split())
             assert 0.1 < seconds < 0.5, used
     except hosts.Unavailable as e:
-        print(f"without CPU quotas: {e}")
+        left_out.append(f"without CPU quotas: {e}")
 
 
 def test_end():
@@ -100,3 +103,5 @@ with tempfile.TemporaryDirectory() as d:
 test_wire()
 test_quota()
 test_end()
+if left_out:
+    trireme.skip("; ".join(left_out))

@@ -63,7 +63,7 @@ class Hosts:
             raise Unavailable("emulated hosts need root (network namespaces)")
         for tool in ("unshare", "nsenter", "setpriv", "ip", "cc", "mount"):
             if shutil.which(tool) is None:
-                raise Unavailable(f"emulated hosts need the program {tool}")
+                raise Unavailable(f"missing tool: {tool}, for emulated hosts")
         if not os.path.exists("/dev/net/tun"):
             raise Unavailable("emulated hosts need /dev/net/tun")
         self.tmp = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="trireme-hosts-"))

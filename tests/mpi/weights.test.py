@@ -56,7 +56,7 @@ def check_flips(model, tmp):
     library = f"{tmp}/flip.so"
     source = str(trireme.SOURCE / "tests/support/preload/flip.c")
     if shutil.which("mpicc") is None:
-        trireme.skip("no mpicc, which the damaged network is compiled with")
+        trireme.skip("missing tool: mpicc, which the damaged network is compiled with")
     subprocess.run(["mpicc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
     want = alone(model, tmp)
     # the sanitizer wants to be the first library, unless told

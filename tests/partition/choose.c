@@ -17,18 +17,6 @@ static const fixture_shape_t llama_70b = {.n_layers   = 80,
                                           .tied       = false,
                                           .sub_norms  = true};
 
-static const fixture_shape_t llama_405b = {.n_layers   = 126,
-                                           .width      = 16384,
-                                           .head_dim   = 128,
-                                           .n_heads    = 128,
-                                           .n_kv_heads = 8,
-                                           .ffn        = 53248,
-                                           .n_vocab    = 128256,
-                                           .ternary    = MODEL_TQ1_0,
-                                           .dense      = MODEL_F16,
-                                           .tied       = false,
-                                           .sub_norms  = true};
-
 /* Without a bandwidth: the first layout that fits is taken. */
 static part_cluster_t alike(uint32_t n_nodes, double gib, uint32_t ranks)
 {
@@ -88,11 +76,11 @@ static void known_machines(void **state)
     expect(llama_70b, 1.6, alike(2, 12, 1), true, "2x1");
     expect(llama_70b, 1.6, alike(2, 12, 4), true, "2x4");
     expect(llama_70b, 1.6, alike(10, 4, 1), true, "10x1");
-    expect(llama_405b, 1.6, alike(1, 24, 1), false, NULL);
-    expect(llama_405b, 1.6, alike(3, 24, 1), false, NULL); /* 75 GiB of weights */
-    expect(llama_405b, 1.6, alike(5, 24, 1), true, "5x1"); /* a handful */
-    expect(llama_405b, 2, alike(5, 24, 1), true, "5x1");
-    expect(llama_405b, 1.6, alike(1, 128, 2), true, "1x2");
+    expect(fixture_llama_405b, 1.6, alike(1, 24, 1), false, NULL);
+    expect(fixture_llama_405b, 1.6, alike(3, 24, 1), false, NULL); /* 75 GiB of weights */
+    expect(fixture_llama_405b, 1.6, alike(5, 24, 1), true, "5x1"); /* a handful */
+    expect(fixture_llama_405b, 2, alike(5, 24, 1), true, "5x1");
+    expect(fixture_llama_405b, 1.6, alike(1, 128, 2), true, "1x2");
 }
 
 /* The automatic layout overflows on one node, another does not: that one is taken. */
@@ -373,7 +361,7 @@ static void largest(void **state)
 {
     (void)state;
     part_cluster_t c = alike(LIMIT_RANKS, 2, 1);
-    part_choice_t  a = choose(&c, llama_405b, (part_ask_t){.ternary_bits = 1.6}, NULL);
+    part_choice_t  a = choose(&c, fixture_llama_405b, (part_ask_t){.ternary_bits = 1.6}, NULL);
     assert_true(a.plan.stages * a.plan.shards == LIMIT_RANKS);
     part_choice_free(&a);
     part_cluster_free(&c);

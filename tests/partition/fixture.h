@@ -41,6 +41,18 @@ typedef struct {
     bool         tied, sub_norms;
 } fixture_shape_t;
 
+static const fixture_shape_t fixture_llama_405b __attribute__((unused)) = {.n_layers   = 126,
+                                                                           .width      = 16384,
+                                                                           .head_dim   = 128,
+                                                                           .n_heads    = 128,
+                                                                           .n_kv_heads = 8,
+                                                                           .ffn        = 53248,
+                                                                           .n_vocab    = 128256,
+                                                                           .ternary   = MODEL_TQ1_0,
+                                                                           .dense     = MODEL_F16,
+                                                                           .tied      = false,
+                                                                           .sub_norms = true};
+
 /* A model of like layers whose tensors follow each other in one file. model_desc_free() frees it.
  */
 static inline model_desc_t fixture_desc(fixture_shape_t s)

@@ -347,23 +347,12 @@ static void large_clusters(void **state)
     }
 }
 
-static const fixture_shape_t llama_405b = {.n_layers   = 126,
-                                           .width      = 16384,
-                                           .head_dim   = 128,
-                                           .n_heads    = 128,
-                                           .n_kv_heads = 8,
-                                           .ffn        = 53248,
-                                           .n_vocab    = 128256,
-                                           .ternary    = MODEL_TQ1_0,
-                                           .dense      = MODEL_F16,
-                                           .sub_norms  = true};
-
 /* 1024 nodes of six kinds. The bound leaves room for a loaded machine and for sanitizers. */
 static void thousand_ranks(void **state)
 {
     (void)state;
     struct timespec t[2];
-    model_desc_t    desc = fixture_desc(llama_405b);
+    model_desc_t    desc = fixture_desc(fixture_llama_405b);
     part_node_t     one  = {.mem_bytes = UINT64_C(8) << 30, .membw = 40e9, .ranks = 1};
     part_cluster_t  c    = {0};
     part_trials_t   trials;

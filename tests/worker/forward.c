@@ -74,7 +74,7 @@ static float *logits_of(engine_t *e, size_t *bytes)
 
 static void compare_all(const char *name)
 {
-    static const char *const cpus[]    = {"ref", "avx2", "avx512vnni", "avx512vbmi"};
+    static const char *const cpus[]    = {"ref", "avx2", "avx512vnni", "avx512vbmi", "zen4"};
     static const char *const packs[]   = {"t2", "t3"};
     static const uint32_t    batches[] = {1, 7, 64};
     size_t                   bytes     = 0;
@@ -83,7 +83,7 @@ static void compare_all(const char *name)
     engine_t                *e         = start(name, "ref", "t2", 1, 1);
     float                   *want      = logits_of(e, &bytes);
     engine_destroy(&e);
-    for (size_t c = 0; c < 3; c++)
+    for (size_t c = 0; c < sizeof(cpus) / sizeof(cpus[0]); c++)
         for (size_t p = 0; p < 2; p++)
             for (uint32_t threads = 1; threads <= 4; threads++)
                 for (size_t b = 0; b < 3; b++) {
