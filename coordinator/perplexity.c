@@ -10,9 +10,23 @@
 
 static const double LN_2 = 0x1.62e42fefa39efp-1;
 
+/* A step whose rows are to come. */
+typedef struct {
+    const int32_t *next; /* the ids that its rows predict, in a window */
+    uint32_t       n;    /* rows */
+    uint32_t       pos;  /* of the first of them */
+    uint64_t       ends; /* chunks, windows or documents that end with it */
+} flight_t;
+
 typedef struct {
     const coord_score_params_t *p;
-    int32_t                    *window; /* n_ctx ids */
+    int32_t                    *windows; /* n_flights + 1 of n_ctx ids: each step in flight may be
+                                          * of another, and one is being filled */
+    int32_t                    *window;  /* that one */
+    uint64_t                    n_windows;
+    uint64_t                    total; /* chunks, windows or documents there will be */
+    flight_t                    air[PART_FLIGHTS_MAX]; /* a ring */
+    uint32_t                    first, n_air;
     coord_score_result_t        r;
     double                      nll_squares;
 } score_t;
@@ -43,6 +57,73 @@ static base_status_t add_row(score_t *s, const float *logits, int32_t id, uint32
     return BASE_OK;
 }
 
+static base_status_t progress(score_t *s, base_err_t *err)
+{
+    double n = (double)s->r.n_scored;
+
+    s->r.n_chunks++;
+    if (s->p->on_progress == NULL ||
+        s->p->on_progress(s->p->callback_ctx, s->r.n_chunks, s->total,
+                          n > 0 ? base_exp(s->r.nll_sum / n) : (double)NAN))
+        return BASE_OK;
+    return base_fail(err, BASE_ERR_INTERRUPTED, "scoring was interrupted");
+}
+
+/* The oldest step comes home. */
+static base_status_t land(score_t *s, base_err_t *err)
+{
+    const coord_score_params_t *p      = s->p;
+    const flight_t              f      = s->air[s->first];
+    const float                *logits = NULL;
+    base_status_t               st     = p->collect(p->step_ctx, &logits, err);
+
+    s->first = (s->first + 1) % PART_FLIGHTS_MAX;
+    s->n_air--;
+    for (uint32_t i = 0; i < f.n && st == BASE_OK; i++)
+        st = add_row(s, logits + (size_t)i * p->n_vocab, f.next[i], f.pos + i, err);
+    for (uint64_t i = 0; i < f.ends && st == BASE_OK; i++) st = progress(s, err);
+    return st;
+}
+
+static base_status_t land_all(score_t *s, base_err_t *err)
+{
+    base_status_t st = BASE_OK;
+
+    while (st == BASE_OK && s->n_air > 0) st = land(s, err);
+    return st;
+}
+
+/* A chunk, window or document has been submitted: it is done when its last step is. */
+static base_status_t end_chunk(score_t *s, base_err_t *err)
+{
+    if (s->n_air == 0) return progress(s, err);
+    s->air[(s->first + s->n_air - 1) % PART_FLIGHTS_MAX].ends++;
+    return BASE_OK;
+}
+
+static void next_window(score_t *s)
+{
+    s->window = s->windows + s->n_windows++ % (s->p->n_flights + 1) * s->p->n_ctx;
+}
+
+/* Submit ids [pos, pos + n) of the window, with rows for the last n_out. */
+static base_status_t fly(score_t *s, uint32_t pos, uint32_t n, uint32_t n_out, base_err_t *err)
+{
+    const coord_score_params_t *p     = s->p;
+    part_run_t                  run   = {.pos = pos, .n = n, .n_out = n_out};
+    part_batch_t                batch = part_batch_one(&run, s->window + pos);
+    uint32_t                    row   = pos + n - n_out; /* the position of the first */
+    base_status_t               st    = BASE_OK;
+
+    if (s->n_air == p->n_flights) st = land(s, err);
+    if (st == BASE_OK) st = interrupted(p, err);
+    if (st == BASE_OK) st = p->submit(p->step_ctx, &batch, err);
+    if (st == BASE_OK && n_out > 0)
+        s->air[(s->first + s->n_air++) % PART_FLIGHTS_MAX] =
+            (flight_t){.next = s->window + row + 1, .n = n_out, .pos = row};
+    return st;
+}
+
 /* Run ids 0 .. n - 2 of the window from an empty context; positions first .. n - 2 each predict the
  * next id. The last id predicts nothing, so it is not run. */
 static base_status_t score_window(score_t *s, uint32_t n, uint32_t first, base_err_t *err)
@@ -52,38 +133,15 @@ static base_status_t score_window(score_t *s, uint32_t n, uint32_t first, base_e
     uint32_t                    pos = 0;
 
     while (pos + 1 < n && st == BASE_OK) {
-        uint32_t     unscored = pos < first ? first - pos : 0;
-        uint32_t     count    = n - 1 - pos;
-        uint32_t     n_out    = 0;
-        const float *logits   = NULL;
+        uint32_t unscored = pos < first ? first - pos : 0;
+        uint32_t count    = n - 1 - pos;
 
         if (count > p->n_batch) count = p->n_batch;
         if (count > unscored && count - unscored > p->n_out_max) count = unscored + p->n_out_max;
-        n_out              = count > unscored ? count - unscored : 0;
-        part_run_t   run   = {.pos = pos, .n = count, .n_out = n_out};
-        part_batch_t batch = part_batch_one(&run, s->window + pos);
-        st                 = interrupted(p, err);
-        if (st == BASE_OK) st = p->step(p->step_ctx, &batch, &logits, err);
-        for (uint32_t i = 0; i < n_out && st == BASE_OK; i++) {
-            uint32_t at = pos + count - n_out + i;
-
-            st = add_row(s, logits + (size_t)i * p->n_vocab, s->window[at + 1], at, err);
-        }
+        st = fly(s, pos, count, count > unscored ? count - unscored : 0, err);
         pos += count;
     }
     return st;
-}
-
-static base_status_t progress(score_t *s, uint64_t total, base_err_t *err)
-{
-    double n = (double)s->r.n_scored;
-
-    s->r.n_chunks++;
-    if (s->p->on_progress == NULL ||
-        s->p->on_progress(s->p->callback_ctx, s->r.n_chunks, total,
-                          n > 0 ? base_exp(s->r.nll_sum / n) : (double)NAN))
-        return BASE_OK;
-    return base_fail(err, BASE_ERR_INTERRUPTED, "scoring was interrupted");
 }
 
 static bool in_vocab(const score_t *s, int32_t id)
@@ -122,12 +180,15 @@ static base_status_t score_chunks(score_t *s, const char *text, size_t bytes, ba
     s->r.n_tokens = n;
     n_chunk       = n / p->n_ctx;
     if (p->n_chunks > 0 && p->n_chunks < n_chunk) n_chunk = p->n_chunks;
+    s->total = n_chunk;
     for (uint64_t i = 0; i < n_chunk && st == BASE_OK; i++) {
+        next_window(s);
         memcpy(s->window, ids + i * p->n_ctx, p->n_ctx * sizeof *ids);
         if (v->add_bos && in_vocab(s, v->bos)) s->window[0] = v->bos;
         st = score_window(s, p->n_ctx, p->n_ctx / 2, err);
-        if (st == BASE_OK) st = progress(s, n_chunk, err);
+        if (st == BASE_OK) st = end_chunk(s, err);
     }
+    if (st == BASE_OK) st = land_all(s, err);
     free(ids);
     return st;
 }
@@ -149,13 +210,15 @@ static base_status_t score_ids(score_t *s, const int32_t *ids, size_t n, uint64_
     base_status_t st    = check_ids(s, ids, n, err);
 
     if (n_windows > 0 && n_windows < total) total = n_windows;
+    if (report) s->total = total;
     for (uint64_t i = 0; i < total && st == BASE_OK; i++) {
         size_t count = n - at < most ? n - at : most;
 
+        next_window(s);
         s->window[0] = start_token(s);
         memcpy(s->window + 1, ids + at, count * sizeof *ids);
         st = score_window(s, (uint32_t)count + 1, 0, err);
-        if (st == BASE_OK && report) st = progress(s, total, err);
+        if (st == BASE_OK && report) st = end_chunk(s, err);
         at += count;
     }
     return st;
@@ -170,6 +233,7 @@ static base_status_t score_stream(score_t *s, const char *text, size_t bytes, ba
 
     if (st == BASE_OK && n == 0) st = base_fail(err, BASE_ERR_INPUT, "the text is empty");
     if (st == BASE_OK) st = score_ids(s, ids, n, s->p->n_chunks, true, err);
+    if (st == BASE_OK) st = land_all(s, err);
     s->r.n_tokens = n;
     s->r.bytes    = bytes;
     if (st == BASE_OK && s->r.n_scored < n) { /* only a part: the bytes of its tokens */
@@ -207,8 +271,8 @@ static base_status_t score_document(score_t *s, const char *text, size_t bytes, 
 
 static base_status_t score_stories(score_t *s, const char *text, size_t bytes, base_err_t *err)
 {
-    uint64_t      total = 0;
-    base_status_t st    = BASE_OK;
+    uint64_t      total = 0, done = 0;
+    base_status_t st = BASE_OK;
 
     for (size_t at = 0; at < bytes;) {
         size_t n = document_length(text + at, bytes - at);
@@ -218,16 +282,18 @@ static base_status_t score_stories(score_t *s, const char *text, size_t bytes, b
     }
     if (total == 0) return base_fail(err, BASE_ERR_INPUT, "the text is empty");
     if (s->p->n_chunks > 0 && s->p->n_chunks < total) total = s->p->n_chunks;
-    for (size_t at = 0; at < bytes && s->r.n_chunks < total && st == BASE_OK;) {
+    s->total = total;
+    for (size_t at = 0; at < bytes && done < total && st == BASE_OK;) {
         size_t n = document_length(text + at, bytes - at);
 
         if (n > 0) {
             st = score_document(s, text + at, n, err);
-            if (st == BASE_OK) st = progress(s, total, err);
+            if (st == BASE_OK) st = end_chunk(s, err);
+            done++;
         }
         at += n + 1;
     }
-    return st;
+    return st == BASE_OK ? land_all(s, err) : st;
 }
 
 static base_status_t check_params(const score_t *s, base_err_t *err)
@@ -235,7 +301,8 @@ static base_status_t check_params(const score_t *s, base_err_t *err)
     const coord_score_params_t *p     = s->p;
     uint32_t                    least = p->mode == COORD_SCORE_CHUNKS ? 4 : 2;
 
-    base_assert(p->step != NULL && p->tokenizer != NULL);
+    base_assert(p->submit != NULL && p->collect != NULL && p->tokenizer != NULL);
+    base_assert(p->n_flights > 0 && p->n_flights <= PART_FLIGHTS_MAX);
     base_assert(p->n_vocab > 0 && p->n_batch > 0 && p->n_out_max > 0);
     if (p->n_ctx < least || p->n_ctx > LIMIT_CONTEXT)
         return base_fail(err, BASE_ERR_USAGE, "scoring with a context of %u, must be from %u to %d",
@@ -262,15 +329,17 @@ base_status_t coord_score(const coord_score_params_t *params, const char *text, 
     base_status_t st   = check_params(&s, err);
 
     base_assert(result != NULL && (text != NULL || bytes == 0));
-    if (st == BASE_OK) st = base_alloc(&room, params->n_ctx, sizeof *s.window, "window", err);
+    if (st == BASE_OK)
+        st = base_alloc(&room, ((size_t)params->n_flights + 1) * params->n_ctx, sizeof *s.windows,
+                        "windows", err);
     if (st != BASE_OK) return st;
-    s.window = room;
+    s.windows = room;
     switch (params->mode) {
     case COORD_SCORE_CHUNKS: st = score_chunks(&s, text, bytes, err); break;
     case COORD_SCORE_STREAM: st = score_stream(&s, text, bytes, err); break;
     case COORD_SCORE_STORIES: st = score_stories(&s, text, bytes, err); break;
     }
-    free(s.window);
+    free(s.windows);
     if (st != BASE_OK) return st;
     s.r.nll           = s.r.n_scored > 0 ? s.r.nll_sum / (double)s.r.n_scored : 0;
     s.r.ppl           = base_exp(s.r.nll);

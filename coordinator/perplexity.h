@@ -1,5 +1,7 @@
 /* coordinator/perplexity.h
- * How well a model predicts a text, over a step function.
+ * How well a model predicts a text, over an engine that may work on several steps at a time: the
+ * tokens are known, so the next step need not wait for the logits of the last. Logits are counted
+ * in the order of the text, so that the figures are the same bits however many steps fly.
  *
  *   CHUNKS   perplexity as llama.cpp's llama-perplexity counts it. The whole text is tokenised,
  *            with BOS if the vocabulary adds it, special tokens not parsed; cut into
@@ -28,8 +30,11 @@
 typedef enum { COORD_SCORE_CHUNKS, COORD_SCORE_STREAM, COORD_SCORE_STORIES } coord_score_mode_t;
 
 typedef struct {
-    coord_step_fn           *step;
+    coord_submit_fn         *submit; /* all steps are of sequence 0 */
+    coord_collect_fn        *collect;
     void                    *step_ctx;
+    uint32_t                 n_flights; /* steps with rows not yet collected, at most: 1 ..
+                                         * PART_FLIGHTS_MAX */
     uint32_t                 n_vocab;
     uint32_t                 n_ctx;   /* window: 2 .. what the engine holds (CHUNKS: at least 4) */
     uint32_t                 n_batch; /* tokens of one step, at most */
@@ -58,7 +63,8 @@ typedef struct {
 
 /* Status: OK | USAGE (window sizes) | INPUT (text too short: says how many tokens there are and are
  * needed; logits that are not numbers) | UNSUPPORTED (no BOS where one is needed) | LIMIT | MEMORY
- * | INTERRUPTED | whatever the step returns. *result is set only if OK. One thread. */
+ * | INTERRUPTED | whatever a step returns. *result is set only if OK. One
+ * thread. */
 base_status_t coord_score(const coord_score_params_t *params, const char *text, size_t bytes,
                           coord_score_result_t *result, base_err_t *err);
 

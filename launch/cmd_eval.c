@@ -14,7 +14,8 @@
 #include "launch/session.h"
 
 enum {
-    EVAL_OUT_ROWS = 128, /* rows of logits of one step: bounds the memory of rank 0 */
+    EVAL_OUT_ROWS = 128, /* rows of logits in flight: bounds the memory of rank 0 */
+    EVAL_FLIGHTS  = 7,   /* steps in flight, at most: 16 rows each */
     SCORE_CONTEXT = 512  /* -c of perplexity, as llama-perplexity has it */
 };
 
@@ -26,6 +27,27 @@ typedef struct {
     npy_t           *npy; /* rank 0, OPT_LOGITS */
     uint64_t         start_us;
 } eval_t;
+
+/* How many steps fly, and with how many rows each: with one stage a step at a time. */
+static void choose_flights(const engine_t *engine, uint32_t *flights, uint32_t *rows)
+{
+    uint32_t most = engine_n_batch(engine);
+
+    if (most > EVAL_OUT_ROWS) most = EVAL_OUT_ROWS;
+    *flights = engine_stages(engine) + 1; /* one may wait for the slowest stage */
+    if (*flights > EVAL_FLIGHTS) *flights = EVAL_FLIGHTS;
+    if (*flights > engine_depth(engine)) *flights = engine_depth(engine);
+    *rows = most / (*flights + 1); /* as engine_submit wants it */
+    if (*flights > 1 && *rows > 0) return;
+    *flights = 1;
+    *rows    = most;
+}
+
+static void add_flights(json_t *value, const engine_t *engine)
+{
+    (void)json_object_set_new(value, "steps_in_flight",
+                              json_integer((json_int_t)engine_most_flights(engine)));
+}
 
 /* ---- logits ---- */
 
@@ -64,20 +86,26 @@ static base_status_t write_rows(const eval_t *e, engine_t *engine, const int32_t
                                 base_err_t *err)
 {
     uint32_t      n_vocab = engine_model(engine)->desc.n_vocab;
-    uint32_t      chunk   = engine_n_batch(engine);
-    base_status_t st      = npy_begin(e->npy, n, n_vocab, err);
+    uint32_t      flights = 0, chunk = 0;
+    size_t        at = 0; /* submitted */
+    base_status_t st = npy_begin(e->npy, n, n_vocab, err);
 
-    if (chunk > EVAL_OUT_ROWS) chunk = EVAL_OUT_ROWS;
-    for (size_t at = 0; at < n && st == BASE_OK;) {
-        uint32_t     k      = n - at < chunk ? (uint32_t)(n - at) : chunk;
-        const float *logits = NULL;
-        part_run_t   run    = {.pos = (uint32_t)at, .n = k, .n_out = k};
-        part_batch_t batch  = part_batch_one(&run, ids + at);
-        if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
-        st = engine_step(engine, &batch, &logits, err);
-        if (st == BASE_OK) st = npy_append(e->npy, logits, (size_t)k * n_vocab, err);
-        at += k;
-        base_progress("eval", at, n);
+    choose_flights(engine, &flights, &chunk);
+    for (size_t done = 0; done < n && st == BASE_OK;) {
+        if (at < n && at - done < (size_t)flights * chunk) {
+            uint32_t     k     = n - at < chunk ? (uint32_t)(n - at) : chunk;
+            part_run_t   run   = {.pos = (uint32_t)at, .n = k, .n_out = k};
+            part_batch_t batch = part_batch_one(&run, ids + at);
+            st                 = engine_submit(engine, &batch, err);
+            at += k;
+        } else {
+            size_t       k      = n - done < chunk ? n - done : chunk;
+            const float *logits = NULL;
+            st                  = engine_collect(engine, &logits, err);
+            if (st == BASE_OK) st = npy_append(e->npy, logits, k * n_vocab, err);
+            done += k;
+            base_progress("eval", done, n);
+        }
     }
     if (st == BASE_OK) st = npy_finish(e->npy, err);
     return st;
@@ -101,6 +129,7 @@ static base_status_t report_logits(const eval_t *e, engine_t *engine, size_t n, 
                       out_json_text(path, strlen(path)), "n_tokens", (json_int_t)n, "n_vocab",
                       (json_int_t)n_vocab, "layout", info.layout, "ranks", (json_int_t)info.n_ranks,
                       "load_s", out_json_real(info.load_s), "tps", out_json_real(tps));
+    add_flights(value, engine);
     session_weights_json(value, &info);
     return out_json_write(&value, err);
 }
@@ -164,6 +193,7 @@ static base_status_t report_score(const eval_t *e, const engine_t *engine,
                       (json_int_t)r->n_tokens, "n_ctx", (json_int_t)engine_n_ctx(engine), "layout",
                       info.layout, "ranks", (json_int_t)info.n_ranks, "load_s",
                       out_json_real(info.load_s), "tps", out_json_real(tps));
+    add_flights(value, engine);
     session_weights_json(value, &info);
     return out_json_write(&value, err);
 }
@@ -179,18 +209,19 @@ static base_status_t work_score(void *context, engine_t *engine, base_err_t *err
     base_status_t        st    = coord_tokenizer_create(&model->vocab, &tokenizer, err);
 
     memset(&p, 0, sizeof(p));
-    p.step        = session_step;
+    p.submit      = session_submit;
+    p.collect     = session_collect;
     p.step_ctx    = engine;
     p.n_vocab     = model->desc.n_vocab;
     p.n_ctx       = engine_n_ctx(engine);
     p.n_batch     = engine_n_batch(engine);
-    p.n_out_max   = EVAL_OUT_ROWS;
     p.tokenizer   = tokenizer;
     p.n_chunks    = opt_u32(e->o, OPT_CHUNKS);
     p.on_progress = on_progress;
     p.mode        = e->what == OPT_PERPLEXITY     ? COORD_SCORE_CHUNKS
                     : opt_flag(e->o, OPT_STORIES) ? COORD_SCORE_STORIES
                                                   : COORD_SCORE_STREAM;
+    choose_flights(engine, &p.n_flights, &p.n_out_max);
     if (st == BASE_OK) st = coord_score(&p, e->text, e->bytes, &result, err);
     if (st == BASE_OK) st = report_score(e, engine, &result, base_clock_us() - start, err);
     coord_tokenizer_destroy(&tokenizer);

@@ -27,7 +27,6 @@ enum { BATCH_DEFAULT = 256, CHUNK_MIN = 48 };
 typedef struct {
     uint32_t row0, rows;
     uint32_t left; /* parts of it whose rows are still to come */
-    uint64_t seqs[LIMIT_SEQUENCES / 64];
 } flight_t;
 
 struct engine {
@@ -51,7 +50,7 @@ struct engine {
     part_batch_limits_t  limits;    /* of a step */
     part_step_room_t    *room;      /* other ranks: of the step at hand */
     flight_t             flights[PART_FLIGHTS_MAX]; /* rank 0: a ring, oldest first */
-    uint32_t             flight_first, flight_n;
+    uint32_t             flight_first, flight_n, flight_most;
     part_run_t           runs[LIMIT_SEQUENCES]; /* rank 0: of the part at hand */
     char                 pack_reason[PACK_TEXT_BYTES];
     uint8_t              message[PART_STEP_MAX_BYTES];
@@ -558,22 +557,7 @@ static base_status_t take_rows(engine_t *e, uint32_t rows, uint32_t *row0, base_
     return BASE_OK;
 }
 
-/* May this step begin while others are in flight? The one place that knows. */
-static base_status_t check_flights(engine_t *e, const part_batch_t *batch, base_err_t *err)
-{
-    for (uint32_t i = 0; i < e->flight_n; i++)
-        for (uint32_t r = 0; r < batch->n_runs; r++) {
-            uint32_t seq = batch->runs[r].seq;
-            if ((flight_at(e, i)->seqs[seq / 64] >> seq % 64 & 1) != 0)
-                return base_fail(err, BASE_ERR_USAGE,
-                                 "sequence %u waits for logits: collect them before its next step",
-                                 seq);
-        }
-    return BASE_OK;
-}
-
-static base_status_t open_flight(engine_t *e, const part_batch_t *batch, uint32_t rows,
-                                 uint32_t *row0, base_err_t *err)
+static base_status_t open_flight(engine_t *e, uint32_t rows, uint32_t *row0, base_err_t *err)
 {
     flight_t     *f  = flight_at(e, e->flight_n);
     base_status_t st = BASE_OK;
@@ -584,9 +568,8 @@ static base_status_t open_flight(engine_t *e, const part_batch_t *batch, uint32_
     st = take_rows(e, rows, row0, err);
     if (st != BASE_OK) return st;
     *f = (flight_t){.row0 = *row0, .rows = rows};
-    for (uint32_t r = 0; r < batch->n_runs; r++)
-        f->seqs[batch->runs[r].seq / 64] |= UINT64_C(1) << batch->runs[r].seq % 64;
     e->flight_n++;
+    if (e->flight_n > e->flight_most) e->flight_most = e->flight_n;
     return BASE_OK;
 }
 
@@ -618,8 +601,7 @@ base_status_t engine_submit(engine_t *e, const part_batch_t *batch, base_err_t *
     whole.n_batch             = e->part.n_batch;
     if (comm_interrupted()) return base_fail(err, BASE_ERR_INTERRUPTED, "interrupted");
     st = part_batch_check(batch, &whole, err);
-    if (st == BASE_OK) st = check_flights(e, batch, err);
-    if (st == BASE_OK) st = open_flight(e, batch, part_batch_rows(batch), &row0, err);
+    if (st == BASE_OK) st = open_flight(e, part_batch_rows(batch), &row0, err);
     uint32_t chunk = part_tokens(e, batch->n_ids);
     for (uint32_t at = 0; st == BASE_OK && at < batch->n_ids; at += chunk) {
         part_step_t step = {.kind  = PART_STEP_TOKENS,
@@ -659,6 +641,11 @@ uint32_t engine_stages(const engine_t *e)
 uint32_t engine_depth(const engine_t *e)
 {
     return e->part.plan.stages == 1 ? 1 : PART_FLIGHTS_MAX;
+}
+
+uint32_t engine_most_flights(const engine_t *e)
+{
+    return e->flight_most;
 }
 
 /* --- figures --- */

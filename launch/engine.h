@@ -65,15 +65,17 @@ void          engine_destroy(engine_t **engine);
 base_status_t engine_step(engine_t *engine, const part_batch_t *batch, const float **logits,
                           base_err_t *err);
 
-/* The same in two halves, so that the stages of a pipeline work on the steps of different sequences
- * at the same time. engine_submit begins a step; engine_collect gives the logits of the oldest step
- * that has rows and was not collected, valid until the next engine_submit. Up to engine_depth steps
- * with rows may be in flight, n_out_max rows of logits together; a sequence of theirs may not be in
- * another step before (its next token depends on them). Status: as above. */
+/* The same in two halves, so that the stages of a pipeline work on different steps at the same
+ * time. engine_submit begins a step; engine_collect gives the logits of the oldest step that has
+ * rows and was not collected, valid until the next engine_submit. Each stage runs the steps in
+ * their order: a step may go on with a sequence whose logits are still to come, where its tokens
+ * are known. Up to engine_depth steps with rows may be in flight. Their rows are ranges of a ring
+ * of n_out_max: F steps of up to R rows fit when (F + 1) * R <= n_out_max. Status: as above. */
 base_status_t engine_submit(engine_t *engine, const part_batch_t *batch, base_err_t *err);
 base_status_t engine_collect(engine_t *engine, const float **logits, base_err_t *err);
 uint32_t      engine_depth(const engine_t *engine); /* 1 with one stage */
 uint32_t      engine_stages(const engine_t *engine);
+uint32_t engine_most_flights(const engine_t *engine); /* at a time so far, of steps with rows */
 
 const model_t *engine_model(const engine_t *engine); /* rank 0 only: NULL elsewhere */
 uint32_t       engine_n_ctx(const engine_t *engine);

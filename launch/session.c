@@ -140,6 +140,16 @@ base_status_t session_step(void *engine, const part_batch_t *batch, const float 
     return engine_step(engine, batch, logits, err);
 }
 
+base_status_t session_submit(void *engine, const part_batch_t *batch, base_err_t *err)
+{
+    return engine_submit(engine, batch, err);
+}
+
+base_status_t session_collect(void *engine, const float **logits, base_err_t *err)
+{
+    return engine_collect(engine, logits, err);
+}
+
 /* ---- the prompt ---- */
 
 base_status_t session_prompt_check(const options_t *o, base_err_t *err)

@@ -42,6 +42,10 @@ base_status_t session_engine(comm_world_t *world, const session_t *session, base
 base_status_t session_step(void *engine, const part_batch_t *batch, const float **logits,
                            base_err_t *err);
 
+/* A coord_submit_fn and a coord_collect_fn; ctx is the engine. */
+base_status_t session_submit(void *engine, const part_batch_t *batch, base_err_t *err);
+base_status_t session_collect(void *engine, const float **logits, base_err_t *err);
+
 /* MODEL_F16 or MODEL_F32, from -ctk or -ctv. */
 model_type_t session_cache_type(const options_t *options, opt_id_t option);
 

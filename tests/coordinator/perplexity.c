@@ -61,18 +61,20 @@ static double nll_of(int32_t first, int32_t from, uint32_t pos, int32_t to)
 
 typedef struct {
     uint32_t              n_held, n_batch, n_out_max, n_rows, n_steps;
-    float                 logits[ROWS][VOCAB];
+    float                 logits[PART_FLIGHTS_MAX][ROWS][VOCAB]; /* a ring of steps with rows */
+    uint32_t              oldest, n_air, n_flights, most, n_flown;
     volatile sig_atomic_t flag;
     bool                  poisoned;
     int32_t               first;
 } engine_t;
 
-static base_status_t step(void *ctx, const part_batch_t *batch, const float **logits,
-                          base_err_t *err)
+static base_status_t submit(void *ctx, const part_batch_t *batch, base_err_t *err)
 {
     engine_t      *e   = ctx;
     const int32_t *ids = batch->ids;
     const uint32_t n = batch->runs[0].n, pos = batch->runs[0].pos, n_out = batch->runs[0].n_out;
+    const uint32_t slot  = (e->oldest + e->n_air) % PART_FLIGHTS_MAX;
+    const uint32_t stale = (e->oldest + PART_FLIGHTS_MAX - 1) % PART_FLIGHTS_MAX; /* collected */
 
     (void)err;
     assert_int_equal(batch->n_runs, 1);
@@ -85,14 +87,31 @@ static base_status_t step(void *ctx, const part_batch_t *batch, const float **lo
     e->n_held = pos + n;
     e->n_rows += n_out;
     e->n_steps++;
+    memset(e->logits[stale], 0xff, sizeof e->logits[stale]);
+    if (n_out == 0) return BASE_OK;
+    assert_true(e->n_air < e->n_flights);
+    e->n_flown++;
+    e->n_air++;
+    if (e->n_air > e->most) e->most = e->n_air;
     for (uint32_t i = 0; i < n_out; i++) {
         uint32_t at = n - n_out + i;
 
         for (int32_t t = 0; t < VOCAB; t++)
-            e->logits[i][t] = (float)log(weight(e->first, ids[at], pos + at, t));
-        if (e->poisoned) e->logits[i][9] = NAN;
+            e->logits[slot][i][t] = (float)log(weight(e->first, ids[at], pos + at, t));
+        if (e->poisoned) e->logits[slot][i][9] = NAN;
     }
-    if (n_out > 0) *logits = e->logits[0];
+    return BASE_OK;
+}
+
+static base_status_t collect(void *ctx, const float **logits, base_err_t *err)
+{
+    engine_t *e = ctx;
+
+    (void)err;
+    assert_true(e->n_air > 0);
+    *logits   = e->logits[e->oldest][0];
+    e->oldest = (e->oldest + 1) % PART_FLIGHTS_MAX;
+    e->n_air--;
     return BASE_OK;
 }
 
@@ -122,10 +141,13 @@ static coord_score_params_t params(coord_score_mode_t mode, uint32_t n_ctx, uint
     memset(&engine, 0, sizeof engine);
     engine.n_batch   = n_batch;
     engine.n_out_max = n_out_max;
+    engine.n_flights = 1;
     vocab->add_bos   = true;
     vocab->bos       = BOS;
-    return (coord_score_params_t){.step      = step,
+    return (coord_score_params_t){.submit    = submit,
+                                  .collect   = collect,
                                   .step_ctx  = &engine,
+                                  .n_flights = 1,
                                   .n_vocab   = VOCAB,
                                   .n_ctx     = n_ctx,
                                   .n_batch   = n_batch,
@@ -206,6 +228,51 @@ static void counts_chunks(void **state)
     assert_int_equal(r.n_chunks, 2);
     assert_int_equal(r.n_scored, 2); /* 4 - 1 - 4 / 2 a chunk */
     assert_int_equal(r.n_tokens, strlen(TEXT) + 1);
+}
+
+static char told[1 << 14]; /* what was said of the progress */
+
+static bool tell(void *ctx, uint64_t done, uint64_t total, double ppl)
+{
+    size_t n = strlen(told);
+
+    (void)ctx;
+    (void)snprintf(told + n, sizeof told - n, "%d/%d %.17g\n", (int)done, (int)total, ppl);
+    return true;
+}
+
+/* How many steps fly changes nothing, to the last bit, nor what is said on the way. */
+static void flights_do_not_matter(void **state)
+{
+    static const char        text[]  = "One day.\nHe ran. And ran.\nTwo.\n\n\nEnd\nx\n";
+    const coord_score_mode_t modes[] = {COORD_SCORE_CHUNKS, COORD_SCORE_STREAM,
+                                        COORD_SCORE_STORIES};
+    static char              first_told[sizeof told];
+
+    (void)state;
+    for (int m = 0; m < 3; m++)
+        for (uint32_t n_ctx = 4; n_ctx <= 20; n_ctx += 5)
+            for (uint32_t rows = 1; rows <= ROWS; rows += 5) {
+                coord_score_result_t first = {0};
+
+                for (uint32_t n = 1; n <= PART_FLIGHTS_MAX; n++) {
+                    coord_score_params_t p = params(modes[m], n_ctx, 6, rows);
+                    coord_score_result_t r;
+
+                    p.n_flights = engine.n_flights = n;
+                    p.on_progress                  = tell;
+                    told[0]                        = '\0';
+                    r                              = score(&p, text);
+                    if (n == 1) first = r;
+                    if (n == 1) memcpy(first_told, told, sizeof told);
+                    assert_memory_equal(&r.nll_sum, &first.nll_sum, sizeof r.nll_sum);
+                    assert_memory_equal(&r.ppl_error, &first.ppl_error, sizeof r.ppl_error);
+                    assert_int_equal(r.bytes, first.bytes);
+                    assert_string_equal(told, first_told);
+                    assert_int_equal(engine.n_air, 0);
+                    assert_int_equal(engine.most, n < engine.n_flown ? n : engine.n_flown);
+                }
+            }
 }
 
 /* How many tokens and rows a step takes changes nothing, to the last bit. */
@@ -343,9 +410,13 @@ static void errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chunks_as_llama_perplexity), cmocka_unit_test(counts_chunks),
-        cmocka_unit_test(steps_do_not_matter),        cmocka_unit_test(stream_scores_every_token),
-        cmocka_unit_test(stories_are_scored_alone),   cmocka_unit_test(errors),
+        cmocka_unit_test(chunks_as_llama_perplexity),
+        cmocka_unit_test(counts_chunks),
+        cmocka_unit_test(flights_do_not_matter),
+        cmocka_unit_test(steps_do_not_matter),
+        cmocka_unit_test(stream_scores_every_token),
+        cmocka_unit_test(stories_are_scored_alone),
+        cmocka_unit_test(errors),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,10 +1,11 @@
-/* tests/mpi/flight.c: steps of different sequences in flight at the same time change no bit.
+/* tests/mpi/flight.c: steps in flight at the same time change no bit.
  * np: 1 2 3 4 5
  * timeout: 300
  * labels: threads
  * Random mixtures of prompts and single tokens, some of them longer than what goes through a stage
- * at once, are submitted while up to seven others wait for their logits; each row has the bytes of
- * its text run alone. What may not begin is refused, and refusing changes nothing. */
+ * at once, are submitted while others wait for their logits, those of the same sequences too; each
+ * row has the bytes of its text run alone. What may not begin is refused, and refusing changes
+ * nothing. */
 #include "tests/mpi/texts.h"
 
 enum { ROUNDS = 150, MOST = 140 };
@@ -13,14 +14,14 @@ typedef struct {
     part_run_t   runs[SLOTS];
     int32_t      ids[MOST];
     part_batch_t batch;
+    slot_t       slots[SLOTS]; /* as they were */
 } flying_t;
 
 typedef struct {
     engine_t *e;
     slot_t    slots[SLOTS];
-    bool      busy[SLOTS]; /* waits for logits */
     flying_t  ring[SLOTS];
-    uint32_t  first, n, most;
+    uint32_t  first, n, most, same; /* same: steps of a sequence that waited for logits */
     size_t    rows;
 } air_t;
 
@@ -31,13 +32,12 @@ static void land(air_t *a, const float *want)
     const float *rows = NULL;
     base_err_t   err  = {0};
     CHECK_OK(engine_collect(a->e, &rows, &err));
-    a->rows += compare(a->e, &f->batch, a->slots, rows, want);
-    for (uint32_t i = 0; i < f->batch.n_runs; i++) a->busy[f->runs[i].seq] = false;
+    a->rows += compare(a->e, &f->batch, f->slots, rows, want);
     a->first = (a->first + 1) % SLOTS;
     a->n--;
 }
 
-/* Runs for one or two idle slots; rows for each of them but sometimes. */
+/* Runs for one or two slots; rows for each of them but sometimes. */
 static void fill(air_t *a, flying_t *f, uint32_t round)
 {
     uint32_t most = 1 + check_mix(round, 9, 9) % 2;
@@ -47,7 +47,6 @@ static void fill(air_t *a, flying_t *f, uint32_t round)
         uint32_t seq = (i * 3 + round) % SLOTS;
         slot_t  *s   = &a->slots[seq];
         uint32_t n   = r % 4 == 0 ? 1 + r / 64 % 120 : 1;
-        if (a->busy[seq]) continue;
         if (s->held == LONGEST) *s = (slot_t){r / 8 % TEXTS, 0};
         if (n > LONGEST - s->held) n = LONGEST - s->held;
         if (n > MOST - f->batch.n_ids) n = MOST - f->batch.n_ids;
@@ -63,15 +62,25 @@ static void fill(air_t *a, flying_t *f, uint32_t round)
     }
 }
 
-/* A sequence whose logits are awaited, and one step too many. */
+/* More rows than the others leave. */
 static void refuse(air_t *a)
 {
     base_err_t   err   = {0};
-    uint32_t     seq   = a->ring[a->first].runs[0].seq;
-    part_run_t   run   = {.seq = seq, .pos = 0, .n = 1, .n_out = 1};
+    part_run_t   run   = {.seq = 1, .pos = 0, .n = MOST, .n_out = MOST};
     part_batch_t batch = part_batch_one(&run, texts[0]);
     if (a->n == 0 || engine_depth(a->e) == 1) return;
-    CHECK(engine_submit(a->e, &batch, &err) == BASE_ERR_USAGE, "sequence %u is in flight", seq);
+    CHECK(engine_submit(a->e, &batch, &err) == BASE_ERR_USAGE, "%u steps are in flight", a->n);
+    CHECK(strstr(err.text, "140 rows") != NULL, "%s", err.text);
+}
+
+static bool waits(const air_t *a, uint32_t seq)
+{
+    for (uint32_t i = 0; i < a->n; i++) {
+        const flying_t *f = &a->ring[(a->first + i) % SLOTS];
+        for (uint32_t r = 0; r < f->batch.n_runs; r++)
+            if (f->runs[r].seq == seq) return true;
+    }
+    return false;
 }
 
 static void fly(const char *name, const char *layout, uint32_t threads, const float *want)
@@ -83,14 +92,15 @@ static void fly(const char *name, const char *layout, uint32_t threads, const fl
     for (uint32_t round = 0; comm_rank(check_world) == 0 && round < ROUNDS; round++) {
         flying_t *f = &a.ring[(a.first + a.n) % SLOTS];
         fill(&a, f, round * 17 + threads);
-        if (f->batch.n_runs == 0) { /* all wait */
+        if (f->batch.n_runs == 0) {
             land(&a, want);
             continue;
         }
         f->batch.n_top = tops[check_mix(round, 1, 2) % 4];
+        memcpy(f->slots, a.slots, sizeof(f->slots));
         CHECK_OK(engine_submit(a.e, &f->batch, &err));
         if (part_batch_rows(&f->batch) == 0) continue; /* nothing to wait for */
-        for (uint32_t i = 0; i < f->batch.n_runs; i++) a.busy[f->runs[i].seq] = true;
+        for (uint32_t i = 0; i < f->batch.n_runs; i++) a.same += waits(&a, f->runs[i].seq);
         a.n++;
         if (a.n > a.most) a.most = a.n;
         if (round % 13 == 0) refuse(&a);
@@ -102,6 +112,8 @@ static void fly(const char *name, const char *layout, uint32_t threads, const fl
     if (comm_rank(check_world) == 0) {
         CHECK(a.rows > ROUNDS / 2, "%zu rows", a.rows);
         CHECK(a.most >= (engine_depth(a.e) > 1 ? 3u : 1u), "%u in flight at most", a.most);
+        CHECK(a.most == engine_most_flights(a.e), "%u counted", engine_most_flights(a.e));
+        CHECK(a.same > ROUNDS / 10 || engine_depth(a.e) == 1, "%u of the same", a.same);
         printf("%s %s: %zu rows, up to %u in flight\n", name, layout, a.rows, a.most);
     }
     stop(a.e);
