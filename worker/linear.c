@@ -100,16 +100,19 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
 /* ---- who does which tiles ---- */
 
 /* Shares are read in so many parts; and so many other threads are helped, those that come next.
- * With MANY tokens the first part is large, as kernels build tables of the tokens for each. */
-enum { PARTS = 8, HELPED = 3, MANY = 16 };
+ * With MANY tokens the first part is large, as kernels build tables of the tokens for each. With
+ * still more a part is a share's every tile for WORKER_TOKENS of the tokens, GROUPS parts at least:
+ * then no table is built for less than a share. */
+enum { PARTS = 8, HELPED = 3, MANY = 16, GROUPS = 4 };
 
-/* Tiles [begin, end) of the share of the thread `helped` places on; not beyond `last` places. */
+/* Who is helped, `helped` places on, not beyond `last`; tiles [begin, end) of its share, for tokens
+ * [tok, tok + n_tok). */
 typedef struct {
     int    helped, last;
-    size_t begin, end;
+    size_t begin, end, tok, n_tok;
 } turn_t;
 
-static const turn_t OWN = {0, 0, 0, 0}, HELP = {1, HELPED, 0, 0}, ALL = {0, HELPED, 0, 0};
+static const turn_t OWN = {.last = 0}, HELP = {.helped = 1, .last = HELPED}, ALL = {.last = HELPED};
 
 void worker_share_reset(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id, int thread,
                         int n_threads)
@@ -120,25 +123,55 @@ void worker_share_reset(worker_t *w, const worker_layer_t *layer, worker_matrix_
     atomic_store_explicit(&w->cursors[thread].tile[id], t0, memory_order_relaxed);
 }
 
-/* The next tiles, at most `most`. False: nothing is left to do. */
-static bool next_turn(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id, int thread,
-                      int n_threads, size_t most, turn_t *turn)
+/* Are parts groups of tokens, for this matrix? */
+static bool by_tokens(const worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id)
 {
+    return layer->m[id].kind == WORKER_TERN && w->n_tok >= GROUPS * WORKER_TOKENS;
+}
+
+/* The next part of tiles [t0, t1): some of the tiles, for all tokens. False: none is left. */
+static bool next_tiles(const worker_t *w, _Atomic size_t *cursor, size_t t0, size_t t1, bool alone,
+                       turn_t *turn)
+{
+    size_t at   = atomic_load_explicit(cursor, memory_order_relaxed);
+    size_t step = base_max_size((t1 - t0) / PARTS, 1);
+    if (at >= t1) return false;
+    if (w->n_tok >= MANY) step = base_max_size(step, (t1 - at) * 3 / 4);
+    if (alone) step = t1 - t0;
+    turn->begin = atomic_fetch_add_explicit(cursor, step, memory_order_relaxed);
+    turn->end   = base_min_size(turn->begin + step, t1);
+    turn->tok   = 0;
+    turn->n_tok = w->n_tok;
+    return turn->begin < t1;
+}
+
+/* The next part: all of the tiles, for some tokens. The cursor counts such groups from t0. */
+static bool next_tokens(const worker_t *w, _Atomic size_t *cursor, size_t t0, size_t t1,
+                        turn_t *turn)
+{
+    if (t0 == t1) return false;
+    turn->tok = (atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed) - t0) * WORKER_TOKENS;
+    if (turn->tok >= w->n_tok) return false;
+    turn->n_tok = base_min_size(w->n_tok - turn->tok, WORKER_TOKENS);
+    turn->begin = t0;
+    turn->end   = t1;
+    return true;
+}
+
+/* False: nothing is left to do. */
+static bool next_turn(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id, int thread,
+                      int n_threads, turn_t *turn)
+{
+    bool tokens = by_tokens(w, layer, id);
     for (; turn->helped <= turn->last && turn->helped < n_threads; turn->helped++) {
         int             of     = (thread + turn->helped) % n_threads;
         _Atomic size_t *cursor = &w->cursors[of].tile[id];
         size_t          t0     = 0;
         size_t          t1     = 0;
         worker_tile_share(layer, id, of, n_threads, &t0, &t1);
-        size_t at   = atomic_load_explicit(cursor, memory_order_relaxed);
-        size_t step = base_max_size((t1 - t0) / PARTS, 1);
-        if (at >= t1) continue;
-        if (w->n_tok >= MANY) step = base_max_size(step, (t1 - at) * 3 / 4);
-        step        = n_threads == 1 ? most : base_min_size(step, most);
-        turn->begin = atomic_fetch_add_explicit(cursor, step, memory_order_relaxed);
-        if (turn->begin >= t1) continue;
-        turn->end = base_min_size(turn->begin + step, t1);
-        return true;
+        if (tokens ? next_tokens(w, cursor, t0, t1, turn)
+                   : next_tiles(w, cursor, t0, t1, n_threads == 1, turn))
+            return true;
     }
     return false;
 }
@@ -150,13 +183,18 @@ void worker_product(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t
     worker_scratch_t      *s     = &w->scratch[thread];
     bool                   tern  = m->kind == WORKER_TERN;
     size_t                 n_tok = tern ? base_min_size(w->n_tok, WORKER_TOKENS) : w->n_tok;
-    size_t                 chunk = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * n_tok));
+    size_t                 most  = base_max_size(1, s->n_acc / (KERN_TILE_ROWS * n_tok));
     turn_t                 turn  = help ? HELP : OWN;
-    while (next_turn(w, layer, id, thread, n_threads, chunk, &turn)) {
-        size_t n = turn.end - turn.begin;
-        if (!tern) run_float(w, m, run, s, turn.begin, n);
-        for (size_t t = 0; tern && t < w->n_tok; t += n_tok)
-            run_tern(w, m, run, s, turn.begin, n, t, base_min_size(n_tok, w->n_tok - t));
+    while (next_turn(w, layer, id, thread, n_threads, &turn)) {
+        size_t n      = turn.end - turn.begin;
+        size_t pieces = (n + most - 1) / most;
+        size_t piece  = (n + pieces - 1) / pieces; /* even ones: small ones are slow */
+        for (size_t c = turn.begin; c < turn.end; c += piece) {
+            n = base_min_size(piece, turn.end - c);
+            if (!tern) run_float(w, m, run, s, c, n);
+            for (size_t t = 0; tern && t < turn.n_tok; t += n_tok)
+                run_tern(w, m, run, s, c, n, turn.tok + t, base_min_size(n_tok, turn.n_tok - t));
+        }
     }
 }
 
@@ -164,18 +202,20 @@ void worker_product(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t
 static void product_partial(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id,
                             int thread, int n_threads)
 {
-    const worker_matrix_t *m      = &layer->m[id];
-    const kern_format_t   *f      = w->shard->format;
-    kern_tern_fn          *fn     = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
-    size_t                 stride = kern_tiles(m->rows) * KERN_TILE_ROWS;
-    turn_t                 turn   = ALL;
+    const worker_matrix_t *m        = &layer->m[id];
+    const kern_format_t   *f        = w->shard->format;
+    kern_tern_fn          *fn       = w->n_tok == 1 ? f->gemv(&w->kern) : f->gemm(&w->kern);
+    size_t                 stride   = kern_tiles(m->rows) * KERN_TILE_ROWS;
+    size_t                 q_stride = kern_q_stride(m->cols);
+    turn_t                 turn     = ALL;
     if (m->cols == 0) { /* a shard without heads or FFN rows adds nothing */
         if (thread == 0) memset(w->partial, 0, (size_t)w->n_tok * stride * sizeof(int32_t));
         return;
     }
-    while (next_turn(w, layer, id, thread, n_threads, SIZE_MAX, &turn))
-        fn(w->partial + turn.begin * KERN_TILE_ROWS, stride, m->data + turn.begin * m->tile_bytes,
-           turn.end - turn.begin, m->granules, w->q8, kern_q_stride(m->cols), w->q_sum, w->n_tok);
+    while (next_turn(w, layer, id, thread, n_threads, &turn))
+        fn(w->partial + turn.tok * stride + turn.begin * KERN_TILE_ROWS, stride,
+           m->data + turn.begin * m->tile_bytes, turn.end - turn.begin, m->granules,
+           w->q8 + turn.tok * q_stride, q_stride, w->q_sum + turn.tok, turn.n_tok);
 }
 
 static void add_partial(worker_t *w, const worker_matrix_t *m, int thread, int n_threads)

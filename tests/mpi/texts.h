@@ -6,7 +6,7 @@
 #include "launch/engine.h"
 #include "tests/mpi/check.h"
 
-enum { TEXTS = 5, SLOTS = 7, LONGEST = 150, BATCH = 48, N_CTX = 192 };
+enum { TEXTS = 5, SLOTS = 7, LONGEST = 150, BATCH = 48, N_CTX = 288 };
 
 static int32_t texts[TEXTS][LONGEST];
 
@@ -16,6 +16,15 @@ static inline const char *model_path(const char *name)
     const char *source = getenv("TRIREME_SOURCE");
     (void)snprintf(path, sizeof(path), "%s/%s.gguf", source != NULL ? source : ".", name);
     return path;
+}
+
+static inline engine_t *start_with(const engine_config_t *config)
+{
+    engine_t  *e   = NULL;
+    base_err_t err = {0};
+    CHECK_OK(engine_start(check_world, config, &e, &err));
+    if (comm_rank(check_world) != 0) CHECK_OK(engine_serve(e, &err));
+    return e;
 }
 
 static inline engine_t *start(const char *name, const char *layout, uint32_t threads,
@@ -31,11 +40,7 @@ static inline engine_t *start(const char *name, const char *layout, uint32_t thr
                               .n_threads  = threads,
                               .no_pin     = true,
                               .quiet      = true};
-    engine_t       *e      = NULL;
-    base_err_t      err    = {0};
-    CHECK_OK(engine_start(check_world, &config, &e, &err));
-    if (comm_rank(check_world) != 0) CHECK_OK(engine_serve(e, &err));
-    return e;
+    return start_with(&config);
 }
 
 static inline void stop(engine_t *e)
