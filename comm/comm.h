@@ -134,14 +134,15 @@ void comm_poke(comm_grid_t *grid);
  * Rows are [n_rows][counts[shard]] on the shards of the last stage and [n_rows][row_stride] on rank
  * 0, shard i's at column offsets[i].
  * comm_logits_send    a shard of the last stage; `piece` stays untouched until
- * comm_logits_settle  has returned: the piece has left, or there was none
+ * comm_logits_settle  has returned: of the pieces sent, all but the latest `left` have left; before
+ *                     a send at most COMM_LOGITS_OUT - 1 may be on their way
  * comm_logits_expect  rank 0, once for each step with rows, in their order, up to
  *                     COMM_LOGITS_AHEAD ahead; `logits` belongs to it until
  * comm_logits_collect rank 0: the rows of the oldest step are there */
-enum { COMM_LOGITS_AHEAD = 16 };
+enum { COMM_LOGITS_AHEAD = 16, COMM_LOGITS_OUT = 2 };
 base_status_t comm_logits_send(comm_grid_t *grid, const float *piece, size_t n_rows, size_t count,
                                base_err_t *err);
-base_status_t comm_logits_settle(comm_grid_t *grid, base_err_t *err);
+base_status_t comm_logits_settle(comm_grid_t *grid, uint32_t left, base_err_t *err);
 base_status_t comm_logits_expect(comm_grid_t *grid, size_t n_rows, const uint32_t *counts,
                                  const uint32_t *offsets, float *logits, size_t row_stride,
                                  base_err_t *err);

@@ -65,6 +65,14 @@ enum {
     COMM_STAGE_POSTED = 2, /* receives of the stage before that wait for data */
 };
 
+/* `count` floats of each row of `stride`, as MPI knows them: made once, as all steps bring rows of
+ * the same length. */
+typedef struct {
+    MPI_Datatype type;
+    uint32_t     count;
+    size_t       stride;
+} comm_rows_t;
+
 /* What moves between stages while the ranks compute (stream.c). Without buffers (floats 0) a send
  * waits for its receiver. */
 typedef struct {
@@ -75,9 +83,11 @@ typedef struct {
     MPI_Request  out_request[COMM_STAGE_SLOTS];
     MPI_Request  in_request[COMM_STAGE_POSTED];
     uint32_t     next_out, next_in;
-    MPI_Request  logits_out;             /* last stage: of its piece, on its way to rank 0 */
-    MPI_Request *logits_in;              /* rank 0: [COMM_LOGITS_AHEAD][shards] */
-    uint32_t     logits_first, logits_n; /* ring of expected groups */
+    MPI_Request  logits_out[COMM_LOGITS_OUT]; /* last stage: of pieces on their way to rank 0 */
+    uint32_t     logits_out_n;                /* sends so far */
+    MPI_Request *logits_in;                   /* rank 0: [COMM_LOGITS_AHEAD][shards] */
+    uint32_t     logits_first, logits_n;      /* ring of expected groups */
+    comm_rows_t *rows;                        /* rank 0: [shards] */
 } comm_stream_t;
 
 struct comm_grid {

@@ -89,7 +89,10 @@ static base_status_t reserve_messages(comm_grid_t *g, base_err_t *err)
     if (st == BASE_OK && g->stage == 0 && g->shard == 0)
         st = base_alloc((void **)&s->logits_in, (size_t)COMM_LOGITS_AHEAD * g->shards,
                         sizeof(MPI_Request), "requests", err);
+    if (st == BASE_OK && s->logits_in != NULL)
+        st = base_alloc((void **)&s->rows, g->shards, sizeof(*s->rows), "rows of logits", err);
     if (st != BASE_OK) return st;
+    for (uint32_t i = 0; s->rows != NULL && i < g->shards; i++) s->rows[i].type = MPI_DATATYPE_NULL;
     at = s->memory;
     for (uint32_t i = 0; send && i < COMM_STAGE_SLOTS; i++, at += s->floats) s->out[i] = at;
     for (uint32_t i = 0; recv && i < COMM_STAGE_POSTED; i++, at += s->floats) s->in[i] = at;
@@ -105,8 +108,8 @@ base_status_t comm_grid_reserve(comm_grid_t *grid, size_t stage_floats, base_err
 
     base_assert(s->floats == 0 && stage_floats > 0 && stage_floats <= INT32_MAX);
     if (grid->stages == 1) return BASE_OK;
-    s->floats     = stage_floats;
-    s->logits_out = MPI_REQUEST_NULL;
+    s->floats = stage_floats;
+    for (uint32_t i = 0; i < COMM_LOGITS_OUT; i++) s->logits_out[i] = MPI_REQUEST_NULL;
     for (uint32_t i = 0; i < COMM_STAGE_SLOTS; i++) s->out_request[i] = MPI_REQUEST_NULL;
     for (uint32_t i = 0; i < COMM_STAGE_POSTED; i++) s->in_request[i] = MPI_REQUEST_NULL;
     st = comm_agree(grid->world, reserve_messages(grid, err), err);
@@ -129,10 +132,13 @@ void comm_stream_destroy(comm_grid_t *grid)
     if (s->floats == 0) return;
     /* What was sent has been received: rank 0 stops only after it has collected every step. */
     (void)MPI_Waitall(COMM_STAGE_SLOTS, s->out_request, MPI_STATUSES_IGNORE);
-    (void)MPI_Wait(&s->logits_out, MPI_STATUS_IGNORE);
+    (void)MPI_Waitall(COMM_LOGITS_OUT, s->logits_out, MPI_STATUSES_IGNORE);
     for (uint32_t i = 0; i < COMM_STAGE_POSTED; i++) cancel(&s->in_request[i]);
     for (uint32_t i = 0; s->logits_in != NULL && i < COMM_LOGITS_AHEAD * grid->shards; i++)
         cancel(&s->logits_in[i]);
+    for (uint32_t i = 0; s->rows != NULL && i < grid->shards; i++)
+        if (s->rows[i].type != MPI_DATATYPE_NULL) (void)MPI_Type_free(&s->rows[i].type);
+    free(s->rows);
     free(s->memory);
     free(s->logits_in);
     memset(s, 0, sizeof(*s));
@@ -207,12 +213,17 @@ base_status_t comm_stage_recv(comm_grid_t *grid, float *buf, size_t n, base_err_
 
 /* ---- logits, while ranks go on ------------------------------------------------------------ */
 
-base_status_t comm_logits_settle(comm_grid_t *grid, base_err_t *err)
+base_status_t comm_logits_settle(comm_grid_t *grid, uint32_t left, base_err_t *err)
 {
-    uint64_t      start = base_clock_us();
-    base_status_t st    = BASE_OK;
-    if (grid->stream.logits_out == MPI_REQUEST_NULL) return BASE_OK;
-    st = comm_wait(grid->world, &grid->stream.logits_out, 1, COMM_WAIT_DATA, "MPI_Isend", err);
+    comm_stream_t *s     = &grid->stream;
+    uint64_t       start = base_clock_us();
+    base_status_t  st    = BASE_OK;
+    base_assert(left <= COMM_LOGITS_OUT);
+    for (uint32_t i = COMM_LOGITS_OUT; st == BASE_OK && i > left; i--) { /* the oldest first */
+        MPI_Request *out = &s->logits_out[(s->logits_out_n - i) % COMM_LOGITS_OUT];
+        if (*out == MPI_REQUEST_NULL) continue;
+        st = comm_wait(grid->world, out, 1, COMM_WAIT_DATA, "MPI_Isend", err);
+    }
     comm_count(grid, start, 0);
     return st;
 }
@@ -220,16 +231,39 @@ base_status_t comm_logits_settle(comm_grid_t *grid, base_err_t *err)
 base_status_t comm_logits_send(comm_grid_t *grid, const float *piece, size_t n_rows, size_t count,
                                base_err_t *err)
 {
-    base_status_t st = BASE_OK;
-    base_assert(grid->stream.floats > 0 && grid->stage + 1 == grid->stages);
-    base_assert(grid->stream.logits_out == MPI_REQUEST_NULL);
+    comm_stream_t *s   = &grid->stream;
+    MPI_Request   *out = &s->logits_out[s->logits_out_n % COMM_LOGITS_OUT];
+    base_status_t  st  = BASE_OK;
+    base_assert(s->floats > 0 && grid->stage + 1 == grid->stages);
+    base_assert(*out == MPI_REQUEST_NULL);
     base_assert(n_rows * count <= INT32_MAX);
+    s->logits_out_n++;
     if (n_rows * count == 0) return BASE_OK;
-    st = comm_check(MPI_Isend(piece, (int)(n_rows * count), MPI_FLOAT, 0, COMM_TAG_LOGITS,
-                              grid->all, &grid->stream.logits_out),
-                    "MPI_Isend", err);
+    st = comm_check(
+        MPI_Isend(piece, (int)(n_rows * count), MPI_FLOAT, 0, COMM_TAG_LOGITS, grid->all, out),
+        "MPI_Isend", err);
     comm_ring(grid->world, 0);
     grid->stats.bytes += n_rows * count * sizeof(float);
+    return st;
+}
+
+/* A type of one row that ends where the next begins. */
+static base_status_t make_rows(comm_rows_t *rows, uint32_t count, size_t stride, base_err_t *err)
+{
+    MPI_Datatype  row = MPI_DATATYPE_NULL;
+    base_status_t st  = BASE_OK;
+    if (rows->type != MPI_DATATYPE_NULL && rows->count == count && rows->stride == stride)
+        return BASE_OK;
+    if (rows->type != MPI_DATATYPE_NULL) (void)MPI_Type_free(&rows->type);
+    st = comm_check(MPI_Type_contiguous((int)count, MPI_FLOAT, &row), "MPI_Type_contiguous", err);
+    if (st == BASE_OK)
+        st = comm_check(
+            MPI_Type_create_resized(row, 0, (MPI_Aint)(stride * sizeof(float)), &rows->type),
+            "MPI_Type_create_resized", err);
+    if (st == BASE_OK) st = comm_check(MPI_Type_commit(&rows->type), "MPI_Type_commit", err);
+    if (row != MPI_DATATYPE_NULL) (void)MPI_Type_free(&row);
+    rows->count  = count;
+    rows->stride = stride;
     return st;
 }
 
@@ -238,18 +272,16 @@ static base_status_t expect_shard(comm_grid_t *g, uint32_t shard, size_t n_rows,
                                   float *to, size_t row_stride, MPI_Request *request,
                                   base_err_t *err)
 {
-    MPI_Datatype  rows = MPI_DATATYPE_NULL;
-    int           from = (int)((g->stages - 1) * g->shards + shard);
-    base_status_t st =
-        comm_check(MPI_Type_vector((int)n_rows, (int)count, (int)row_stride, MPI_FLOAT, &rows),
-                   "MPI_Type_vector", err);
+    comm_rows_t  *rows   = &g->stream.rows[shard];
+    int           from   = (int)((g->stages - 1) * g->shards + shard);
+    bool          simple = n_rows == 1 || count == row_stride;
+    base_status_t st     = simple ? BASE_OK : make_rows(rows, count, row_stride, err);
     if (st != BASE_OK) return st;
-    st = comm_check(MPI_Type_commit(&rows), "MPI_Type_commit", err);
-    if (st == BASE_OK)
-        st = comm_check(MPI_Irecv(to, 1, rows, from, COMM_TAG_LOGITS, g->all, request), "MPI_Irecv",
-                        err);
-    (void)MPI_Type_free(&rows);
-    return st;
+    base_assert(n_rows * count <= INT32_MAX);
+    return comm_check(MPI_Irecv(to, (int)(simple ? n_rows * count : n_rows),
+                                simple ? MPI_FLOAT : rows->type, from, COMM_TAG_LOGITS, g->all,
+                                request),
+                      "MPI_Irecv", err);
 }
 
 base_status_t comm_logits_expect(comm_grid_t *grid, size_t n_rows, const uint32_t *counts,

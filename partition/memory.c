@@ -172,7 +172,8 @@ uint64_t part_activations(const part_place_t *p, const model_desc_t *desc, const
     const uint32_t n_seq = sizes->n_seq == 0 ? 1 : sizes->n_seq;
     uint64_t       bytes = token * part_micro_batch(p->stages, sizes->n_batch, n_seq);
     if (p->last) bytes += n_out * (width + (rows.end - rows.begin)) * 4;
-    if (p->root && !p->lone) bytes += n_out * (desc->n_vocab + (first.end - first.begin)) * 4;
+    if (p->root && !p->lone) bytes += n_out * desc->n_vocab * 4;
+    if (p->root && !p->lone && p->stages == 1) bytes += n_out * (first.end - first.begin) * 4;
     return bytes + part_bytes(desc, w, sizes);
 }
 

@@ -107,7 +107,7 @@ static void whole_rows(worker_t *w, int thread, int n_threads)
         for (;;) {
             b = atomic_fetch_add_explicit(&w->cursors[of].head, step, memory_order_relaxed);
             if (b >= e) break;
-            dense(w->piece + b, rows, s->head + b * s->head_row_bytes, s->head_row_bytes,
+            dense(w->rows + b, rows, s->head + b * s->head_row_bytes, s->head_row_bytes,
                   base_min_size(step, e - b), width, w->normed, width, w->n_out);
         }
     }
@@ -133,7 +133,7 @@ static void list_rows(worker_t *w, int thread, int n_threads)
     size_t             e    = 0;
     worker_share(w->n_out, 1, thread, n_threads, &b, &e);
     for (size_t i = b; i < e; i++) {
-        const float   *row  = w->piece + i * rows;
+        const float   *row  = w->rows + i * rows;
         worker_best_t *list = w->head.list + i * w->n_top;
         uint32_t       n    = 0;
         for (uint32_t k = 0; k < rows; k++)
@@ -241,13 +241,14 @@ static void write_row(worker_t *w, uint32_t i, uint32_t n_top, const worker_best
 
 /* --- the way to the root --- */
 
-/* Root: n lists of every shard, [n][shards][n_top], become rows row0 .. of logits. */
-static void take_lists(worker_t *w, const worker_best_t *lists, uint32_t row0, uint32_t n,
-                       uint32_t n_top)
+/* Root: n lists of every shard, n_top long, become rows row0 .. of logits. The lists of a row are
+ * by_row apart, those of a shard by_shard. */
+static void take_lists(worker_t *w, const worker_best_t *lists, size_t by_row, size_t by_shard,
+                       uint32_t row0, uint32_t n, uint32_t n_top)
 {
     worker_best_t best[WORKER_SCREEN_K_MAX];
     for (uint32_t i = 0; i < n; i++) {
-        merge_lists(w->shards, n_top, lists + (size_t)i * w->shards * n_top, n_top, best);
+        merge_lists(w->shards, n_top, lists + i * by_row, by_shard, best);
         write_row(w, row0 + i, n_top, best);
     }
 }
@@ -274,7 +275,7 @@ static void bring_rows(worker_t *w, bool best)
     }
     if (w->st != BASE_OK || !c->is_root) return;
     if (best)
-        take_lists(w, lists, 0, w->n_out, w->n_top);
+        take_lists(w, lists, (size_t)w->shards * w->n_top, w->n_top, 0, w->n_out, w->n_top);
     else
         note_whole(w, 0, w->n_out);
 }
@@ -291,20 +292,21 @@ static void announce_rows(worker_t *w, bool best)
     const size_t           stride = 2 * (size_t)w->n_top;
     if (w->shard->has_head) {
         size_t rows = w->shard->vocab.end - w->shard->vocab.begin;
-        w->st       = comm_logits_send(c->grid, best ? as_floats(w->head.list) : w->piece, w->n_out,
-                                 best ? stride : rows, &w->err);
+        w->st =
+            best ? comm_logits_send(c->grid, as_floats(w->head.list), 1, w->n_out * stride, &w->err)
+                 : comm_logits_send(c->grid, w->rows, w->n_out, rows, &w->err);
     }
     if (!c->is_root) return;
     base_assert(w->pending_n < COMM_LOGITS_AHEAD);
     w->pending[(w->pending_first + w->pending_n++) % COMM_LOGITS_AHEAD] =
         (worker_pending_t){.row0 = w->row0, .n_out = w->n_out, .n_top = best ? w->n_top : 0};
-    if (best) set_pieces(w, (uint32_t)stride);
-    w->st =
-        best ? comm_logits_expect(c->grid, w->n_out, w->counts, w->offsets,
-                                  as_floats(pending_lists(w, w->row0)), stride * w->shards, &w->err)
-             : comm_logits_expect(c->grid, w->n_out, w->vocab_counts, w->vocab_offsets,
-                                  w->logits + (size_t)w->row0 * c->desc->n_vocab, c->desc->n_vocab,
-                                  &w->err);
+    if (best) set_pieces(w, (uint32_t)(w->n_out * stride)); /* a shard's lists together */
+    w->st = best ? comm_logits_expect(c->grid, 1, w->counts, w->offsets,
+                                      as_floats(pending_lists(w, w->row0)),
+                                      w->n_out * stride * w->shards, &w->err)
+                 : comm_logits_expect(c->grid, w->n_out, w->vocab_counts, w->vocab_offsets,
+                                      w->logits + (size_t)w->row0 * c->desc->n_vocab,
+                                      c->desc->n_vocab, &w->err);
 }
 
 base_status_t worker_collect(worker_t *w, base_err_t *err)
@@ -317,7 +319,8 @@ base_status_t worker_collect(worker_t *w, base_err_t *err)
     st = comm_logits_collect(w->config.grid, err);
     if (st != BASE_OK) return st;
     if (p.n_top > 0)
-        take_lists(w, pending_lists(w, p.row0), p.row0, p.n_out, p.n_top);
+        take_lists(w, pending_lists(w, p.row0), p.n_top, (size_t)p.n_out * p.n_top, p.row0, p.n_out,
+                   p.n_top);
     else
         note_whole(w, p.row0, p.n_out);
     return BASE_OK;
@@ -330,14 +333,26 @@ const float *worker_logits(const worker_t *w)
 
 /* --- the step --- */
 
-/* What the step before sent from here must have left. False: it did not. */
-static bool head_free(worker_t *w, int thread)
+/* Thread 0: where this step's rows go. Those of the step before may still be on their way from
+ * another part of the piece; lists of the best are small, and have one place. */
+static void settle(worker_t *w, bool best)
+{
+    const uint32_t begin = w->row_begin, end = w->row_end, most = w->config.limits.n_out;
+    uint32_t       at   = w->n_out <= most - end ? end : 0;
+    const bool     keep = !best && (at > 0 || end == 0 || w->n_out <= begin);
+    if (!keep) at = 0;
+    w->row_begin = best ? 0 : at;
+    w->row_end   = best ? 0 : at + w->n_out;
+    w->rows      = w->piece + at * (size_t)(w->shard->vocab.end - w->shard->vocab.begin);
+    w->st        = comm_logits_settle(w->config.grid, keep ? COMM_LOGITS_OUT - 1 : 0, &w->err);
+    w->stop      = w->st != BASE_OK;
+}
+
+/* What earlier steps sent from here must have left. False: it did not. */
+static bool head_free(worker_t *w, bool best, int thread)
 {
     if (w->config.plan->stages == 1 || w->n_out == 0) return true;
-    if (thread == 0) {
-        w->st   = comm_logits_settle(w->config.grid, &w->err);
-        w->stop = w->st != BASE_OK;
-    }
+    if (thread == 0) settle(w, best);
     worker_meet(w, thread, WORKER_PART_COMM);
     return !w->stop;
 }
@@ -347,7 +362,7 @@ void worker_output(worker_t *w, int thread, int n_threads)
     const worker_config_t *c      = &w->config;
     const bool             best   = brings_lists(w);
     const bool             screen = best && c->screen;
-    if (w->shard->has_head && !head_free(w, thread)) return;
+    if (w->shard->has_head && !head_free(w, best, thread)) return;
     for (uint32_t i = 0; w->shard->has_head && screen && i < w->n_out; i += w->head.slots)
         if (!best_group(w, i, (uint32_t)base_min_size(w->head.slots, w->n_out - i), thread,
                         n_threads))

@@ -116,6 +116,7 @@ struct worker {
     float            *rope_cos, *rope_sin; /* [B][rope_dims / 2] */
     float            *normed;              /* [n_out][W] */
     float            *piece;               /* [n_out][own vocabulary rows] */
+    float            *rows;                /* of this step, in piece */
     float            *logits;              /* root: [n_out][n_vocab] */
     float            *staging;             /* root: room for one piece of the widest */
     worker_left_t    *cursors;             /* per thread */
@@ -132,6 +133,8 @@ struct worker {
     uint32_t       row0; /* root: of its first row of logits */
     base_status_t  st;   /* of the communication, by thread 0 */
     base_err_t     err;
+    uint32_t       row_begin, row_end; /* last of several stages: the rows of piece of the step
+                                        * before that had some, which may be on their way */
     bool           stop; /* a communication failed: all threads leave at the next barrier */
 
     worker_pending_t pending[COMM_LOGITS_AHEAD]; /* root, two stages or more: a ring */

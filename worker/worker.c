@@ -257,12 +257,13 @@ static size_t lay_out(worker_t *w, const widest_t *widest)
     if (w->shard->has_head) {
         RESERVE(normed, (size_t)c->limits.n_out * d->width);
         RESERVE(piece, (size_t)c->limits.n_out * rows);
+        w->rows = w->piece;
     }
     if (c->is_root && lone) w->logits = w->piece;
     if (c->is_root && !lone) {
         RESERVE(logits, (size_t)c->limits.n_out * d->n_vocab);
         size_t most = base_max_size(w->widest_piece, 2 * WORKER_SCREEN_K_MAX);
-        RESERVE(staging, (size_t)c->limits.n_out * most);
+        if (c->plan->stages == 1) RESERVE(staging, (size_t)c->limits.n_out * most);
     }
     if (c->screen || !lone) total = lay_out_head(w, lone, total);
     for (int t = 0; t < worker_team_size(c->team); t++)

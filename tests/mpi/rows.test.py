@@ -1,0 +1,31 @@
+# Rows of logits come home by MPI types that are made once, not in each step.
+# timeout: 120
+# labels: mpi
+# sanitize: no
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+import trireme
+
+if shutil.which("mpicc") is None:
+    trireme.skip("no mpicc to build the counter with")
+with tempfile.TemporaryDirectory() as folder:
+    text, library = pathlib.Path(folder, "text"), pathlib.Path(folder, "types.so")
+    text.write_text("Once upon a time there was a cat. " * 60)
+    subprocess.run(["mpicc", "-shared", "-fPIC", "-o", library, trireme.SOURCE / "tests/support/preload/types.c"], check=True)
+    for layout, types in (("2x2", 2), ("3x1", 0)):  # one for each shard of the last stage that has a part of a row
+        stages, shards = map(int, layout.split("x"))
+        for chunks in (1, 8):
+            command = [*trireme.MPIRUN, "-n", str(stages * shards), "env", f"LD_PRELOAD={library}", trireme.BINARY, "eval",
+                       "-m", str(trireme.DEFAULT_MODEL), "--perplexity", str(text), "-c", "64", "--chunks", str(chunks),
+                       "-t", "1", "-q", "--layout", layout]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+            made = dict(re.findall(r"rank (\d+) made (\d+) types", done.stderr))
+            assert len(made) == stages * shards and made["0"] == str(types), (layout, chunks, made, done.stderr)
+            print(f"{layout}, {chunks} chunks: {types} types")
