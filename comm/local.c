@@ -143,11 +143,6 @@ static void add_i32(int32_t *restrict to, const int32_t *restrict from, size_t n
     for (size_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-static void add_i16(int32_t *restrict to, const int16_t *restrict from, size_t n)
-{
-    for (size_t i = 0; i < n; i++) to[i] += from[i];
-}
-
 /* Put n values into the own slot. */
 static void put(comm_grid_t *g, const int32_t *buf, size_t n)
 {
@@ -167,7 +162,8 @@ static void add_mates(comm_grid_t *g, int32_t *to, size_t begin, size_t n)
             uint32_t       s    = mate(g, k);
             const int32_t *slot = slot_of(g, s);
             if (part_of_shard(g, s)->narrow[g->slot])
-                add_i16(to + done, (const int16_t *)(const void *)slot + begin + done, block);
+                comm_pack_add_narrow(to + done, (const int16_t *)(const void *)slot + begin + done,
+                                     block);
             else
                 add_i32(to + done, slot + begin + done, block);
         }

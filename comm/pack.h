@@ -24,5 +24,7 @@ base_status_t comm_pack_store(int32_t *to, const uint8_t *from, size_t n, base_e
 
 /* Plain 16 bits, for shared memory: false, and `to` undefined, if a value does not fit. */
 bool comm_pack_narrow(int16_t *to, const int32_t *from, size_t n);
+/* to[i] += from[i]. They do not overlap. */
+void comm_pack_add_narrow(int32_t *to, const int16_t *from, size_t n);
 
 #endif

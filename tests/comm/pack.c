@@ -45,6 +45,9 @@ static void check(uint32_t width, size_t n, size_t where, int end)
     int16_t narrow[MOST];
     assert_int_equal(comm_pack_narrow(narrow, v, n), n == 0 || width <= 2);
     for (size_t i = 0; i < n && width <= 2; i++) assert_int_equal(narrow[i], v[i]);
+    for (size_t i = 0; i < n; i++) sum[i] = -7;
+    if (width <= 2) comm_pack_add_narrow(sum, narrow, n);
+    for (size_t i = 0; i < n && width <= 2; i++) assert_int_equal(sum[i], v[i] - 7);
     free(wire);
 }
 
