@@ -101,12 +101,12 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
 
 /* Shares are read in so many parts; and so many other threads are helped, those that come next.
  * With MANY tokens the first part is large, as kernels build tables of the tokens for each. With
- * still more a part is a share's every tile for WORKER_TOKENS of the tokens, GROUPS parts at least:
- * then no table is built for less than a share. */
+ * GROUPS times WORKER_TOKENS, a part is all tiles of the matrix for WORKER_TOKENS of the tokens, as
+ * many parts for each thread; of the groups of tokens that are left over, all tiles of a share. */
 enum { PARTS = 8, HELPED = 3, MANY = 16, GROUPS = 4 };
 
-/* Who is helped, `helped` places on, not beyond `last`; tiles [begin, end) of its share, for tokens
- * [tok, tok + n_tok). */
+/* Who is helped, `helped` places on, not beyond `last`; tiles [begin, end), for tokens [tok, tok +
+ * n_tok). */
 typedef struct {
     int    helped, last;
     size_t begin, end, tok, n_tok;
@@ -145,16 +145,19 @@ static bool next_tiles(const worker_t *w, _Atomic size_t *cursor, size_t t0, siz
     return turn->begin < t1;
 }
 
-/* The next part: all of the tiles, for some tokens. The cursor counts such groups from t0. */
-static bool next_tokens(const worker_t *w, _Atomic size_t *cursor, size_t t0, size_t t1,
-                        turn_t *turn)
+/* The next part of thread `of`, whose share of `all` tiles is [t0, t1). The cursor counts from t0:
+ * first groups of tokens for all tiles, of + n_threads * i, then those left over for the share. */
+static bool next_tokens(const worker_t *w, _Atomic size_t *cursor, size_t t0, size_t t1, size_t all,
+                        size_t of, size_t n_threads, turn_t *turn)
 {
-    if (t0 == t1) return false;
-    turn->tok = (atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed) - t0) * WORKER_TOKENS;
-    if (turn->tok >= w->n_tok) return false;
+    size_t whole = (w->n_tok + WORKER_TOKENS - 1) / WORKER_TOKENS / n_threads;
+    size_t i     = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed) - t0;
+    bool   own   = i < whole;
+    turn->tok    = (own ? of + n_threads * i : n_threads * whole + (i - whole)) * WORKER_TOKENS;
+    turn->begin  = own ? 0 : t0;
+    turn->end    = own ? all : t1;
+    if (turn->tok >= w->n_tok || turn->begin == turn->end) return false;
     turn->n_tok = base_min_size(w->n_tok - turn->tok, WORKER_TOKENS);
-    turn->begin = t0;
-    turn->end   = t1;
     return true;
 }
 
@@ -169,7 +172,8 @@ static bool next_turn(worker_t *w, const worker_layer_t *layer, worker_matrix_id
         size_t          t0     = 0;
         size_t          t1     = 0;
         worker_tile_share(layer, id, of, n_threads, &t0, &t1);
-        if (tokens ? next_tokens(w, cursor, t0, t1, turn)
+        if (tokens ? next_tokens(w, cursor, t0, t1, layer->m[id].n_tiles, (size_t)of,
+                                 (size_t)n_threads, turn)
                    : next_tiles(w, cursor, t0, t1, n_threads == 1, turn))
             return true;
     }
