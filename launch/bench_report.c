@@ -152,8 +152,11 @@ static void add_rank_figures(json_t *value, const engine_info_t *info, const ben
     double   bytes   = 0;
     double   rows    = 0;
     uint64_t peak    = 0;
+    uint64_t kv[2]   = {0, 0}; /* pages, those near */
 
     for (uint32_t i = 0; i < info->n_ranks; i++) {
+        kv[0] += stats[i].kv_pages;
+        kv[1] += stats[i].kv_local;
         compute += (double)stats[i].compute_us / 1e3;
         waiting += (double)stats[i].comm_us / 1e3;
         bytes += (double)stats[i].comm_bytes;
@@ -174,6 +177,9 @@ static void add_rank_figures(json_t *value, const engine_info_t *info, const ben
     (void)json_object_set_new(value, "pack_cache", json_string(info->pack_cache));
     (void)json_object_set_new(value, "numa_local",
                               info->numa_local < 0 ? json_null() : out_json_real(info->numa_local));
+    (void)json_object_set_new(value, "numa_local_kv",
+                              kv[0] == 0 ? json_null()
+                                         : out_json_real((double)kv[1] / (double)kv[0]));
     (void)json_object_set_new(value, "head", json_string(info->screened ? "screened" : "full"));
     if (info->screened) (void)json_object_set_new(value, "head_rows", out_json_real(rows / tokens));
     json_decref(ours);

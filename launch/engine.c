@@ -353,6 +353,14 @@ static void look_at_pages(const engine_t *e, engine_rank_stats_t *mine)
     mine->numa_local = l.local;
 }
 
+static void look_at_kv(const engine_t *e, engine_rank_stats_t *mine)
+{
+    worker_locality_t l = worker_locality_kv(e->worker, e->topology);
+    if (!e->pinned) return;
+    mine->kv_pages = l.pages - l.unknown;
+    mine->kv_local = l.local;
+}
+
 static void judge_pages(engine_t *e, uint64_t pages, uint64_t local)
 {
     e->info.numa_local = pages == 0 ? -1 : (double)local / (double)pages;
@@ -664,6 +672,7 @@ static engine_rank_stats_t own_stats(engine_t *e, bool reset)
                              .comm_bytes  = c.bytes,
                              .head_rows   = worker_head_rows(e->worker) - e->head_rows};
     worker_times(e->worker, s.part_ns, reset);
+    look_at_kv(e, &s);
     note_rss(e);
     s.rss_bytes = e->rss_bytes;
     if (e->measure) s.huge_share = process_huge_share();

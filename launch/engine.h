@@ -109,6 +109,8 @@ extern const char *const
 typedef struct {
     uint32_t numa_pages;  /* of weights looked at when they were loaded, and */
     uint32_t numa_local;  /* those on the domain of their thread; at the start alone */
+    uint32_t kv_pages;    /* the same of the KV cache, as far as it is written; of a domain that */
+    uint32_t kv_local;    /* this rank has threads on */
     uint64_t rss_bytes;   /* peak anonymous resident memory (mapped file pages not counted) */
     uint64_t shard_bytes; /* weights held */
     uint64_t kv_bytes;

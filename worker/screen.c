@@ -190,6 +190,16 @@ void worker_screen_pack(worker_screen_t *screen, worker_screen_row_fn *row, void
     }
 }
 
+void worker_screen_share(const worker_screen_t *screen, int thread, int n_threads,
+                         const uint8_t **begin, const uint8_t **end)
+{
+    size_t b = 0;
+    size_t e = 0;
+    worker_share(screen->n_tiles, 1, thread, n_threads, &b, &e);
+    *begin = screen->tiles + b * screen->tile_bytes;
+    *end   = screen->tiles + e * screen->tile_bytes;
+}
+
 /* --- the step --- */
 
 void worker_screen_put(worker_screen_t *screen, uint32_t slot, const float *x, uint32_t k)

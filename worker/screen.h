@@ -60,6 +60,10 @@ typedef void worker_screen_row_fn(void *ctx, size_t row, float *out);
 void worker_screen_pack(worker_screen_t *screen, worker_screen_row_fn *row, void *ctx,
                         float *rows16, int thread, int n_threads);
 
+/* The coarse rows that a thread packs and reads. */
+void worker_screen_share(const worker_screen_t *screen, int thread, int n_threads,
+                         const uint8_t **begin, const uint8_t **end);
+
 /* Vector `slot` of the step: cols floats, which must stay until the step's end, and how many rows
  * are wanted, 1..WORKER_SCREEN_K_MAX. */
 void worker_screen_put(worker_screen_t *screen, uint32_t slot, const float *x, uint32_t k);

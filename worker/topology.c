@@ -12,13 +12,26 @@ struct worker_topology {
     hwloc_topology_t hw;
     hwloc_bitmap_t   bound; /* as the launcher left this process */
     worker_binding_t mine;
-    int              n_cores;              /* of this rank's part */
-    int              cores[LIMIT_THREADS]; /* logical index of the first CPU of each */
+    int              n_order;
+    int              order[WORKER_CPUSET_BYTES * 8]; /* CPUs, those of a memory domain together */
+    int              n_cores;                        /* of this rank's part */
+    int              cores[LIMIT_THREADS];           /* logical index of the first CPU of each */
 };
 
 static bool cpu_in(const worker_binding_t *b, int cpu)
 {
     return (b->cpus[cpu / 8] >> (cpu % 8) & 1) != 0;
+}
+
+/* The system may number CPUs across the domains in turn; hwloc's order has neighbours together. All
+ * ranks of a host see those CPUs that they share in the same order. */
+static void read_order(worker_topology_t *t)
+{
+    int n = hwloc_get_nbobjs_by_type(t->hw, HWLOC_OBJ_PU);
+    for (int i = 0; i < n && t->n_order < WORKER_CPUSET_BYTES * 8; i++) {
+        hwloc_obj_t pu = hwloc_get_obj_by_type(t->hw, HWLOC_OBJ_PU, (unsigned)i);
+        if (pu->os_index < WORKER_CPUSET_BYTES * 8) t->order[t->n_order++] = (int)pu->os_index;
+    }
 }
 
 /* One CPU per core of the binding: SMT siblings share the units that ternary kernels live on. */
@@ -60,6 +73,7 @@ base_status_t worker_topology_open(int host, worker_topology_t **out, base_err_t
         goto out;
     }
     t->mine.host = host;
+    read_order(t);
     read_binding(t, set);
     if (t->mine.n_cores == 0) { /* a machine without core objects: count what the set holds */
         int cpu = -1;
@@ -108,7 +122,7 @@ static uint64_t sharers_of(const worker_binding_t *all, int n_ranks, int my_rank
     return mark;
 }
 
-/* CPUs that the same ranks may use are cut into contiguous parts, one for each of these ranks:
+/* CPUs that the same ranks may use are cut into parts of neighbours, one for each of these ranks:
  * every rank comes to the same cut, whatever else it may use. */
 void worker_topology_share(worker_topology_t *t, const worker_binding_t *all, int n_ranks,
                            int my_rank)
@@ -117,16 +131,20 @@ void worker_topology_share(worker_topology_t *t, const worker_binding_t *all, in
     int      sharers[WORKER_CPUSET_BYTES * 8];
     int      place[WORKER_CPUSET_BYTES * 8];
     t->n_cores = 0;
-    for (int cpu = 0; cpu < WORKER_CPUSET_BYTES * 8; cpu++)
+    for (int i = 0; i < t->n_order; i++) {
+        int cpu = t->order[i];
         if (cpu_in(&all[my_rank], cpu))
             mark[cpu] = sharers_of(all, n_ranks, my_rank, cpu, &sharers[cpu], &place[cpu]);
-    for (int cpu = 0; cpu < WORKER_CPUSET_BYTES * 8; cpu++) {
+    }
+    for (int i = 0; i < t->n_order; i++) {
+        int cpu  = t->order[i];
         int nth  = 0; /* this CPU among those alike */
         int like = 0;
         if (!cpu_in(&all[my_rank], cpu)) continue;
-        for (int c = 0; c < WORKER_CPUSET_BYTES * 8; c++) {
+        for (int j = 0; j < t->n_order; j++) {
+            int c = t->order[j];
             if (!cpu_in(&all[my_rank], c) || mark[c] != mark[cpu]) continue;
-            if (c < cpu) nth++;
+            if (j < i) nth++;
             like++;
         }
         int owner = (int)((int64_t)nth * sharers[cpu] / like);

@@ -92,6 +92,25 @@ static void test_eight_domains_smt(void **state)
     worker_topology_close(&t);
 }
 
+/* CPUs numbered in turn across the domains, as some firmware does: two ranks that nobody bound
+ * still take a domain each, and the threads of one rank are in the order of the domains. */
+static void test_numbered_in_turn(void **state)
+{
+    worker_topology_t *t = made("numa:2 core:4 pu:1(indexes=0,2,4,6,1,3,5,7)");
+    int                cores[MOST];
+    int                domains[MOST][MOST];
+    (void)state;
+    share(t, 2, cores, domains);
+    for (int r = 0; r < 2; r++) {
+        assert_int_equal(cores[r], 4);
+        for (int i = 0; i < 4; i++) assert_int_equal(domains[r][i], r);
+    }
+    share(t, 1, cores, domains);
+    assert_int_equal(cores[0], 8);
+    for (int i = 0; i < 8; i++) assert_int_equal(domains[0][i], i / 4);
+    worker_topology_close(&t);
+}
+
 /* A control group leaves CPUs 2, 3 and 5; another rank may use 5 and 6. */
 static void test_limited(void **state)
 {
@@ -141,6 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_domains),
         cmocka_unit_test(test_eight_domains_smt),
+        cmocka_unit_test(test_numbered_in_turn),
         cmocka_unit_test(test_limited),
         cmocka_unit_test(test_page),
     };
