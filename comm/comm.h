@@ -27,7 +27,8 @@ const char *comm_library_version(char *buf, size_t buf_bytes);
 
 /* Start MPI (MPI_THREAD_FUNNELED) when started by a launcher, or as a single process without one.
  * Installs the signal flags (comm_interrupted). Warns when the launcher meant several ranks but the
- * world has one (SLURM_NTASKS > 1 and size 1). TRIREME_FORCE_MPI=1 starts MPI in any case.
+ * world has one, and when it has another size than Slurm's step (SLURM_STEP_NUM_TASKS) or, under
+ * mpirun in a job, than the job (SLURM_NTASKS). TRIREME_FORCE_MPI=1 starts MPI in any case.
  * Status: OK | SYSTEM | MEMORY | LIMIT | PEER. Collective over all processes. */
 base_status_t comm_world_open(comm_world_t **out, base_err_t *err);
 /* Orderly end (MPI_Finalize). Accepts NULL. Collective. */

@@ -96,13 +96,51 @@ static void warn_no_pmi(void)
                  env_number("SLURM_STEP_NUM_TASKS"));
 }
 
+/* How many ranks the launcher says there are; 0: it says nothing, as srun. To be asked before MPI
+ * starts: a library may set these variables itself. */
+static long launcher_ranks(void)
+{
+    long ranks = 0;
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) && ranks == 0; i++)
+        ranks = env_number(counts[i].size);
+    return ranks;
+}
+
+/* A world of another size than Slurm gave tasks for. In a step that mpirun made, its variables
+ * count mpirun's daemons; in one of several components, the tasks of one of them. */
+static void warn_uneven(const comm_world_t *world, long told)
+{
+    long step = env_number("SLURM_STEP_NUM_TASKS"), job = env_number("SLURM_NTASKS");
+
+    if (world->rank != 0 || env_number("SLURM_HET_SIZE") > 1) return;
+    if (env_set("SLURM_STEP_ID")) {
+        if (step > 0 && step != world->size && told != world->size)
+            base_log(BASE_LOG_WARN,
+                     "SLURM_STEP_NUM_TASKS is %ld but MPI sees %d ranks: the step's tasks are not "
+                     "one world. Likely cause: srun and the MPI library do not speak the same PMI. "
+                     "Try: srun --mpi=pmix",
+                     step, world->size);
+    } else if (told > 0 && job > 0 && job < world->size) {
+        base_log(BASE_LOG_WARN,
+                 "SLURM_NTASKS is %ld but MPI sees %d ranks: they share the cores of the job's "
+                 "tasks. If that is not meant: mpirun without -n, or -n %ld",
+                 job, world->size, job);
+    } else if (told > 0 && job > world->size) {
+        base_log(BASE_LOG_WARN,
+                 "SLURM_NTASKS is %ld but MPI sees %d rank%s: some of the job's tasks have nothing "
+                 "to do. If that is not meant: mpirun without -n, or -n %ld",
+                 job, world->size, world->size == 1 ? "" : "s", job);
+    }
+}
+
 /* Some launchers start N worlds of one rank when launcher and library do not match. */
-static void warn_lonely(const comm_world_t *world)
+static void warn_lonely(void)
 {
     const char *name  = "SLURM_NTASKS";
     long        tasks = env_number(name);
 
-    if (world->size != 1 || step_without_pmi()) return; /* told before */
+    if (step_without_pmi()) return; /* told before */
     if (env_set("SLURM_STEP_NUM_TASKS")) {
         name  = "SLURM_STEP_NUM_TASKS";
         tasks = env_number(name);
@@ -293,6 +331,7 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
 {
     comm_world_t *w      = NULL;
     void         *memory = NULL;
+    long          told   = 0;
     base_status_t st     = BASE_OK;
 
     base_assert(out != NULL);
@@ -305,6 +344,7 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
     w->size       = 1;
     w->local_size = 1;
     w->host_count = 1;
+    told          = launcher_ranks();
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0); /* short sleeps stay short */
     warn_no_pmi();
     if (launched())
@@ -313,7 +353,10 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
         st = hosts_count_cpus(w, err);
     if (st == BASE_OK) st = comm_interrupt_install(err);
     if (st != BASE_OK) goto out;
-    warn_lonely(w);
+    if (w->size == 1 && told != 1)
+        warn_lonely();
+    else
+        warn_uneven(w, told);
     *out = w;
     w    = NULL;
 out:

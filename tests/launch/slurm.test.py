@@ -117,8 +117,9 @@ def run(h, tmp):
         kinds, more = launching.command([*h.prefix(0), "srun", "--mpi=list"], "srun --mpi=list", env)
         assert "pmix" in kinds + more, kinds + more
         for tasks, layout in ((1, "1x2"), (2, "2x2")):
-            sbatch(h, tmp, env, "sbatch", f"--ntasks-per-node={tasks}", RECIPE,
+            text = sbatch(h, tmp, env, "sbatch", f"--ntasks-per-node={tasks}", RECIPE,
                    *launching.evaluate(out, "--layout", layout))
+            assert "SLURM_" not in text, text
             launching.same(f"run.sbatch on 2 nodes, {tasks} tasks each, layout {layout}", out, want)
         launching.command([*h.prefix(0), "srun", "--nodes=2", "--ntasks=3", "--mpi=pmix", trireme.BINARY,
                            *launching.evaluate(out, "--layout", "1x3")], "srun", base)
@@ -127,8 +128,13 @@ def run(h, tmp):
         line = " ".join(launching.evaluate(out, "--layout", "1x2")).replace(launching.PROMPT, f"'{launching.PROMPT}'")
         script.write_text("#!/bin/sh\nexport OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\nexec mpirun "
                           f"--map-by ppr:1:node --bind-to none {trireme.BINARY} {line}\n")
-        sbatch(h, tmp, base, "mpirun in a job", "--ntasks-per-node=1", script)
+        text = sbatch(h, tmp, base, "mpirun in a job", "--ntasks-per-node=1", script)
+        assert "SLURM_" not in text, text
         launching.same("mpirun in a job of 2 nodes", out, want)
+        script.write_text(script.read_text().replace("ppr:1:node", ":OVERSUBSCRIBE -n 2"))
+        text = sbatch(h, tmp, base, "mpirun -n 2 in a job of 4 tasks", "--ntasks-per-node=2", script)
+        launching.same("mpirun -n 2 in a job of 4 tasks", out, want)
+        assert text.count("SLURM_NTASKS is 4 but MPI sees 2 ranks") == 1, text
         # Open MPI 4 ends it, with a text about its own build: ours says what to do
         done = subprocess.run([*h.prefix(0), "srun", "--nodes=2", "--ntasks=2", "--mpi=none", trireme.BINARY, "run", "-m",
                                str(trireme.DEFAULT_MODEL), "-p", "x", "-n", "2", "-s", "1"], env=base, timeout=120,

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Starting without a launcher: fast, without MPI, and with a warning where Slurm meant several ranks.
-# timeout: 60
+# Starting without a launcher: fast, without MPI, and with a warning where Slurm meant several ranks. Worlds of another
+# size than Slurm's step or job.
+# timeout: 180
 # labels: mpi
 set -u
 
@@ -37,5 +38,36 @@ if env TRIREME_FORCE_MPI=1 "$program" >"$work/out" 2>"$work/log"; then
 else
     echo "MPI cannot start without a launcher here: that part was skipped"
 fi
+
+# slurm NAME RANKS WORDS VARIABLES...: under mpirun, with Slurm's variables; one warning with the words, or none at all
+trireme=${TRIREME:-build/release/bin/trireme}
+model=${TRIREME_SOURCE:-.}/default-model/trireme-stories.gguf
+read -r -a mpirun <<<"${TRIREME_MPIRUN:-mpirun --map-by :OVERSUBSCRIBE --bind-to none}"
+slurm() {
+    local name=$1 ranks=$2 words=$3 told
+    shift 3
+    "${mpirun[@]}" -n "$ranks" env "$@" "$trireme" eval -m "$model" -p ship --logits "$work/out.npy" -q -t 1 \
+        >"$work/out" 2>"$work/log" || { fail "$name: status $?"; cat "$work/log"; }
+    told=$(grep -c 'SLURM_.* but ' "$work/log")
+    if [ -z "$words" ]; then
+        [ "$told" -eq 0 ] || { fail "$name: warned"; cat "$work/log"; }
+    else
+        [ "$told" -eq 1 ] && grep -q "$words" "$work/log" || { fail "$name: $told warnings"; cat "$work/log"; }
+    fi
+}
+# mpirun in a job script
+slurm "job of 2" 2 "" SLURM_JOB_ID=7 SLURM_NTASKS=2 SLURM_PROCID=0
+slurm "job without tasks" 2 "" SLURM_JOB_ID=7 SLURM_PROCID=0
+slurm "job of 4, 2 ranks" 2 'SLURM_NTASKS is 4 but MPI sees 2 ranks: some.*-n 4' SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_PROCID=0
+slurm "job of 4, 1 rank" 1 'SLURM_NTASKS is 4 but MPI sees 1 rank: some' SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_PROCID=0
+slurm "job of 2, 3 ranks" 3 'SLURM_NTASKS is 2 but MPI sees 3 ranks: they share.*-n 2' SLURM_NTASKS=2 SLURM_PROCID=0
+# ranks that mpirun's daemons started: the step's tasks are the daemons
+slurm "daemons" 2 "" SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=1 SLURM_PROCID=0
+# srun itself, which says nothing about the world's size
+srun=(-u OMPI_COMM_WORLD_SIZE -u PMI_SIZE SLURM_STEP_ID=0 SLURM_PROCID=0)
+slurm "step of 2" 2 "" "${srun[@]}" SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS=2
+slurm "step of 4 in worlds of 2" 2 'SLURM_STEP_NUM_TASKS is 4 but MPI sees 2 ranks.*srun --mpi=pmix' "${srun[@]}" \
+    SLURM_STEP_NUM_TASKS=4 SLURM_NTASKS=8
+slurm "step of two components" 2 "" "${srun[@]}" SLURM_STEP_NUM_TASKS=1 SLURM_HET_SIZE=2
 
 [ "$failures" -eq 0 ]
