@@ -20,6 +20,11 @@ endif()
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md")
 install(DIRECTORY launch DESTINATION ${CMAKE_INSTALL_DATADIR}/trireme USE_SOURCE_PERMISSIONS
-        REGEX "\\.([ch]|def)$|/launch/(setup|build|demo)$" EXCLUDE)
+        REGEX "\\.([ch]|def)$|/launch/(setup|build|demo|container|apptainer)$" EXCLUDE)
+set(unit ${CMAKE_INSTALL_DATADIR}/trireme/launch/systemd/trireme@.service)
+install(CODE "
+    file(READ \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${unit}\" text)
+    string(REPLACE /usr/local \"\${CMAKE_INSTALL_PREFIX}\" text \"\${text}\")
+    file(WRITE \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${unit}\" \"\${text}\")")
 install(DIRECTORY default-model DESTINATION ${CMAKE_INSTALL_DATADIR}/trireme
         FILES_MATCHING REGEX "\\.(gguf|md)$")
