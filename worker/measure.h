@@ -42,6 +42,7 @@ typedef struct {
     const char *slot, *variant; /* as in worker/kernels/kernel_list.inc or probe_list.inc; static */
     uint32_t    n_threads;
     uint32_t    n_tok;            /* vectors at once; of attention query rows; of a probe 0 */
+    uint64_t    n_weights;        /* of one call; of a probe 0 */
     double      bytes_per_s;      /* of weights with their scales (of keys or values); 0: none */
     double      products_per_s;   /* multiply-adds; 0: none */
     double      bits_per_weight;  /* of a probe 0 */
@@ -66,7 +67,7 @@ enum { WORKER_MEASURE_COLS = 2560 };
 
 /* First the probes (one thread, then all; whatever the filter), then every variant of the matrix,
  * screen and attention kernels that this CPU runs, weak to strong.
- * Memory: worker_measure_bytes(size of the team), at least 2 MiB a thread; 4 MiB and 256 KiB a
+ * Memory: worker_measure_bytes(size of the team), at least 2 MiB a thread; 4 MiB and 2 MiB a
  * thread besides.
  * Status: OK | MEMORY | that of `row`. */
 base_status_t worker_measure_kernels(worker_team_t *team, const worker_measure_t *config,

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "model/model.h"
 #include "worker/kernels/kernel_decl.h"
+#include "worker/kernels/many.h"
 #include "worker/kernels/probe.h"
 #include "worker/kernels/screen.h"
 #include "worker/measure.h"
@@ -15,6 +16,8 @@ enum {
     COLS       = WORKER_MEASURE_COLS,
     TILES      = 8, /* of one call */
     ROWS       = TILES * KERN_TILE_ROWS,
+    MANY_TILES = 64, /* of one ternary call with many tokens, as a share of a layer has */
+    MANY_TOK   = 16,
     MAX_TOK    = 512,
     HEAD_DIM   = 128,
     PAIRS      = 5, /* of a row: looks at the bandwidth and spans of the kernel in turns */
@@ -28,6 +31,8 @@ enum {
     PEAK_US    = 15000,
 };
 _Static_assert(ROWS *COLS * 4 + 64 <= WORKER_MEASURE_LEAST, "a call stays in its thread's part");
+_Static_assert(MANY_TILES >= KERN_MANY_TILES, "kernels do what they do in a step");
+_Static_assert(MANY_TILES *KERN_TILE_ROWS *COLS / 4 + 64 <= WORKER_MEASURE_LEAST, "likewise");
 _Static_assert(COLS % KERN_BLOCK_K == 0 && COLS % KERN_Q_PAD == 0, "no padding in the figures");
 
 /* The types of slots that are measured; the others touch vectors, not weights. */
@@ -106,10 +111,10 @@ typedef struct {
     double                  mac_peak, fma_peak;
     /* the case under measurement */
     const entry_t *entry;
-    size_t         n_tok, call_bytes; /* call_bytes: weights of a call, without padding */
+    size_t         n_tok, n_tiles, call_bytes; /* call_bytes: weights of a call, without padding */
 } kernels_t;
 
-enum { OUT_FLOATS = MAX_TOK * ROWS };
+enum { OUT_FLOATS = MAX_TOK * MANY_TILES * KERN_TILE_ROWS };
 _Static_assert(OUT_FLOATS >= MANY_ROWS * (HEAD_DIM + KERN_PAGE + 2), "attention's outputs");
 
 /* ---- one call ---- */
@@ -132,14 +137,22 @@ static size_t scale_bytes(void)
     return ROWS * (COLS / KERN_BLOCK_K) * sizeof(float);
 }
 
-/* Bytes that a call reads, and weights among them. */
-static size_t call_bytes(const entry_t *e, size_t *weights)
+/* ref does the same whatever the number, and would take seconds a call. */
+static size_t tiles_of(const entry_t *e, size_t n_tok)
+{
+    const bool many = e->kind == K_kern_tern_fn && e->cpu_bits != 0 && n_tok >= MANY_TOK;
+
+    return many ? MANY_TILES : TILES;
+}
+
+/* Bytes that a call of n tiles reads, and weights among them. */
+static size_t call_bytes(const entry_t *e, size_t n, size_t *weights)
 {
     const bool half = strstr(e->slot, "f16") != NULL;
 
-    *weights = (size_t)ROWS * COLS;
+    *weights = n * KERN_TILE_ROWS * COLS;
     switch (e->kind) {
-    case K_kern_tern_fn: return TILES * kern_tile_bytes(format_of(e), COLS);
+    case K_kern_tern_fn: return n * kern_tile_bytes(format_of(e), COLS);
     case K_kern_tern_block_fn:
         return TILES * kern_tile_bytes(kern_format(KERN_T2), COLS) + scale_bytes();
     case K_kern_dense_fn: return ROWS * dense_row_bytes(e);
@@ -155,7 +168,7 @@ static void call(const kernels_t *k, const uint8_t *w, float *out)
 
     switch (e->kind) {
     case K_kern_tern_fn:
-        ((kern_tern_fn *)e->fn)((int32_t *)(void *)out, ROWS, w, TILES,
+        ((kern_tern_fn *)e->fn)((int32_t *)(void *)out, k->n_tiles * KERN_TILE_ROWS, w, k->n_tiles,
                                 kern_granules(format_of(e), COLS), k->qs, COLS, k->sums, n_tok);
         break;
     case K_kern_tern_block_fn:
@@ -191,7 +204,7 @@ static double row_span(const kernels_t *k, float *out, uint64_t span_us, size_t 
                        size_t *at)
 {
     const size_t   step  = (k->call_bytes + 63) / 64 * 64;
-    const size_t   n     = k->n_tok <= BATCH_TOK ? BATCH : 1;
+    const size_t   n     = k->n_tok <= BATCH_TOK && k->n_tiles == TILES ? BATCH : 1;
     const uint64_t start = base_clock_us();
     uint64_t       spent = 0, calls = 0;
 
@@ -290,9 +303,11 @@ static worker_measure_row_t measure_row(kernels_t *k, const entry_t *e, size_t n
     row.n_tok     = (uint32_t)n_tok;
     k->entry      = e;
     k->n_tok      = n_tok;
-    k->call_bytes = call_bytes(e, &weights);
+    k->n_tiles    = tiles_of(e, n_tok);
+    k->call_bytes = call_bytes(e, k->n_tiles, &weights);
     worker_team_run(k->team, row_thread, k);
     const double rate   = median_pair(k, n, &row.read_bytes_per_s);
+    row.n_weights       = weights;
     row.bytes_per_s     = rate * (double)k->call_bytes;
     row.products_per_s  = rate * (double)weights * (double)n_tok;
     row.bits_per_weight = 8.0 * (double)k->call_bytes / (double)weights;

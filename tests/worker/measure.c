@@ -6,7 +6,10 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <string.h>
 
+#include "worker/kernels/kernel.h"
+#include "worker/kernels/many.h"
 #include "worker/measure.h"
 
 static void bandwidth(void **state)
@@ -60,12 +63,44 @@ static void packs(void **state)
     assert_true(worker_kernels_version() != 0);
 }
 
+/* Kernels for many tokens are handed what a step hands them: with less, one of them would be timed
+ * as another that it falls back on. */
+static base_status_t take_row(void *ctx, const worker_measure_row_t *row, uint32_t done,
+                              uint32_t total, base_err_t *err)
+{
+    (void)done;
+    (void)total;
+    (void)err;
+    if (row->n_tok < 16 || strcmp(row->variant, "ref") == 0) return BASE_OK;
+    *(int *)ctx += 1;
+    if (row->n_weights < (uint64_t)KERN_MANY_TILES * KERN_TILE_ROWS * WORKER_MEASURE_COLS)
+        fail_msg("%s.%s, %u tokens: %llu weights a call", row->slot, row->variant, row->n_tok,
+                 (unsigned long long)row->n_weights);
+    return BASE_OK;
+}
+
+static void whole_calls(void **state)
+{
+    (void)state;
+    worker_team_t   *team   = NULL;
+    int              rows   = 0;
+    worker_measure_t config = {
+        .filter = "gemm_t2_i8", .seconds = 0.001, .row = take_row, .ctx = &rows};
+    base_err_t err;
+
+    assert_int_equal(worker_team_create(1, NULL, false, false, &team, &err), BASE_OK);
+    assert_int_equal(worker_measure_kernels(team, &config, &err), BASE_OK);
+    worker_team_destroy(&team);
+    if (kern_cpu_features() != 0) assert_true(rows >= 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory),
         cmocka_unit_test(bandwidth),
         cmocka_unit_test(packs),
+        cmocka_unit_test(whole_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
  * unpacked to indices in L1, and for each four tokens the sums of the panel stay in registers while
  * indices (L1) and tables (a stream from L2) pass once. What remains is done with VPDPBUSD. */
 #include "worker/kernels/kernel_decl.h"
+#include "worker/kernels/many.h"
 #include "worker/kernels/x86/tern_avx512.h"
 
 #include <stdalign.h>
@@ -24,9 +25,9 @@ enum {
     GROUP       = 4,                      /* tokens whose sums are in registers */
     MOST_TOKENS = 48,                     /* whose tables exist at once */
     LEAST       = 16,                     /* tokens for which it pays */
-    LEAST_TILES = 4 * PANEL,
-    AHEAD       = 2048, /* bytes of tables */
+    AHEAD       = 2048,                   /* bytes of tables */
 };
+_Static_assert(KERN_MANY_TILES % PANEL == 0, "tables serve whole panels");
 _Static_assert(T3_BLOCKS *T3_TRIPLES <= MOST, "a panel holds a chunk");
 _Static_assert(MOST * 3 * 128 <= INT16_MAX, "sums of a chunk fit 16 bits");
 
@@ -327,7 +328,7 @@ INLINE void product(int32_t *acc, size_t acc_stride, const uint8_t *w, size_t n_
 {
     const size_t tiles = n_tiles / PANEL * PANEL;
 
-    if (n_tok < LEAST || n_tiles < LEAST_TILES || k_granules == 0) {
+    if (n_tok < LEAST || n_tiles < KERN_MANY_TILES || k_granules == 0) {
         rest(acc, acc_stride, w, n_tiles, k_granules, q, q_stride, qsum, n_tok);
         return;
     }
