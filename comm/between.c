@@ -35,6 +35,11 @@ static uint32_t host_after(const comm_grid_t *g, uint32_t k)
     return (g->host_of[g->shard] + k) % g->n_hosts;
 }
 
+static comm_peers_t peers_of(const comm_grid_t *g)
+{
+    return (comm_peers_t){.list = g->asked};
+}
+
 static base_status_t post_send(comm_grid_t *g, const void *buf, size_t bytes, uint32_t host,
                                int tag, int *posted, base_err_t *err)
 {
@@ -43,7 +48,7 @@ static base_status_t post_send(comm_grid_t *g, const void *buf, size_t bytes, ui
         MPI_Isend(buf, (int)bytes, MPI_BYTE, (int)to, tag, g->group, &g->requests[*posted]),
         "MPI_Isend", err);
     if (st != BASE_OK) return st;
-    (*posted)++;
+    g->asked[(*posted)++] = (int)(g->stage * g->shards + to);
     comm_ring(g->world, (int)(g->stage * g->shards + to));
     return BASE_OK;
 }
@@ -51,10 +56,11 @@ static base_status_t post_send(comm_grid_t *g, const void *buf, size_t bytes, ui
 static base_status_t post_recv(comm_grid_t *g, void *buf, size_t bytes, uint32_t host, int tag,
                                int *posted, base_err_t *err)
 {
-    base_status_t st = comm_check(MPI_Irecv(buf, (int)bytes, MPI_BYTE, (int)g->peers[host], tag,
-                                            g->group, &g->requests[*posted]),
-                                  "MPI_Irecv", err);
-    if (st == BASE_OK) (*posted)++;
+    uint32_t      from = g->peers[host];
+    base_status_t st   = comm_check(
+          MPI_Irecv(buf, (int)bytes, MPI_BYTE, (int)from, tag, g->group, &g->requests[*posted]),
+          "MPI_Irecv", err);
+    if (st == BASE_OK) g->asked[(*posted)++] = (int)(g->stage * g->shards + from);
     return st;
 }
 
@@ -78,7 +84,7 @@ static base_status_t sum_direct(comm_grid_t *g, int32_t *buf, size_t n, uint64_t
                        COMM_TAG_SUM, &posted, err);
     for (uint32_t k = 1; k < g->n_hosts && st == BASE_OK; k++)
         st = post_send(g, g->pack, bytes, host_after(g, k), COMM_TAG_SUM, &posted, err);
-    if (st == BASE_OK) st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "sum", err);
+    if (st == BASE_OK) st = comm_wait_data(g->world, g->requests, posted, peers_of(g), "sum", err);
     for (uint32_t k = 1; k < g->n_hosts && st == BASE_OK; k++)
         st = comm_pack_add(buf, arrival(g, k, n), n, err);
     *sent += bytes * (g->n_hosts - 1);
@@ -102,7 +108,7 @@ static base_status_t share_slices(comm_grid_t *g, int32_t *buf, size_t n, uint64
                        COMM_TAG_SUM, &posted, err);
     for (uint32_t k = 1; k < g->n_hosts && st == BASE_OK; k++)
         st = post_send(g, g->pack, bytes, host_after(g, k), COMM_TAG_SUM, &posted, err);
-    if (st == BASE_OK) st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "sum", err);
+    if (st == BASE_OK) st = comm_wait_data(g->world, g->requests, posted, peers_of(g), "sum", err);
     for (uint32_t k = 1; k < g->n_hosts && st == BASE_OK; k++) {
         uint32_t from  = host_after(g, g->n_hosts - k);
         size_t   begin = comm_slice_begin(n, g->n_hosts, from);
@@ -136,7 +142,7 @@ static base_status_t sum_slices(comm_grid_t *g, int32_t *buf, size_t n, uint64_t
         pack += base_round_up(bytes, 4);
         *sent += bytes;
     }
-    if (st == BASE_OK) st = comm_wait(g->world, g->requests, posted, COMM_WAIT_DATA, "sum", err);
+    if (st == BASE_OK) st = comm_wait_data(g->world, g->requests, posted, peers_of(g), "sum", err);
     for (uint32_t k = 1; k < g->n_hosts && st == BASE_OK; k++)
         st = comm_pack_add(buf + mine, arrival(g, k, most), own, err);
     return st == BASE_OK ? share_slices(g, buf, n, sent, err) : st;
@@ -193,7 +199,7 @@ base_status_t comm_between_gather(comm_grid_t *grid, float *buf, const uint32_t 
         st = post_send(grid, out, n * sizeof(*out), host_after(grid, k), COMM_TAG_GATHER, &posted,
                        err);
     if (st == BASE_OK)
-        st = comm_wait(grid->world, grid->requests, posted, COMM_WAIT_DATA, "gather", err);
+        st = comm_wait_data(grid->world, grid->requests, posted, peers_of(grid), "gather", err);
     at = 0;
     for (uint32_t k = 1; k < grid->n_hosts && st == BASE_OK; k++)
         at += move_pieces(grid, host_after(grid, grid->n_hosts - k), buf, counts, offsets, done,

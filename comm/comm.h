@@ -13,7 +13,10 @@
  *       own collectives for each size, tried when the grid is made if every rank has a core
  * shm   the same without trying: our ways by a table
  * messages  as if every rank were alone on its host
- * mpi   MPI's own collectives, and messages for the rest */
+ * mpi   MPI's own collectives, and messages for the rest
+ *
+ * A rank that waits in a step for TRIREME_PATIENCE seconds (30; 0: without a word), then for twice
+ * as long and so on, says on the standard error which rank on which host has not answered. */
 #ifndef TRIREME_COMM_COMM_H
 #define TRIREME_COMM_COMM_H
 

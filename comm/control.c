@@ -82,6 +82,7 @@ base_status_t comm_control_send(comm_world_t *world, const void *message, size_t
         return base_fail(err, BASE_ERR_LIMIT, "a control message of %zu bytes, limit %d", bytes,
                          LIMIT_MESSAGE_BYTES);
     if (world->size == 1) return BASE_OK;
+    world->steps++;
     head.bytes  = bytes;
     size_t done = head_share(bytes);
     if (done > 0) memcpy(head.first, data, done);
@@ -127,6 +128,7 @@ base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capac
         return base_fail(err, BASE_ERR_LIMIT, "a control message of %llu bytes, room for %zu",
                          (unsigned long long)head->bytes, capacity);
     *bytes = (size_t)head->bytes;
+    world->steps++;
     return BASE_OK;
 }
 

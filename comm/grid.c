@@ -33,8 +33,10 @@ static base_status_t alloc_tables(comm_grid_t *g, base_err_t *err)
     g->place_of = g->host_of + g->shards;
     g->mates    = g->place_of + g->shards;
     g->peers    = g->mates + g->shards;
-    st          = base_alloc(&memory, 2 * (size_t)g->shards, sizeof(*g->ints), "counts", err);
-    if (st == BASE_OK) g->ints = memory;
+    st          = base_alloc(&memory, 4 * (size_t)g->shards, sizeof(*g->ints), "counts", err);
+    if (st != BASE_OK) return st;
+    g->ints  = memory;
+    g->asked = g->ints + 2 * (size_t)g->shards;
     return st;
 }
 

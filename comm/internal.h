@@ -31,6 +31,8 @@ typedef struct comm_server comm_server_t;
 
 enum { COMM_CLASSES = 4 }; /* of sizes of collectives */
 
+enum { COMM_NAME_BYTES = 64 }; /* of a host's name, cut */
+
 /* How a sum or a gather goes. */
 typedef enum {
     COMM_WAY_LOCAL,  /* shared memory: all shards are on this host */
@@ -58,6 +60,10 @@ struct comm_world {
     /* requests of one call that talks to many ranks: as many as the world has ranks */
     MPI_Request   *requests;
     comm_server_t *server; /* feed.c; NULL: nobody asks this rank */
+    /* patience.c */
+    char (*names)[COMM_NAME_BYTES]; /* of the hosts of all ranks; NULL without MPI */
+    uint64_t patience_us;           /* 0: endless */
+    uint64_t steps;                 /* control messages so far */
 };
 
 enum {
@@ -108,7 +114,8 @@ struct comm_grid {
     uint32_t *peers;    /* [n_hosts] the shard of each host in this one's place, if it has one */
     uint8_t  *pack;     /* what goes to other hosts, and what comes from them */
     uint8_t  *work;
-    int      *ints; /* [2 * shards] counts and offsets as MPI wants them */
+    int      *ints;  /* [2 * shards] counts and offsets as MPI wants them */
+    int      *asked; /* [2 * shards] whose requests they are */
     /* the ranks of this host (local.c) */
     comm_shm_t    shm;
     comm_shm_t    rings;      /* larger rings of the streams; parts NULL: those of shm */
@@ -131,6 +138,16 @@ typedef enum {
  * errors. On INTERRUPTED (COMM_WAIT_IDLE) the requests were cancelled. */
 base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
                         const char *what, base_err_t *err);
+
+/* Whose requests they are: of rank list[i], or first + i. */
+typedef struct {
+    const int *list;
+    int        first;
+} comm_peers_t;
+
+/* COMM_WAIT_DATA, in a step: who does not answer for long is named on the standard error. */
+base_status_t comm_wait_data(comm_world_t *world, MPI_Request *requests, int n, comm_peers_t peers,
+                             const char *what, base_err_t *err);
 
 /* A pause that lengthens with the time waited. */
 void comm_nap(const comm_world_t *world, uint64_t waited_us);
@@ -155,6 +172,14 @@ size_t comm_slice_begin(size_t n, uint32_t shards, uint32_t s);
 /* ---- stream.c ---- */
 
 void comm_stream_destroy(comm_grid_t *grid); /* ends what is on its way */
+
+/* ---- patience.c ---- */
+
+base_status_t comm_patience_open(comm_world_t *world, base_err_t *err); /* collective */
+/* Is it time to name who does not answer? *next_us: 0 when the wait begins; each word comes after
+ * twice the time of the one before. Local. */
+bool comm_patience_over(const comm_world_t *world, uint64_t waited_us, uint64_t *next_us);
+void comm_patience_tell(const comm_world_t *world, int rank, uint64_t waited_us);
 
 /* ---- interrupt.c ---- */
 

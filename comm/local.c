@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/log.h"
 #include "comm/pack.h"
 
 enum {
@@ -20,6 +21,7 @@ enum {
     SUM_BLOCK  = 1 << 11, /* values that stay in the first cache while all shards' are added */
     PIPE_SLOTS = 4,
     PIPE_BYTES = 1 << 16,
+    LATE_MOST  = 3, /* a few speak for all */
 };
 
 typedef struct {
@@ -27,6 +29,7 @@ typedef struct {
     comm_event_t sent;                      /* pieces put into the ring */
     comm_event_t taken;                     /* pieces read from it */
     _Alignas(COMM_LINE) uint32_t narrow[2]; /* the slot holds int16_t */
+    _Atomic uint32_t met;                   /* arrivals awaited: who is late is told by it */
     _Alignas(COMM_LINE) uint8_t slots[2][SLOT_BYTES];
     _Alignas(COMM_LINE) uint8_t pipe[PIPE_SLOTS][PIPE_BYTES];
 } part_t;
@@ -100,19 +103,45 @@ void comm_local_destroy(comm_grid_t *grid)
     comm_shm_close(&grid->shm);
 }
 
+/* A wait that lasts. */
+typedef struct {
+    const comm_grid_t *grid;
+    int                peer; /* rank awaited; -1: the mates */
+    uint64_t           since, next_us;
+} wait_t;
+
+static void name_late(const wait_t *t, uint64_t waited_us)
+{
+    const comm_grid_t *g = t->grid;
+
+    if (t->peer >= 0) comm_patience_tell(g->world, t->peer, waited_us);
+    for (uint32_t k = 0, told = 0; t->peer < 0 && k < g->n_mates && told < LATE_MOST; k++) {
+        uint32_t met = atomic_load(&part_of_shard(g, g->mates[k])->met);
+        if ((int32_t)(met - g->arrivals) >= 0) continue;
+        comm_patience_tell(g->world, (int)(g->stage * g->shards + g->mates[k]), waited_us);
+        told++;
+    }
+}
+
 /* MPI makes progress only inside its calls, and a message that this rank sent may be half out. */
 static void look_after_mpi(void *arg)
 {
-    comm_world_t *w    = arg;
+    wait_t       *t    = arg;
+    comm_world_t *w    = t->grid->world;
+    uint64_t      now  = base_clock_us();
     int           flag = 0;
 
     while (comm_serve_poll(w)) (void)sched_yield();
     (void)MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, w->all, &flag, MPI_STATUS_IGNORE);
+    if (t->since == 0) t->since = now;
+    if (comm_patience_over(w, now - t->since, &t->next_us)) name_late(t, now - t->since);
 }
 
-static void await(comm_grid_t *g, comm_event_t *event, uint32_t target)
+static void await(comm_grid_t *g, comm_event_t *event, uint32_t target, int peer)
 {
-    comm_event_wait(event, target, g->world->spin, look_after_mpi, g->world);
+    wait_t t = {.grid = g, .peer = peer};
+
+    comm_event_wait(event, target, g->world->spin, look_after_mpi, &t);
 }
 
 /* ---- collectives ----------------------------------------------------------------------------- */
@@ -129,8 +158,9 @@ static void meet(comm_grid_t *g)
     comm_event_t *arrived = &part_of_shard(g, g->mates[0])->arrived;
 
     g->arrivals += g->n_mates;
+    atomic_store_explicit(&part_of_shard(g, g->shard)->met, g->arrivals, memory_order_relaxed);
     comm_event_add(arrived, g->arrivals);
-    await(g, arrived, g->arrivals);
+    await(g, arrived, g->arrivals, -1);
 }
 
 static int32_t *slot_of(const comm_grid_t *g, uint32_t shard)
@@ -292,7 +322,7 @@ bool comm_local_reaches(const comm_grid_t *grid, int peer)
     return grid->shm.parts != NULL && grid->world->local_of[peer] >= 0;
 }
 
-void comm_local_send(comm_grid_t *grid, const float *buf, size_t n)
+void comm_local_send(comm_grid_t *grid, const float *buf, size_t n, int to)
 {
     part_t        *part = part_of(grid, grid->world->rank);
     const uint8_t *data = (const uint8_t *)buf;
@@ -300,7 +330,7 @@ void comm_local_send(comm_grid_t *grid, const float *buf, size_t n)
     for (size_t done = 0, bytes = n * sizeof(*buf); done < bytes;) {
         size_t   piece = base_min_size(bytes - done, PIPE_BYTES);
         uint32_t at    = atomic_load_explicit(&part->sent.value, memory_order_relaxed);
-        await(grid, &part->taken, at - (slots_of(grid) - 1));
+        await(grid, &part->taken, at - (slots_of(grid) - 1), to);
         memcpy(piece_of(grid, grid->world->rank, at), data + done, piece);
         comm_event_ring(&part->sent);
         done += piece;
@@ -315,7 +345,7 @@ void comm_local_recv(comm_grid_t *grid, float *buf, size_t n, int from)
     for (size_t done = 0, bytes = n * sizeof(*buf); done < bytes;) {
         size_t   piece = base_min_size(bytes - done, PIPE_BYTES);
         uint32_t at    = atomic_load_explicit(&part->taken.value, memory_order_relaxed);
-        await(grid, &part->sent, at + 1);
+        await(grid, &part->sent, at + 1, from);
         memcpy(data + done, piece_of(grid, from, at), piece);
         comm_event_ring(&part->taken);
         done += piece;

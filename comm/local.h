@@ -33,7 +33,7 @@ void comm_local_spread(comm_grid_t *grid, void *buf, size_t bytes);
  * Collective over the ranks of the host. Status: OK | MEMORY | PEER. */
 base_status_t comm_local_rings(comm_grid_t *grid, size_t bytes, base_err_t *err);
 bool          comm_local_reaches(const comm_grid_t *grid, int peer);
-void          comm_local_send(comm_grid_t *grid, const float *buf, size_t n);
+void          comm_local_send(comm_grid_t *grid, const float *buf, size_t n, int to);
 void          comm_local_recv(comm_grid_t *grid, float *buf, size_t n, int from);
 
 #endif

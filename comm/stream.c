@@ -21,7 +21,7 @@ static base_status_t floats_send(comm_grid_t *g, const float *buf, size_t n, int
     base_status_t st = BASE_OK;
 
     if (comm_local_reaches(g, to)) {
-        comm_local_send(g, buf, n);
+        comm_local_send(g, buf, n, to);
         return BASE_OK;
     }
     for (size_t done = 0; st == BASE_OK && done < n;) {
@@ -30,7 +30,9 @@ static base_status_t floats_send(comm_grid_t *g, const float *buf, size_t n, int
         st = comm_check(MPI_Isend(buf + done, (int)piece, MPI_FLOAT, to, tag, g->all, &request),
                         "MPI_Isend", err);
         comm_ring(g->world, to);
-        if (st == BASE_OK) st = comm_wait(g->world, &request, 1, COMM_WAIT_DATA, "MPI_Isend", err);
+        if (st == BASE_OK)
+            st = comm_wait_data(g->world, &request, 1, (comm_peers_t){.first = to}, "MPI_Isend",
+                                err);
         done += piece;
     }
     return st;
@@ -50,7 +52,9 @@ static base_status_t floats_recv(comm_grid_t *g, float *buf, size_t n, int from,
         size_t      piece   = base_min_size(n - done, STAGE_CHUNK);
         st = comm_check(MPI_Irecv(buf + done, (int)piece, MPI_FLOAT, from, tag, g->all, &request),
                         "MPI_Irecv", err);
-        if (st == BASE_OK) st = comm_wait(g->world, &request, 1, COMM_WAIT_DATA, "MPI_Irecv", err);
+        if (st == BASE_OK)
+            st = comm_wait_data(g->world, &request, 1, (comm_peers_t){.first = from}, "MPI_Irecv",
+                                err);
         done += piece;
     }
     return st;
@@ -157,8 +161,8 @@ static base_status_t buffered_send(comm_grid_t *g, const float *buf, size_t n, b
 {
     comm_stream_t *s    = &g->stream;
     uint32_t       slot = s->next_out;
-    base_status_t  st =
-        comm_wait(g->world, &s->out_request[slot], 1, COMM_WAIT_DATA, "MPI_Isend", err);
+    base_status_t  st   = comm_wait_data(g->world, &s->out_request[slot], 1,
+                                         (comm_peers_t){.first = next_rank(g)}, "MPI_Isend", err);
     if (st != BASE_OK) return st;
     s->next_out = (slot + 1) % COMM_STAGE_SLOTS;
     memcpy(s->out[slot], buf, n * sizeof(float));
@@ -172,8 +176,8 @@ static base_status_t buffered_recv(comm_grid_t *g, float *buf, size_t n, base_er
 {
     comm_stream_t *s    = &g->stream;
     uint32_t       slot = s->next_in;
-    base_status_t  st =
-        comm_wait(g->world, &s->in_request[slot], 1, COMM_WAIT_DATA, "MPI_Irecv", err);
+    base_status_t  st   = comm_wait_data(g->world, &s->in_request[slot], 1,
+                                         (comm_peers_t){.first = previous_rank(g)}, "MPI_Irecv", err);
     if (st != BASE_OK) return st;
     s->next_in = (slot + 1) % COMM_STAGE_POSTED;
     memcpy(buf, s->in[slot], n * sizeof(float));
@@ -222,7 +226,7 @@ base_status_t comm_logits_settle(comm_grid_t *grid, uint32_t left, base_err_t *e
     for (uint32_t i = COMM_LOGITS_OUT; st == BASE_OK && i > left; i--) { /* the oldest first */
         MPI_Request *out = &s->logits_out[(s->logits_out_n - i) % COMM_LOGITS_OUT];
         if (*out == MPI_REQUEST_NULL) continue;
-        st = comm_wait(grid->world, out, 1, COMM_WAIT_DATA, "MPI_Isend", err);
+        st = comm_wait_data(grid->world, out, 1, (comm_peers_t){.first = 0}, "MPI_Isend", err);
     }
     comm_count(grid, start, 0);
     return st;
@@ -305,9 +309,11 @@ base_status_t comm_logits_collect(comm_grid_t *grid, base_err_t *err)
     comm_stream_t *s     = &grid->stream;
     uint64_t       start = base_clock_us();
     base_assert(s->logits_n > 0);
-    base_status_t st = comm_wait(grid->world, s->logits_in + (size_t)s->logits_first * grid->shards,
-                                 (int)grid->shards, COMM_WAIT_DATA, "MPI_Irecv", err);
-    s->logits_first  = (s->logits_first + 1) % COMM_LOGITS_AHEAD;
+    comm_peers_t  last = {.first = (int)((grid->stages - 1) * grid->shards)};
+    base_status_t st =
+        comm_wait_data(grid->world, s->logits_in + (size_t)s->logits_first * grid->shards,
+                       (int)grid->shards, last, "MPI_Irecv", err);
+    s->logits_first = (s->logits_first + 1) % COMM_LOGITS_AHEAD;
     s->logits_n--;
     comm_count(grid, start, 0);
     return st;

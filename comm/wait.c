@@ -13,7 +13,8 @@ enum {
     SLEEP_MIN_NS  = 20000,
     SLEEP_MAX_NS  = 1000000,
     SLEEP_DATA_NS = 100000,
-    IDLE_US       = 1000000,  /* who waited so long waits for a user: */
+    IDLE_US       = 1000000, /* who waited so long waits for a user: */
+    LATE_MOST     = 3,
     SLEEP_IDLE_NS = 20000000, /* a look wakes all of MPI, up to 40 us */
 };
 
@@ -74,10 +75,27 @@ static void cancel_all(MPI_Request *requests, int n)
     }
 }
 
-base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
-                        const char *what, base_err_t *err)
+/* Whose requests are still open; a few of them speak for all. */
+static void name_late(const comm_world_t *world, MPI_Request *requests, int n, comm_peers_t peers,
+                      uint64_t waited_us)
+{
+    int told = 0;
+
+    for (int i = 0; i < n && told < LATE_MOST; i++) {
+        int done = 1;
+        if (requests[i] == MPI_REQUEST_NULL ||
+            MPI_Request_get_status(requests[i], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done)
+            continue;
+        comm_patience_tell(world, peers.list != NULL ? peers.list[i] : peers.first + i, waited_us);
+        told++;
+    }
+}
+
+static base_status_t wait_all(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
+                              const comm_peers_t *peers, const char *what, base_err_t *err)
 {
     uint64_t start = 0;
+    uint64_t next  = 0;
     int      done  = 0;
 
     for (;;) {
@@ -98,6 +116,20 @@ base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_
                              "interrupted by signal %d while waiting for rank 0",
                              comm_interrupt_exit() - 128);
         }
+        if (peers != NULL && comm_patience_over(world, now - start, &next))
+            name_late(world, requests, n, *peers, now - start);
         pause_after(world, kind, now - start, seen);
     }
+}
+
+base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
+                        const char *what, base_err_t *err)
+{
+    return wait_all(world, requests, n, kind, NULL, what, err);
+}
+
+base_status_t comm_wait_data(comm_world_t *world, MPI_Request *requests, int n, comm_peers_t peers,
+                             const char *what, base_err_t *err)
+{
+    return wait_all(world, requests, n, COMM_WAIT_DATA, &peers, what, err);
 }

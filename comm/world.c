@@ -310,6 +310,7 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     if (st == BASE_OK) st = hosts_number(w, err);
     if (st == BASE_OK) st = hosts_translate(w, err);
     if (st == BASE_OK) st = hosts_count_cpus(w, err);
+    if (st == BASE_OK) st = comm_patience_open(w, err);
     if (st == BASE_OK && w->local_size > 1)
         st = comm_shm_open(w->host, sizeof(comm_event_t), &w->bells, err);
     if (st == BASE_OK && w->bells.parts != NULL)
@@ -381,6 +382,7 @@ void comm_world_close(comm_world_t **world)
     free(w->local_of);
     free(w->leader_of);
     free(w->requests);
+    free(w->names);
     free(w->head);
     free(w->scratch);
     free(w);
@@ -393,6 +395,8 @@ void comm_world_abort(comm_world_t *world, const base_err_t *err)
 
     if (err != NULL && err->code != BASE_OK) {
         status = base_status_exit(err->code);
+        if (err->code == BASE_ERR_INTERRUPTED && comm_interrupt_exit() != 0)
+            status = comm_interrupt_exit(); /* which signal it was */
         base_log(BASE_LOG_ERROR, "%s", err->text);
     }
     (void)fflush(NULL);

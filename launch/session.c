@@ -105,8 +105,8 @@ int session_main_world(const options_t *options,
     st = body(context, world, &err);
     if (comm_interrupt_exit() != 0)
         rc = comm_interrupt_exit();
-    else if (st != BASE_OK)
-        rc = rank == 0 ? out_fail(&err) : base_status_exit(st);
+    else if (st != BASE_OK && (rank == 0 || st != BASE_ERR_INTERRUPTED))
+        rc = rank == 0 ? out_fail(&err) : base_status_exit(st); /* which signal, its rank tells */
     comm_world_close(&world);
     return rc;
 }

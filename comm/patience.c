@@ -1,0 +1,46 @@
+/* comm/patience.c: a word about ranks that do not answer. Only waits that last look here. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "comm/internal.h"
+
+enum { PATIENCE_S = 30, PATIENCE_MOST_S = 1000000 };
+
+base_status_t comm_patience_open(comm_world_t *world, base_err_t *err)
+{
+    const char   *text                  = getenv("TRIREME_PATIENCE");
+    char          name[COMM_NAME_BYTES] = {0};
+    long          seconds               = text == NULL ? PATIENCE_S : strtol(text, NULL, 10);
+    void         *memory                = NULL;
+    base_status_t st =
+        base_alloc(&memory, (size_t)world->size, sizeof(*world->names), "names of hosts", err);
+
+    if (st != BASE_OK) return st;
+    world->names = memory;
+    if (seconds < 0 || seconds > PATIENCE_MOST_S) seconds = 0;
+    world->patience_us = (uint64_t)seconds * 1000000;
+    if (gethostname(name, sizeof(name) - 1) != 0) name[0] = '?';
+    return comm_check(MPI_Allgather(name, sizeof(name), MPI_CHAR, world->names, sizeof(name),
+                                    MPI_CHAR, world->all),
+                      "MPI_Allgather", err);
+}
+
+bool comm_patience_over(const comm_world_t *world, uint64_t waited_us, uint64_t *next_us)
+{
+    if (world->patience_us == 0) return false;
+    if (*next_us == 0) *next_us = world->patience_us;
+    if (waited_us < *next_us) return false;
+    *next_us = 2 * waited_us;
+    return true;
+}
+
+void comm_patience_tell(const comm_world_t *world, int rank, uint64_t waited_us)
+{
+    base_log(BASE_LOG_WARN,
+             "rank %d on host %.*s has not answered for %.1f s, in step %llu. Likely cause: it is "
+             "stopped, it is much slower than this rank, or its machine is gone. Still waiting",
+             rank, COMM_NAME_BYTES, world->names[rank], (double)waited_us * 1e-6,
+             (unsigned long long)world->steps);
+}
