@@ -176,8 +176,8 @@ static base_status_t buffered_recv(comm_grid_t *g, float *buf, size_t n, base_er
 {
     comm_stream_t *s    = &g->stream;
     uint32_t       slot = s->next_in;
-    base_status_t  st   = comm_wait_data(g->world, &s->in_request[slot], 1,
-                                         (comm_peers_t){.first = previous_rank(g)}, "MPI_Irecv", err);
+    comm_peers_t   from = {.first = previous_rank(g)};
+    base_status_t  st   = comm_wait_data(g->world, &s->in_request[slot], 1, from, "MPI_Irecv", err);
     if (st != BASE_OK) return st;
     s->next_in = (slot + 1) % COMM_STAGE_POSTED;
     memcpy(buf, s->in[slot], n * sizeof(float));
