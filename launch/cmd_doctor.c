@@ -48,11 +48,16 @@ static base_status_t measure(worker_team_t *team, double *bytes_per_s, double *p
     return st;
 }
 
-static int threads_of(const options_t *o, const worker_topology_t *topology)
+static int threads_of(const options_t *o, const comm_world_t *world,
+                      const worker_topology_t *topology)
 {
-    int cores = worker_topology_cores(topology);
-    int given = opt_int(o, OPT_THREADS) > 0 ? (int)opt_int(o, OPT_THREADS) : 0;
+    int              cores = worker_topology_cores(topology);
+    int              given = opt_int(o, OPT_THREADS) > 0 ? (int)opt_int(o, OPT_THREADS) : 0;
+    worker_machine_t machine;
     if (given > 0) return given;
+    worker_machine_read("", &machine);
+    int allowed = worker_machine_quota_threads(&machine, comm_local_size(world));
+    if (allowed > 0 && allowed < cores) cores = allowed;
     return cores < 1 ? 1 : cores > LIMIT_THREADS ? LIMIT_THREADS : cores;
 }
 
@@ -83,7 +88,7 @@ static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank
     st                          = comm_agree(world, st, err);
     if (st == BASE_OK) st = comm_agree(world, launch_share_cores(world, topology, err), err);
     if (st != BASE_OK) goto out;
-    r->n_threads = threads_of(d->o, topology);
+    r->n_threads = threads_of(d->o, world, topology);
     fits         = worker_topology_fits(topology, r->n_threads);
     describe(world, topology, fits, r);
     st = worker_team_create(r->n_threads, topology, fits && !opt_flag(d->o, OPT_NO_PIN), fits,

@@ -76,7 +76,7 @@ static void judge_cores(judge_t *j, const doctor_report_t *p, uint32_t host)
         used += p->ranks[r].cores_own;
     }
     double quota = h->machine->cpu_quota;
-    if (quota > 0 && quota < all) all = (int32_t)(quota + 0.999);
+    if (quota > 0 && quota < all) all = worker_machine_quota_threads(h->machine, 1);
     if (crowded > 0)
         say(j, true,
             "start fewer ranks on this host, give each fewer threads (-t), or bind wider (mpirun "

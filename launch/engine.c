@@ -18,6 +18,7 @@
 #include "partition/step_wire.h"
 #include "quantize/synth.h"
 #include "worker/locality.h"
+#include "worker/machine.h"
 #include "worker/measure.h"
 #include "worker/worker.h"
 
@@ -286,6 +287,10 @@ static uint32_t choose_threads(const engine_t *e)
     if (e->part.n_threads != 0) return e->part.n_threads;
     long given = slurm == NULL ? 0 : strtol(slurm, NULL, 10);
     if (given > 0 && given <= LIMIT_THREADS) cores = (int)given;
+    worker_machine_t machine;
+    worker_machine_read("", &machine);
+    int allowed = worker_machine_quota_threads(&machine, comm_local_size(e->world));
+    if (allowed > 0 && allowed < cores) cores = allowed;
     if (cores < 1) cores = 1;
     return cores > LIMIT_THREADS ? LIMIT_THREADS : (uint32_t)cores;
 }

@@ -12,6 +12,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/limits.h"
+
 enum { PATH_BYTES = 4096, LINE_BYTES = 1024 };
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -235,6 +237,13 @@ void worker_machine_read(const char *root, worker_machine_t *out)
 uint64_t worker_machine_allowed(const worker_machine_t *m)
 {
     return m->mem_limit != 0 && m->mem_limit < m->mem_total ? m->mem_limit : m->mem_total;
+}
+
+int worker_machine_quota_threads(const worker_machine_t *m, int n_ranks)
+{
+    double each = m->cpu_quota / n_ranks;
+    if (m->cpu_quota <= 0 || each >= LIMIT_THREADS) return 0;
+    return each < 1 ? 1 : (int)(each + 0.01); /* 3.999 is meant as 4 */
 }
 
 uint64_t worker_machine_free(const worker_machine_t *m)

@@ -42,6 +42,9 @@ void worker_machine_read(const char *root, worker_machine_t *out);
 
 /* Memory that programs may take here: the machine's, or the control group's where that is less. */
 uint64_t worker_machine_allowed(const worker_machine_t *machine);
+/* Whole CPUs that control groups allow each of n_ranks ranks of this host, at least 1; 0: no limit.
+ * More threads than that would be stopped in turns. */
+int worker_machine_quota_threads(const worker_machine_t *machine, int n_ranks);
 /* Memory that is free for this process now. */
 uint64_t worker_machine_free(const worker_machine_t *machine);
 

@@ -69,6 +69,12 @@ def test_quota():
             used = h.enter(0, spin).splitlines()
             seconds = sum(float(v[2:-1]) for line in used for v in line.split())
             assert 0.1 < seconds < 0.5, used
+            # no thread more than the quota allows, unless it is asked for
+            # no thread more than the quota allows, unless it is asked for
+            bench = [trireme.BINARY, "bench", "--shape", "tiny-gqa5", "-p", "0", "-n", "1", "-r", "1", "-o", "json"]
+            for options, want in (([], 1), (["-t", "2"], 2)):
+                done = h.mpirun([*bench, *options])
+                assert json.loads(done.stdout)[0]["n_threads"] == want, done
     except hosts.Unavailable as e:
         left_out.append(f"without CPU quotas: {e}")
 

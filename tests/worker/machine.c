@@ -101,6 +101,8 @@ static void test_v2(void **state)
     assert_int_equal(worker_machine_allowed(&m), 500000);
     assert_int_equal(worker_machine_free(&m), 400000);
     assert_true(m.cpu_quota == 1.5);
+    assert_int_equal(worker_machine_quota_threads(&m, 1), 1);
+    assert_int_equal(worker_machine_quota_threads(&m, 2), 1);
 }
 
 /* Controllers in hierarchies of their own; the group's path is not there (a container), its root
@@ -144,6 +146,12 @@ static void test_garbage(void **state)
     put("/sys/fs/cgroup/cpu.max", "x y\n");
     worker_machine_read(root, &m);
     assert_true(m.cpu_quota == 0);
+    assert_int_equal(worker_machine_quota_threads(&m, 1), 0);
+    m.cpu_quota = 8;
+    assert_int_equal(worker_machine_quota_threads(&m, 3), 2);
+    assert_int_equal(worker_machine_quota_threads(&m, 16), 1);
+    m.cpu_quota = 3.999;
+    assert_int_equal(worker_machine_quota_threads(&m, 1), 4);
 }
 
 static void test_here(void **state)
