@@ -31,7 +31,7 @@ enum {
     PEAK_US    = 15000,
 };
 _Static_assert(ROWS *COLS * 4 + 64 <= WORKER_MEASURE_LEAST, "a call stays in its thread's part");
-_Static_assert(MANY_TILES >= KERN_MANY_TILES, "kernels do what they do in a step");
+_Static_assert((int)MANY_TILES >= (int)KERN_MANY_TILES, "kernels do what they do in a step");
 _Static_assert(MANY_TILES *KERN_TILE_ROWS *COLS / 4 + 64 <= WORKER_MEASURE_LEAST, "likewise");
 _Static_assert(COLS % KERN_BLOCK_K == 0 && COLS % KERN_Q_PAD == 0, "no padding in the figures");
 
