@@ -1,0 +1,35 @@
+/* tests/support/preload/fault.c
+ * Faults in the middle of steps, by way of MPI's profiling interface.
+ *   FAULT_MESSAGE=N  rank 0 damages its N-th control message: the others refuse the batch
+ *   FAULT_WAIT=N     rank 1's N-th look at its requests fails */
+#include <mpi.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CONTROL_TAG = 1, HEAD_BYTES = 8 }; /* comm/internal.h: COMM_TAG_CONTROL; comm/control.c */
+
+static int due(const char *name, int wanted, long *seen)
+{
+    const char *text = getenv(name);
+    int         rank = 0;
+    if (text == NULL) return 0;
+    (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    return rank == wanted && ++*seen == strtol(text, NULL, 10);
+}
+
+int MPI_Isend(const void *buf, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm,
+              MPI_Request *request)
+{
+    static long seen;
+    if (tag == CONTROL_TAG && count > HEAD_BYTES && due("FAULT_MESSAGE", 0, &seen))
+        memset((uint8_t *)(uintptr_t)buf + HEAD_BYTES, 0xff, (size_t)(count - HEAD_BYTES));
+    return PMPI_Isend(buf, count, type, to, tag, comm, request);
+}
+
+int MPI_Testall(int n, MPI_Request *requests, int *done, MPI_Status *statuses)
+{
+    static long seen;
+    if (due("FAULT_WAIT", 1, &seen)) return MPI_ERR_OTHER;
+    return PMPI_Testall(n, requests, done, statuses);
+}
