@@ -173,7 +173,7 @@ static base_status_t try_once(comm_grid_t *g, trial_t *t, comm_way_t way, bool s
 {
     uint64_t sent = 0;
 
-    for (size_t i = 0; i < t->n; i++) t->buf[i] = (int32_t)(i * 2654435761u >> 19) - 4096;
+    for (size_t i = 0; i < t->n; i++) t->buf[i] = (int32_t)((uint32_t)i * 2654435761u >> 19) - 4096;
     return sum ? sum_by(g, way, t->buf, t->n, &sent, err)
                : gather_by(g, way, (float *)(void *)t->buf, t->counts, t->offsets, &sent, err);
 }
