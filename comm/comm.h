@@ -52,6 +52,11 @@ int comm_host_index(const comm_world_t *world); /* hosts numbered by their lowes
  * world. */
 base_status_t comm_world_set_threads(comm_world_t *world, uint32_t threads, base_err_t *err);
 
+/* CPUs that a control group allows this host at a time; 0: no limit. Before comm_world_set_threads.
+ * Where they do not suffice waits sleep: time that is waited away would be missing afterwards.
+ * Local. */
+void comm_world_set_quota(comm_world_t *world, double cpus);
+
 /* SIGINT or SIGTERM arrived: flag set by handlers installed in comm_world_open. A second signal
  * (0.2 s or more after the first), or 2 s without comm_world_close, ends the process at once;
  * SIGALRM serves this. SIGPIPE is ignored, and blocking reads return EINTR. comm_interrupt_exit:

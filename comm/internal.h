@@ -47,7 +47,9 @@ struct comm_world {
     int      local_rank, local_size;
     int      host_count, host_index;
     int      cpus;      /* that the ranks of this host may use */
+    double   quota;     /* of them by control group; 0: no limit */
     bool     spin;      /* they suffice for all ranks and threads of this host */
+    bool     rationed;  /* the quota does not: CPU time spent on waiting is missing afterwards */
     MPI_Comm all;       /* control plane */
     MPI_Comm host;      /* ranks of this host */
     int     *local_of;  /* place of each rank on this host, -1 if elsewhere; NULL without MPI */

@@ -7,15 +7,19 @@
 #include "comm/internal.h"
 
 enum {
-    SPIN_US       = 100, /* with a CPU for every rank of the host */
-    YIELD_US      = 200, /* then give the CPU away, but stay runnable */
-    YIELD_BUSY_US = 20,  /* the same on a busy host, where the others need it */
-    SLEEP_MIN_NS  = 20000,
-    SLEEP_MAX_NS  = 1000000,
-    SLEEP_DATA_NS = 100000,
-    IDLE_US       = 1000000, /* who waited so long waits for a user: */
-    LATE_MOST     = 3,
-    SLEEP_IDLE_NS = 20000000, /* a look wakes all of MPI, up to 40 us */
+    SPIN_US = 300, /* with a CPU for every rank of the host: a yield may cost a time slice */
+    /* The same of an exchange, which is over by then on a local network. Who sleeps at its edge
+     * comes late, so that the others come to sleep, too. */
+    SPIN_DATA_US    = 2000,
+    YIELD_US        = 200, /* else give the CPU away, but stay runnable */
+    YIELD_BUSY_US   = 20,  /* the same on a busy host, where the others need it */
+    SLEEP_MIN_NS    = 20000,
+    SLEEP_RATION_NS = 50000, /* where CPU time is short: fewer looks */
+    SLEEP_MAX_NS    = 1000000,
+    SLEEP_DATA_NS   = 100000,
+    IDLE_US         = 1000000, /* who waited so long waits for a user: */
+    LATE_MOST       = 3,
+    SLEEP_IDLE_NS   = 20000000, /* a look wakes all of MPI, up to 40 us */
 };
 
 base_status_t comm_check(int rc, const char *what, base_err_t *err)
@@ -32,20 +36,21 @@ base_status_t comm_check(int rc, const char *what, base_err_t *err)
 static void pause_after(const comm_world_t *world, comm_wait_t kind, uint64_t waited_us,
                         uint32_t seen)
 {
-    uint64_t spin  = world->spin ? SPIN_US : 0;
-    uint64_t yield = world->spin || kind == COMM_WAIT_DATA ? YIELD_US : YIELD_BUSY_US;
+    uint64_t spin  = kind == COMM_WAIT_DATA ? SPIN_DATA_US : SPIN_US;
+    uint64_t yield = kind == COMM_WAIT_DATA ? YIELD_US : YIELD_BUSY_US;
     uint64_t ns    = waited_us * 1000 / 16; /* a sleep delays the answer by this share at most */
 
-    if (waited_us < spin) return;
-    if (waited_us < spin + yield) {
+    if (world->spin && waited_us < spin) return;
+    if (!world->spin && !world->rationed && waited_us < yield) {
         (void)sched_yield();
         return;
     }
-    const bool     idle = kind == COMM_WAIT_IDLE && waited_us > IDLE_US;
-    const uint64_t most = kind == COMM_WAIT_DATA ? SLEEP_DATA_NS
-                          : idle                 ? SLEEP_IDLE_NS
-                                                 : SLEEP_MAX_NS;
-    ns                  = base_min_size(base_max_size(SLEEP_MIN_NS, ns), most);
+    const bool     idle  = kind == COMM_WAIT_IDLE && waited_us > IDLE_US;
+    const uint64_t most  = kind == COMM_WAIT_DATA ? SLEEP_DATA_NS
+                           : idle                 ? SLEEP_IDLE_NS
+                                                  : SLEEP_MAX_NS;
+    const uint64_t least = world->rationed ? SLEEP_RATION_NS : SLEEP_MIN_NS;
+    ns                   = base_min_size(base_max_size(least, ns), most);
     if (world->bell != NULL) {
         comm_event_sleep(world->bell, seen, ns / 1000);
     } else {

@@ -413,8 +413,16 @@ base_status_t comm_world_set_threads(comm_world_t *world, uint32_t threads, base
     if (world->mpi)
         st = comm_check(MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_UINT64_T, MPI_SUM, world->host),
                         "MPI_Allreduce", err);
-    if (st == BASE_OK) world->spin = (uint64_t)world->cpus >= all;
+    if (st != BASE_OK) return st;
+    world->rationed = world->quota > 0 && world->quota < (double)all;
+    world->spin     = (uint64_t)world->cpus >= all && !world->rationed;
     return st;
+}
+
+void comm_world_set_quota(comm_world_t *world, double cpus)
+{
+    base_assert(world != NULL && cpus >= 0);
+    world->quota = cpus;
 }
 
 int comm_rank(const comm_world_t *world)

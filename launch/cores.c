@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "worker/machine.h"
 
 base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topology, base_err_t *err)
 {
@@ -27,4 +28,12 @@ base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topolog
 out:
     free(all);
     return st;
+}
+
+void launch_set_quota(comm_world_t *world)
+{
+    worker_machine_t machine;
+
+    worker_machine_read("", &machine);
+    comm_world_set_quota(world, machine.cpu_quota);
 }

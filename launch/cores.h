@@ -9,4 +9,7 @@
  * (worker_topology_share). Status: OK | MEMORY | PEER. Collective over the world. */
 base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topology, base_err_t *err);
 
+/* Tell comm how many CPUs control groups allow here (comm_world_set_quota). Local. */
+void launch_set_quota(comm_world_t *world);
+
 #endif

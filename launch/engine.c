@@ -457,6 +457,7 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st == BASE_OK) st = start_team(e, config, err);
     st = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
+    launch_set_quota(world);
     st = comm_world_set_threads(world, e->part.n_threads, err);
     if (st == BASE_OK)
         st = pack_choose(world, e->team, &e->part, worker_topology_machine(e->topology),
