@@ -93,7 +93,7 @@ base_status_t comm_barrier(comm_world_t *world, base_err_t *err);
 
 /* What the link between two ranks does, as this program would use it. */
 typedef struct {
-    double latency;     /* seconds, one way: half the median round trip of 8 bytes */
+    double latency;     /* seconds, one way: an exchange of 8 bytes, both sending at once */
     double bytes_per_s; /* one way, in pieces of 256 KiB: the median of three spans */
 } comm_link_t;
 

@@ -8,14 +8,20 @@
 #include "comm/internal.h"
 
 enum {
-    ROUNDS_MAX  = 200, /* samples of the latency */
-    ROUNDS_MIN  = 9,
-    QUICK_US    = 500, /* a round trip below: several make a sample, as the clock counts in us */
-    QUICK_TRIPS = 8,
-    SPAN_US     = 20000, /* of the latency, and of each span of the bandwidth */
+    ROUNDS_MAX = 200, /* samples of the latency */
+    ROUNDS_MIN = 9,
+    /* Exchanges of a sample. An even number: where one end starts later than the other, every
+     * second exchange finds its message there already, and the others take twice as long. */
+    COUNT       = 4,
+    QUICK_US    = 300, /* below more, as the clock counts in us */
+    QUICK_COUNT = 16,
+    LATENCY_US  = 60000, /* of exchanges */
+    SPAN_US     = 20000, /* of each span of the bandwidth */
     SPANS       = 3,
-    PIECES_MAX  = 256, /* of a span: 64 MiB */
-    WINDOW      = 4,   /* pieces on the way */
+    PIECE_BYTES = 1 << 15, /* as vectors of few tokens: sent without asking first */
+    PIECES_MAX  = 2048,    /* of a span: 64 MiB */
+    PIECES_MIN  = 8,
+    WINDOW      = 4, /* pieces on the way */
 };
 
 typedef struct {
@@ -62,24 +68,36 @@ static double median(double *v, int n)
     return v[n / 2];
 }
 
-/* n round trips, back to back. *more: the leader's word on whether others follow. */
-static base_status_t trips(const link_end_t *e, int n, int64_t *more, base_err_t *err)
+/* n exchanges, back to back: both send and wait for the other, as in sums and gathers. *more: the
+ * leader's word on whether others follow. */
+static base_status_t exchanges(const link_end_t *e, int n, int64_t *more, base_err_t *err)
 {
     base_status_t st = BASE_OK;
     for (int i = 0; st == BASE_OK && i < n; i++) {
-        st = e->leads ? put(e, more, sizeof(*more), 1, err) : get(e, more, sizeof(*more), err);
+        int64_t     word        = 0;
+        MPI_Request requests[2] = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};
+        st = comm_check(MPI_Irecv(&word, sizeof(word), MPI_BYTE, e->peer, COMM_TAG_LINK,
+                                  e->world->all, &requests[0]),
+                        "MPI_Irecv", err);
         if (st == BASE_OK)
-            st = e->leads ? get(e, more, sizeof(*more), err) : put(e, more, sizeof(*more), 1, err);
+            st = comm_check(MPI_Isend(more, sizeof(*more), MPI_BYTE, e->peer, COMM_TAG_LINK,
+                                      e->world->all, &requests[1]),
+                            "MPI_Isend", err);
+        if (st != BASE_OK) return st;
+        comm_ring(e->world, e->peer);
+        st = comm_wait(e->world, requests, 2, COMM_WAIT_DATA, "exchange", err);
+        if (!e->leads) *more = word;
     }
     return st;
 }
 
-/* Half the median round trip, in seconds; on the leader. The word is 0 at the end, else the round
- * trips of the next sample. */
+/* Seconds of an exchange, the median of samples; on the leader. That is one way: half a round trip
+ * would count longer waits, and who waits longer looks less often. The word is 0 at the end, else
+ * the exchanges of the next sample. */
 static base_status_t latency(const link_end_t *e, double *out, base_err_t *err)
 {
-    double        half[ROUNDS_MAX];
-    int64_t       next  = 1;
+    double        took[ROUNDS_MAX];
+    int64_t       next  = COUNT;
     int           n     = 0;
     uint64_t      start = base_clock_us();
     base_status_t st    = BASE_OK;
@@ -87,13 +105,13 @@ static base_status_t latency(const link_end_t *e, double *out, base_err_t *err)
         int      now    = (int)next;
         uint64_t before = base_clock_us();
         uint64_t spent  = before - start;
-        if (e->leads && n > 0) next = half[n - 1] * 2e6 < QUICK_US ? QUICK_TRIPS : 1;
-        if (e->leads && (n + 1 == ROUNDS_MAX || (n >= ROUNDS_MIN && spent > (uint64_t)SPAN_US)))
+        if (e->leads && n > 0) next = took[n - 1] * 1e6 < QUICK_US ? QUICK_COUNT : COUNT;
+        if (e->leads && (n + 1 == ROUNDS_MAX || (n >= ROUNDS_MIN && spent > (uint64_t)LATENCY_US)))
             next = 0;
-        st = trips(e, now, &next, err);
-        if (e->leads) half[n++] = (double)(base_clock_us() - before) * 0.5e-6 / now;
+        st = exchanges(e, now, &next, err);
+        if (e->leads) took[n++] = (double)(base_clock_us() - before) * 1e-6 / now;
     }
-    if (st == BASE_OK && e->leads) *out = median(half, n);
+    if (st == BASE_OK && e->leads) *out = median(took, n);
     return st;
 }
 
@@ -105,10 +123,10 @@ static base_status_t span(const link_end_t *e, int64_t *pieces, double *seconds,
     base_status_t st =
         e->leads ? put(e, &word, sizeof(word), 1, err) : get(e, &word, sizeof(word), err);
     for (int64_t i = 0; st == BASE_OK && e->leads && i < word; i += WINDOW)
-        st = put(e, e->world->scratch, COMM_CHUNK_BYTES,
-                 word - i < WINDOW ? (int)(word - i) : WINDOW, err);
+        st = put(e, e->world->scratch, PIECE_BYTES, word - i < WINDOW ? (int)(word - i) : WINDOW,
+                 err);
     for (int64_t i = 0; st == BASE_OK && !e->leads && i < word; i++)
-        st = get(e, e->world->scratch, COMM_CHUNK_BYTES, err);
+        st = get(e, e->world->scratch, PIECE_BYTES, err);
     if (st == BASE_OK)
         st = e->leads ? get(e, &word, sizeof(word), err) : put(e, &word, sizeof(word), 1, err);
     *pieces  = word;
@@ -116,19 +134,26 @@ static base_status_t span(const link_end_t *e, int64_t *pieces, double *seconds,
     return st;
 }
 
-static base_status_t bandwidth(const link_end_t *e, double *out, base_err_t *err)
+/* Seconds of a span that bytes took: the first word's way and the last one's are none of them. */
+static double under_way(double seconds, double latency)
+{
+    double bare = seconds - 2 * latency;
+    return bare > seconds / 8 ? bare : seconds / 8;
+}
+
+static base_status_t bandwidth(const link_end_t *e, double latency, double *out, base_err_t *err)
 {
     double        rates[SPANS];
-    int64_t       pieces  = 2;
+    int64_t       pieces  = PIECES_MIN;
     double        seconds = 0;
     base_status_t st      = span(e, &pieces, &seconds, err); /* to learn how long a piece takes */
     if (e->leads && seconds > 0) {
-        double fit = (double)pieces * SPAN_US * 1e-6 / seconds;
-        pieces     = fit < 2 ? 2 : fit > PIECES_MAX ? PIECES_MAX : (int64_t)fit;
+        double fit = (double)pieces * SPAN_US * 1e-6 / under_way(seconds, latency);
+        pieces     = fit < PIECES_MIN ? PIECES_MIN : fit > PIECES_MAX ? PIECES_MAX : (int64_t)fit;
     }
     for (int i = 0; st == BASE_OK && i < SPANS; i++) {
         st       = span(e, &pieces, &seconds, err);
-        rates[i] = seconds > 0 ? (double)pieces * COMM_CHUNK_BYTES / seconds : 0;
+        rates[i] = seconds > 0 ? (double)pieces * PIECE_BYTES / under_way(seconds, latency) : 0;
     }
     if (st == BASE_OK) *out = median(rates, SPANS);
     return st;
@@ -145,7 +170,7 @@ base_status_t comm_measure_link(comm_world_t *world, int a, int b, comm_link_t *
     if (world->rank != a && world->rank != b) return BASE_OK;
     e.peer = e.leads ? b : a;
     st     = latency(&e, &link->latency, err);
-    if (st == BASE_OK) st = bandwidth(&e, &link->bytes_per_s, err);
+    if (st == BASE_OK) st = bandwidth(&e, link->latency, &link->bytes_per_s, err);
     /* The leader's word counts on both sides. */
     if (st == BASE_OK)
         st = e.leads ? put(&e, link, sizeof(*link), 1, err) : get(&e, link, sizeof(*link), err);
