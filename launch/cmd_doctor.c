@@ -37,14 +37,20 @@ typedef struct {
 
 /* ---- each rank for itself -------------------------------------------------------------------- */
 
-/* What counts for a plan: 2-bit weights a second out of memory, products of many tokens at once. */
-static base_status_t measure(worker_team_t *team, double *bytes_per_s, double *products_per_s,
-                             base_err_t *err)
+/* What counts for a plan: packed and float16 weights a second out of memory, products of many
+ * tokens at once. Where a control group gives less than the threads would take, over many of its
+ * periods. */
+static base_status_t measure(const doctor_t *d, worker_team_t *team, const doctor_rank_t *r,
+                             doctor_rates_t *rates, base_err_t *err)
 {
-    worker_pack_rate_t rates[WORKER_PACKS] = {{0}};
-    base_status_t      st                  = worker_measure_packs(team, NULL, rates, err);
-    *bytes_per_s                           = rates[WORKER_PACK_T2].gemv / 4;
-    *products_per_s                        = rates[WORKER_PACK_T2].gemm;
+    const double       quota              = r->machine.cpu_quota;
+    worker_pack_rate_t pack[WORKER_PACKS] = {{0}};
+    base_status_t      st =
+        worker_measure_packs(team, opt_string(d->o, OPT_CPU), quota > 0 && quota < r->n_threads,
+                             pack, &rates->dense, err);
+    rates->t2       = pack[WORKER_PACK_T2].gemv / 4;
+    rates->t3       = pack[WORKER_PACK_T3].gemv / 5;
+    rates->products = pack[WORKER_PACK_T2].gemm;
     return st;
 }
 
@@ -82,7 +88,7 @@ static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank
 {
     worker_topology_t *topology = NULL;
     worker_team_t     *team     = NULL;
-    double             unused   = 0;
+    doctor_rates_t     rates    = {0};
     bool               fits     = false;
     base_status_t      st       = worker_topology_open(comm_host_index(world), &topology, err);
     st                          = comm_agree(world, st, err);
@@ -91,14 +97,18 @@ static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank
     r->n_threads = threads_of(d->o, world, topology);
     fits         = worker_topology_fits(topology, r->n_threads);
     describe(world, topology, fits, r);
+    launch_set_quota(world);
+    st = comm_world_set_threads(world, (uint32_t)r->n_threads, err);
+    if (st != BASE_OK) goto out;
     st = worker_team_create(r->n_threads, topology, fits && !opt_flag(d->o, OPT_NO_PIN), fits,
                             &team, err);
     st = comm_agree(world, st, err);
-    if (st == BASE_OK) st = measure(team, &r->bytes_per_s, &r->products_per_s, err);
+    if (st == BASE_OK) st = measure(d, team, r, &r->rates, err);
     st = comm_agree(world, st, err);
     if (st == BASE_OK && comm_local_rank(world) == 0 && comm_local_size(world) > 1)
-        st = measure(team, &r->alone_bytes_per_s, &unused, err);
-    st = comm_agree(world, st, err);
+        st = measure(d, team, r, &rates, err);
+    r->alone_bytes_per_s = rates.t2;
+    st                   = comm_agree(world, st, err);
 out:
     worker_team_destroy(&team);
     worker_topology_close(&topology);
@@ -220,8 +230,10 @@ static void fill_node(const doctor_t *d, uint32_t host, part_node_t *node)
     (void)snprintf(node->name, sizeof(node->name), "%.40s", h->machine->host);
     node->mem_bytes = worker_machine_allowed(h->machine);
     node->cores     = (uint32_t)(h->n_threads < all ? h->n_threads : all);
-    node->membw     = h->bytes_per_s;
-    node->ops       = h->products_per_s;
+    node->membw     = h->rates.t2;
+    node->t3_bw     = h->rates.t3;
+    node->dense_bw  = h->rates.dense;
+    node->ops       = h->rates.products;
     node->ranks     = h->n_ranks;
     if (h->n_ranks > 1) node->rank_membw = h->first->alone_bytes_per_s;
     for (uint32_t i = 0; i < d->n_links; i++)
@@ -281,8 +293,8 @@ static void print_hosts(const doctor_t *d)
                        out_bytes(worker_machine_free(h->machine), free_text, sizeof(free_text)),
                        out_bytes(worker_machine_allowed(h->machine), allowed, sizeof(allowed)));
         (void)printf("%-16.16s %5" PRIu32 " %13s %6d %19s %7.1f %9.0f  %s, %s\n", h->machine->host,
-                     h->n_ranks, cores, h->first->n_numa, memory, h->bytes_per_s / 1e9,
-                     h->products_per_s / 1e9, h->machine->cpu, h->first->variant);
+                     h->n_ranks, cores, h->first->n_numa, memory, h->rates.t2 / 1e9,
+                     h->rates.products / 1e9, h->machine->cpu, h->first->variant);
         if (i + 1 == LINES_MAX && d->report.n_hosts > LINES_MAX) {
             (void)printf("... and %" PRIu32 " more (--json has all)\n",
                          d->report.n_hosts - LINES_MAX);
@@ -337,8 +349,8 @@ static json_t *host_json(const doctor_host_t *h)
                      h->first->n_numa, "mem_total", (json_int_t)m->mem_total, "mem_allowed",
                      (json_int_t)worker_machine_allowed(m), "mem_free",
                      (json_int_t)worker_machine_free(m), "swap_used", (json_int_t)m->swap_used,
-                     "cpu_quota", m->cpu_quota, "membw_gbs", h->bytes_per_s / 1e9, "int8_gops",
-                     h->products_per_s / 1e9, "cpu", out_json_text(m->cpu, strlen(m->cpu)),
+                     "cpu_quota", m->cpu_quota, "membw_gbs", h->rates.t2 / 1e9, "int8_gops",
+                     h->rates.products / 1e9, "cpu", out_json_text(m->cpu, strlen(m->cpu)),
                      "kernels", h->first->variant, "version", h->first->version, "huge_pages",
                      m->huge_pages, "interfaces", nets);
 }

@@ -57,8 +57,10 @@ void doctor_hosts(const doctor_rank_t *ranks, uint32_t n_ranks, doctor_host_t *h
             h->machine = &ranks[r].machine;
         }
         h->n_threads += ranks[r].n_threads;
-        h->bytes_per_s += ranks[r].bytes_per_s;
-        h->products_per_s += ranks[r].products_per_s;
+        h->rates.t2 += ranks[r].rates.t2;
+        h->rates.t3 += ranks[r].rates.t3;
+        h->rates.dense += ranks[r].rates.dense;
+        h->rates.products += ranks[r].rates.products;
     }
 }
 
@@ -136,7 +138,7 @@ static void judge_memory(judge_t *j, const doctor_host_t *h)
 
 static double rate_of(const doctor_host_t *h, bool memory)
 {
-    return memory ? h->bytes_per_s : h->products_per_s;
+    return memory ? h->rates.t2 : h->rates.products;
 }
 
 static void judge_speed(judge_t *j, const doctor_report_t *p, bool memory)

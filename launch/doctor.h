@@ -7,20 +7,25 @@
 #include "comm/comm.h"
 #include "worker/machine.h"
 
+/* Bytes of packed (t2, t3) and float16 weights a second from memory; int8 multiply-adds a second in
+ * a prompt. Of all ranks of the host at the same time. */
+typedef struct {
+    double t2, t3, dense, products;
+} doctor_rates_t;
+
 /* One rank's report, sent as it is. */
 typedef struct {
-    int32_t host;              /* number of its host */
-    int32_t n_threads;         /* that it would compute with */
-    int32_t cores_bound;       /* cores of its binding */
-    int32_t cores_own;         /* its part of them; 0: fewer cores than ranks */
-    int32_t cores_machine;     /* cores of the machine */
-    int32_t n_numa;            /* memory domains of the machine */
-    bool    pinned;            /* threads are bound to cores */
-    char    version[48];       /* of the program, with the commit */
-    char    variant[16];       /* kernels: "avx512vnni" */
-    double  bytes_per_s;       /* of weights from memory, all ranks of the host at the same time */
-    double  products_per_s;    /* int8 multiply-adds of a prompt, likewise */
-    double  alone_bytes_per_s; /* of the host's first rank while the others rest */
+    int32_t          host;              /* number of its host */
+    int32_t          n_threads;         /* that it would compute with */
+    int32_t          cores_bound;       /* cores of its binding */
+    int32_t          cores_own;         /* its part of them; 0: fewer cores than ranks */
+    int32_t          cores_machine;     /* cores of the machine */
+    int32_t          n_numa;            /* memory domains of the machine */
+    bool             pinned;            /* threads are bound to cores */
+    char             version[48];       /* of the program, with the commit */
+    char             variant[16];       /* kernels: "avx512vnni" */
+    double           alone_bytes_per_s; /* t2, of the host's first rank while the others rest */
+    doctor_rates_t   rates;
     worker_machine_t machine;
 } doctor_rank_t;
 
@@ -35,7 +40,7 @@ typedef struct {
 typedef struct {
     uint32_t                n_ranks;
     int32_t                 n_threads;
-    double                  bytes_per_s, products_per_s;
+    doctor_rates_t          rates; /* sums */
     const doctor_rank_t    *first; /* its lowest rank */
     const worker_machine_t *machine;
 } doctor_host_t;

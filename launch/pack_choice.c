@@ -198,7 +198,7 @@ base_status_t pack_choose(comm_world_t *world, worker_team_t *team, part_assignm
     if (st == BASE_OK && any) {
         /* The ranks of a host measure at the same time: the message came to them together. */
         measured = result.measure != 0;
-        if (measured) (void)worker_measure_packs(team, cpu, own.rates, NULL);
+        if (measured) (void)worker_measure_packs(team, cpu, false, own.rates, NULL, NULL);
         result = own;
         st     = settle(world, &result, &any, err);
     }

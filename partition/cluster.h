@@ -28,6 +28,8 @@ typedef struct {
     uint32_t cores;                      /* 0: not known */
     double   membw;         /* bytes of weights a second that all its ranks read; 0: not known */
     double   rank_membw;    /* the same of one rank, others idle; 0: membw / ranks */
+    double   t3_bw;         /* as membw, of weights packed as t3; 0: like membw */
+    double   dense_bw;      /* as membw, of float16 weights; 0: like membw */
     double   ops;           /* int8 products a second of all its ranks; 0: not known */
     double   intra_latency; /* seconds of an exchange between its ranks; 0: left out */
     double   intra_bw;      /* bytes a second through such an exchange; 0: left out */

@@ -34,6 +34,8 @@ static json_t *node_json(const part_node_t *n)
     ok = ok && json_object_set_new(o, "ranks", json_integer(n->ranks)) == 0;
     ok = ok && known_add(o, "membw_gbs", n->membw / 1e9);
     ok = ok && known_add(o, "rank_membw_gbs", n->rank_membw / 1e9);
+    ok = ok && known_add(o, "t3_gbs", n->t3_bw / 1e9);
+    ok = ok && known_add(o, "dense_gbs", n->dense_bw / 1e9);
     ok = ok && known_add(o, "gops", n->ops / 1e9);
     ok = ok && known_add(o, "intra_us", n->intra_latency * 1e6);
     ok = ok && known_add(o, "intra_gbs", n->intra_bw / 1e9);

@@ -85,11 +85,14 @@ enum { WORKER_PACK_TOKENS = 64 };
 
 /* rates[WORKER_PACKS]. The best of several short spans, the formats by turns.
  * cpu     strongest kernel variant to use, as in worker_config_t; NULL: the best there is.
+ * slow    the machine gets its CPU time in portions (a control group's quota): a long span of each
+ *         instead, 1 s, in which many portions come.
+ * dense   bytes of float16 weights a second from memory, one vector; NULL: not asked.
  * Time: 0.4 s, and the touching of memory (0.1 s at 256 MiB on two cores).
  * Memory: as worker_measure_kernels. Ranks of one host share its memory: let all call at the same
  * time. Status: OK | MEMORY. */
-base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, worker_pack_rate_t *rates,
-                                   base_err_t *err);
+base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool slow,
+                                   worker_pack_rate_t *rates, double *dense, base_err_t *err);
 
 /* A number that changes with the list of kernels: what was measured with another says nothing. */
 uint64_t worker_kernels_version(void);

@@ -30,6 +30,8 @@ enum {
     PEAK_SPANS = 8,    /* of the arithmetic peaks */
     PEAK_US    = 15000,
 };
+enum { DOCTOR_TURNS = 8 }; /* who asks for all has time */
+#define SLOW_S 1.0         /* of a row, in spans of a fifth */
 _Static_assert(ROWS *COLS * 4 + 64 <= WORKER_MEASURE_LEAST, "a call stays in its thread's part");
 _Static_assert((int)MANY_TILES >= (int)KERN_MANY_TILES, "kernels do what they do in a step");
 _Static_assert(MANY_TILES *KERN_TILE_ROWS *COLS / 4 + 64 <= WORKER_MEASURE_LEAST, "likewise");
@@ -527,26 +529,30 @@ static const entry_t *strongest(const worker_measure_t *config, const char *slot
     return best;
 }
 
-base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, worker_pack_rate_t *rates,
-                                   base_err_t *err)
+base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool slow,
+                                   worker_pack_rate_t *rates, double *dense, base_err_t *err)
 {
     static const char *const gemv[WORKER_PACKS] = {"gemv_t2_i8", "gemv_t3_i8"};
     static const char *const gemm[WORKER_PACKS] = {"gemm_t2_i8", "gemm_t3_i8"};
-    enum { TURNS = 3 };
-
-    const worker_measure_t config = {.cpu = cpu, .seconds = 0.024};
-    kernels_t              k      = {.team = team, .config = &config, .mac_peak = 1};
-    base_arena_t           arena  = {0};
-    base_status_t          st     = inputs(&k, err);
+    const int                turns              = slow ? 1 : dense != NULL ? DOCTOR_TURNS : 3;
+    const worker_measure_t   config             = {.cpu = cpu, .seconds = slow ? SLOW_S : 0.024};
+    kernels_t                k                  = {.team = team, .config = &config, .mac_peak = 1};
+    base_arena_t             arena              = {0};
+    base_status_t            st                 = inputs(&k, err);
 
     if (st == BASE_OK) st = open_kernels(&k, &arena, err);
     memset(rates, 0, WORKER_PACKS * sizeof(*rates));
-    for (int i = 0; st == BASE_OK && i < TURNS * WORKER_PACKS; i++) {
+    for (int i = 0; st == BASE_OK && i < turns * WORKER_PACKS; i++) {
         worker_pack_rate_t  *r   = &rates[i % WORKER_PACKS];
         worker_measure_row_t row = measure_row(&k, strongest(&config, gemv[i % WORKER_PACKS]), 1);
         if (row.products_per_s > r->gemv) r->gemv = row.products_per_s;
         row = measure_row(&k, strongest(&config, gemm[i % WORKER_PACKS]), WORKER_PACK_TOKENS);
         if (row.products_per_s > r->gemm) r->gemm = row.products_per_s;
+    }
+    if (dense != NULL) *dense = 0;
+    for (int i = 0; st == BASE_OK && dense != NULL && i < turns; i++) {
+        const worker_measure_row_t row = measure_row(&k, strongest(&config, "dense_f16"), 1);
+        if (row.bytes_per_s > *dense) *dense = row.bytes_per_s;
     }
     worker_meter_destroy(&k.meter);
     base_arena_destroy(&arena);

@@ -30,15 +30,14 @@ static void sound(uint32_t n)
     n_links   = 0;
     net_named = true;
     for (uint32_t r = 0; r < n; r++) {
-        ranks[r] = (doctor_rank_t){.host           = (int32_t)r,
-                                   .n_threads      = 8,
-                                   .cores_bound    = 8,
-                                   .cores_own      = 8,
-                                   .cores_machine  = 8,
-                                   .n_numa         = 1,
-                                   .pinned         = true,
-                                   .bytes_per_s    = 40e9,
-                                   .products_per_s = 900e9};
+        ranks[r] = (doctor_rank_t){.host          = (int32_t)r,
+                                   .n_threads     = 8,
+                                   .cores_bound   = 8,
+                                   .cores_own     = 8,
+                                   .cores_machine = 8,
+                                   .n_numa        = 1,
+                                   .pinned        = true,
+                                   .rates         = {.t2 = 40e9, .products = 900e9}};
         (void)snprintf(ranks[r].version, sizeof(ranks[r].version), "1.0 (abc)");
         (void)snprintf(ranks[r].variant, sizeof(ranks[r].variant), "avx2");
         worker_machine_t *m = &ranks[r].machine;
@@ -136,15 +135,15 @@ static void test_slow_host(void **state)
 {
     (void)state;
     sound(4);
-    ranks[2].bytes_per_s = 25e9; /* 0.63 of the median; 0.75 is the line */
+    ranks[2].rates.t2 = 25e9; /* 0.63 of the median; 0.75 is the line */
     want_one(true, "node2", "reads 25.0");
-    ranks[2].bytes_per_s = 31e9;
+    ranks[2].rates.t2 = 31e9;
     judge();
     assert_int_equal(n_found, 0);
-    ranks[3].products_per_s = 400e9;
+    ranks[3].rates.products = 400e9;
     want_one(true, "node3", "multiplies 400.0");
     sound(2); /* of two the slower one is named */
-    ranks[0].bytes_per_s = 10e9;
+    ranks[0].rates.t2 = 10e9;
     want_one(true, "node0", "reads 10.0");
 }
 

@@ -49,10 +49,11 @@ static void packs(void **state)
     (void)state;
     worker_team_t     *team = NULL;
     worker_pack_rate_t r[WORKER_PACKS];
+    double             dense = 0;
     base_err_t         err;
 
     assert_int_equal(worker_team_create(2, NULL, false, false, &team, &err), BASE_OK);
-    assert_int_equal(worker_measure_packs(team, NULL, r, &err), BASE_OK);
+    assert_int_equal(worker_measure_packs(team, NULL, false, r, &dense, &err), BASE_OK);
     for (int i = 0; i < WORKER_PACKS; i++) {
         print_message("%s: %.1f G weights/s, %.1f G products/s\n", i == 0 ? "t2" : "t3",
                       r[i].gemv * 1e-9, r[i].gemm * 1e-9);
