@@ -13,14 +13,26 @@ enum {
 /* Seconds to hand one message to the network: what many messages cost beside their latency. */
 #define MESSAGE_S 0.5e-6
 
-part_speed_t part_rank_speed(const part_node_t *node, uint32_t active)
+/* Bytes of a value in a sum between nodes (comm/pack.h): 16 bits hold partial sums of int8 times
+ * ternary, whose deviation is at most 127 * sqrt(columns), up to a slice of 4096 columns at four
+ * deviations, and of real ones, smaller, far more. Embedding rows are bit patterns of floats. */
+#define SUM_BYTES 2.0
+
+/* Bytes to rank 0 for one row of logits: the list of the best that a sampler asks for. */
+#define LOGITS_BYTES 512.0
+
+part_speed_t part_rank_speed(const part_node_t *node, uint32_t active, double ternary_bits)
 {
     const double ops  = node->ops > 0 ? node->ops : node->cores * PART_CORE_OPS;
     double       bw   = node->membw / node->ranks;
     const double free = node->membw / (active == 0 ? 1 : active);
 
     if (node->rank_membw > 0) bw = fmin(node->rank_membw, free);
-    return (part_speed_t){bw, ops / node->ranks};
+    /* What the formats cost was measured with all ranks at work: it is the same for one. */
+    const double t3    = node->t3_bw > 0 && ternary_bits < 2 ? node->t3_bw / node->membw : 1;
+    const double dense = node->dense_bw > 0 ? node->dense_bw / node->membw : 1;
+    if (node->membw <= 0) return (part_speed_t){bw, bw, ops / node->ranks};
+    return (part_speed_t){bw * t3, bw * dense, ops / node->ranks};
 }
 
 part_load_t part_load_decode(const part_ask_t *ask)
@@ -164,17 +176,18 @@ double part_exchanges(const part_group_t *g, const model_desc_t *desc, const mod
                       const part_load_t *load)
 {
     const double n = load->tokens * 4, width = desc->width;
-    double       t = 0;
+    const double sum = load->tokens * width * (g->nodes > 1 ? SUM_BYTES : 4);
+    double       t   = 0;
 
     if (g->shards < 2) return 0;
     /* Packed: sums and maxima of blocks are gathered, int32 sums follow. Dense: whole vectors. */
     if (packed(&l->t[MODEL_ATTN_OUT]))
-        t += part_gather_time(g, n * (l->n_heads + g->shards)) + part_sum_time(g, n * width);
+        t += part_gather_time(g, n * (l->n_heads + g->shards)) + part_sum_time(g, sum);
     else
         t += part_gather_time(g, n * l->n_heads * desc->head_dim) + part_gather_time(g, n * width);
     if (packed(&l->t[MODEL_FFN_DOWN]))
         t += part_gather_time(g, n * (ceil((double)l->ffn / PART_FFN_BLOCK) + g->shards)) +
-             part_sum_time(g, n * width);
+             part_sum_time(g, sum);
     else
         t += part_gather_time(g, n * l->ffn) + part_gather_time(g, n * width);
     return t;
@@ -213,7 +226,7 @@ double part_logits_time(const part_cluster_t *c, uint32_t root, const uint32_t *
 
     if (load->outputs <= 0) return 0;
     for (uint32_t i = own ? 1 : 0; i < n; i++) {
-        const double bytes = load->outputs * (double)rows[i] * 4;
+        const double bytes = load->outputs * fmin((double)rows[i] * 4, LOGITS_BYTES);
         if (last[i] == root) {
             latency = fmax(latency, c->nodes[root].intra_latency);
             continue;
@@ -230,14 +243,14 @@ double part_half_time(const part_layer_account_t *a, int half, part_speed_t s,
                       const part_load_t *load)
 {
     const double products = a->products[half] + FLOAT_COST * a->float_products[half];
-    double       t        = transfer((double)(a->ternary[half] + a->dense[half]), s.bw);
+    double t = transfer((double)a->ternary[half], s.bw) + transfer((double)a->dense[half], s.dense);
 
     t = fmax(t, transfer(load->tokens * products, s.ops));
     if (half != PART_HALF_ATTENTION || load->positions <= 0) return t;
     /* Keys and values of every position: read once a sequence, multiplied for every token. */
     const double read  = load->caches * load->positions * (double)a->kv_position;
     const double twice = 2 * FLOAT_COST * load->tokens * load->positions * (double)a->q;
-    return t + fmax(transfer(read, s.bw), transfer(twice, s.ops));
+    return t + fmax(transfer(read, s.dense), transfer(twice, s.ops));
 }
 
 double part_head_time(const part_ends_t *e, const model_desc_t *desc, part_speed_t s,
@@ -249,5 +262,5 @@ double part_head_time(const part_ends_t *e, const model_desc_t *desc, part_speed
 
     if (load->outputs <= 0) return 0;
     const double products = load->outputs * (double)e->head_rows * desc->width;
-    return fmax(transfer(read, s.bw), transfer(FLOAT_COST * products, s.ops));
+    return fmax(transfer(read, s.dense), transfer(FLOAT_COST * products, s.ops));
 }

@@ -8,12 +8,12 @@
 #include "partition/account.h"
 #include "partition/choose.h"
 
-/* A rank: bytes and int8 products per second. 0: takes no time. */
+/* A rank: bytes of packed and of dense weights and int8 products per second. 0: takes no time. */
 typedef struct {
-    double bw, ops;
+    double bw, dense, ops;
 } part_speed_t;
-/* `active`: its ranks that work at the same time. */
-part_speed_t part_rank_speed(const part_node_t *node, uint32_t active);
+/* `active`: its ranks that work at the same time. ternary_bits: of the packed format. */
+part_speed_t part_rank_speed(const part_node_t *node, uint32_t active, double ternary_bits);
 
 /* What one step brings. */
 typedef struct {

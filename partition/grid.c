@@ -146,7 +146,8 @@ void part_grid_set(part_grid_t *g, const uint32_t *rank_node, uint32_t stages, u
             const part_node_t *node = &p->cluster->nodes[mine[i]];
             const uint32_t     rank = s * shards + i;
             g->speed[rank] =
-                part_rank_speed(node, node->rank_membw > 0 ? active_of(g, rank) : node->ranks);
+                part_rank_speed(node, node->rank_membw > 0 ? active_of(g, rank) : node->ranks,
+                                p->sizes.ternary_bits);
         }
     }
 }

@@ -163,7 +163,7 @@ static double rank_memory(const search_t *s, uint32_t rank)
 static double rank_rate(const search_t *s, uint32_t rank)
 {
     const part_node_t *n     = &s->p.cluster->nodes[s->rank_node[rank]];
-    const part_speed_t speed = part_rank_speed(n, n->ranks);
+    const part_speed_t speed = part_rank_speed(n, n->ranks, s->p.sizes.ternary_bits);
     return s->p.ask->optimize == PART_FOR_PREFILL && speed.ops > 0 ? speed.ops : speed.bw;
 }
 
@@ -267,7 +267,8 @@ static bool nodes_alike(const part_cluster_t *c, uint32_t a, uint32_t b)
     const part_node_t *x = &c->nodes[a], *y = &c->nodes[b];
     return c->pair_latency == NULL && c->pair_net == NULL && x->mem_bytes == y->mem_bytes &&
            x->ranks == y->ranks && x->membw == y->membw && x->rank_membw == y->rank_membw &&
-           part_rank_speed(x, 1).ops == part_rank_speed(y, 1).ops &&
+           x->t3_bw == y->t3_bw && x->dense_bw == y->dense_bw &&
+           part_rank_speed(x, 1, 2).ops == part_rank_speed(y, 1, 2).ops &&
            x->intra_latency == y->intra_latency && x->intra_bw == y->intra_bw;
 }
 
@@ -327,7 +328,7 @@ static void every_order(search_t *s, uint32_t n_nodes, uint32_t used)
 static double node_rate(const search_t *s, uint32_t node)
 {
     const part_node_t *n     = &s->p.cluster->nodes[node];
-    const part_speed_t speed = part_rank_speed(n, n->ranks);
+    const part_speed_t speed = part_rank_speed(n, n->ranks, s->p.sizes.ternary_bits);
     return (s->p.ask->optimize == PART_FOR_PREFILL && speed.ops > 0 ? speed.ops : speed.bw) *
            n->ranks;
 }

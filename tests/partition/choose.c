@@ -235,11 +235,11 @@ static void exchange_times(void **state)
     part_cluster_t c = fast(2, 1);
     c.step           = 70e-6;
     c.layer          = 3e-6;
-    /* Two stages on two nodes: one hop of the hidden vector, logits of the last back to the
-     * first. */
+    /* Two stages on two nodes: one hop of the hidden vector, the best logits (512 bytes) of the
+     * last back to the first. */
     part_ask_t    ask = {.ternary_bits = 2, .layout = "2x1"};
     part_choice_t a   = choose(&c, llama_70b, ask, NULL);
-    near(a.time.communication, lat + hidden / net + lat + 32000.0 * 4 / net);
+    near(a.time.communication, lat + hidden / net + lat + 512 / net);
     near(a.time.overhead, 70e-6 + 80 * 3e-6);
     const double one = 1 / a.time.decode_tps;
     part_choice_free(&a);
@@ -248,7 +248,7 @@ static void exchange_times(void **state)
     c.pair_latency = latency;
     c.pair_net     = links;
     a              = choose(&c, llama_70b, ask, NULL);
-    near(a.time.communication, 11e-6 + hidden / 1e9 + 22e-6 + 32000.0 * 4 / 2e9);
+    near(a.time.communication, 11e-6 + hidden / 1e9 + 22e-6 + 512 / 2e9);
     part_choice_free(&a);
     c.pair_latency = c.pair_net = NULL;
     /* Pipelined, two groups of one sequence: the slower stage decides, or the way of one token. */
@@ -257,13 +257,13 @@ static void exchange_times(void **state)
     assert_true(a.time.throughput_tps > 1.8 / one && a.time.throughput_tps <= 2 / one);
     part_choice_free(&a);
     /* Two shards on two nodes: the embedding row with the command ahead, in each layer two gathers
-     * and two sums in one round of messages, half of the logits. */
+     * and two sums of 16 bits in one round of messages, logits. */
     ask              = (part_ask_t){.ternary_bits = 2, .layout = "1x2"};
     a                = choose(&c, llama_70b, ask, NULL);
-    const double sum = lat + hidden / net + msg;
+    const double row = lat + hidden / net + msg, sum = lat + hidden / 2 / net + msg;
     near(a.time.communication,
-         lat + sum + 80 * (2 * sum + 2 * (lat + msg) + (64 + 2 + 896 + 2) * 4 / 2.0 / net) + lat +
-             16000.0 * 4 / net);
+         lat + row + 80 * (2 * sum + 2 * (lat + msg) + (64 + 2 + 896 + 2) * 4 / 2.0 / net) + lat +
+             512 / net);
     part_choice_free(&a);
     part_cluster_free(&c);
     /* Eight nodes: slices in two rounds beat everything to everyone. */
@@ -274,10 +274,11 @@ static void exchange_times(void **state)
     const double eight =
         fmin(2 * lat + 14 * (hidden / 8 / net + msg), lat + 7 * (hidden / net + msg));
     assert_true(eight < 3 * (lat + hidden / net + msg)); /* doubling */
-    const double gather = lat + 7 * msg;
+    const double gather = lat + 7 * msg, half = hidden / 2;
+    const double small = fmin(2 * lat + 14 * (half / 8 / net + msg), lat + 7 * (half / net + msg));
     near(a.time.communication,
-         lat + eight + 80 * (2 * eight + 2 * gather + (64 + 8 + 896 + 8) * 4 * 7 / 8.0 / net) +
-             lat + 28000.0 * 4 / net);
+         lat + eight + 80 * (2 * small + 2 * gather + (64 + 8 + 896 + 8) * 4 * 7 / 8.0 / net) +
+             lat + 7 * 512 / net);
     part_choice_free(&a);
     part_cluster_free(&c);
     /* Inside a node: shared memory alone. */

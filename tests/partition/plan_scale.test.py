@@ -72,9 +72,9 @@ def token_ms(shape, shards):
     def gather(size):
         return size * (shards - 1) / shards / NET + min(LAT + (shards - 1) * MESSAGE, rounds * (LAT + MESSAGE))
 
-    layer = 2 * total(hidden) + gather(4 * (heads + shards)) + gather(4 * (math.ceil(ffn / 32) + shards))
-    away = vocab - cut(vocab, 16, 0, shards)[1]
-    logits = LAT + 4 * away / NET
+    layer = 2 * total(2 * width) + gather(4 * (heads + shards)) + gather(4 * (math.ceil(ffn / 32) + shards))
+    away = sum(min(4 * (cut(vocab, 16, k, shards)[1] - cut(vocab, 16, k, shards)[0]), 512) for k in range(1, shards))
+    logits = LAT + away / NET
     return layers * sum(halves) * 1e3, head * 1e3, (LAT + total(hidden) + layers * layer + logits) * 1e3
 
 
