@@ -35,11 +35,15 @@ def address(host):
 
 
 class Hosts:
-    """n hosts. mbit 0: as fast as it goes. cpu: CPUs that each host may use; None: all.
+    """n hosts. mbit 0: as fast as it goes. cpu: CPU time that each host may use, in CPUs; None: all.
+    cores: how many CPUs each host has, by turns the first ones and the next; None: all of them. Two hosts that
+    have all take the same first CPU when each binds one thread.
     hide: {folder: [hosts that do not see what is in it]}. mounts: a mount namespace for each host, as with hide."""
 
-    def __init__(self, n, mbit=0, delay_ms=0.0, cpu=None, hide=None, mtu=9000, mounts=False):
+    def __init__(self, n, mbit=0, delay_ms=0.0, cpu=None, hide=None, mtu=9000, mounts=False,
+                 cores=None):
         self.n, self.mbit, self.delay_ms, self.cpu, self.mtu = n, mbit, delay_ms, cpu, mtu
+        self.cores = cores
         self.hide = hide or {}
         self.mounts = ["--mount"] if mounts or self.hide else [] # not in a chroot, where / is no mount
         self.keepers, self.groups = [], []
@@ -61,7 +65,7 @@ class Hosts:
     def _start(self):
         if os.geteuid() != 0:
             raise Unavailable("emulated hosts need root (network namespaces)")
-        for tool in ("unshare", "nsenter", "setpriv", "ip", "cc", "mount"):
+        for tool in ("unshare", "nsenter", "setpriv", "taskset", "ip", "cc", "mount"):
             if shutil.which(tool) is None:
                 raise Unavailable(f"missing tool: {tool}, for emulated hosts")
         if not os.path.exists("/dev/net/tun"):
@@ -143,6 +147,10 @@ class Hosts:
     def prefix(self, host):
         """What stands before a command that shall run on a host."""
         enter = ["nsenter", "-t", str(self.keepers[host].pid), "--net", "--uts", *self.mounts]
+        if self.cores is not None:
+            have = sorted(os.sched_getaffinity(0))
+            mine = {str(have[(host * self.cores + i) % len(have)]) for i in range(self.cores)}
+            enter = ["taskset", "-c", ",".join(sorted(mine)), *enter]
         group = self.groups[host]
         if group is not None: # joined outside: the mount namespace may not show the control groups
             join = f'echo $$ > {shlex.quote(str(group))} && exec "$@"'
@@ -196,6 +204,7 @@ def main():
     p.add_argument("--mbit", type=float, default=0, help="rate of each host's link in Mbit/s, 0: no limit (default)")
     p.add_argument("--delay-ms", type=float, default=0, help="delay of each frame, one way (default 0)")
     p.add_argument("--cpu", type=float, help="CPUs that each host may use, such as 0.5 (default: all)")
+    p.add_argument("--cores", type=int, help="CPUs that each host has, its own as long as there are enough (default: all)")
     p.add_argument("--ranks", default="1", help="ranks of each host, or a list such as 2,1 (default 1)")
     p.add_argument("--hide", action="append", default=[], metavar="FOLDER:HOSTS",
                    help="an empty folder in its place on these hosts, such as /models:1,2")
@@ -211,7 +220,7 @@ def main():
     if len(ranks) not in (1, o.hosts):
         p.error(f"--ranks {o.ranks}: one number, or {o.hosts}")
     try:
-        with Hosts(o.hosts, o.mbit, o.delay_ms, o.cpu, hide) as h:
+        with Hosts(o.hosts, o.mbit, o.delay_ms, o.cpu, hide, cores=o.cores) as h:
             line = [*h.prefix(0), *command] if o.plain else h.mpirun_command(
                 command, ranks[0] if len(ranks) == 1 else ranks, shlex.split(o.mpirun))
             status = subprocess.run(line).returncode
