@@ -20,6 +20,7 @@ static part_ask_t ask_of(const part_wish_t *wish, const part_assignment_t *a)
     ask.layout       = wish->layout;
     ask.split        = wish->split;
     ask.all_nodes    = true;
+    if (a->n_seq > 1) ask.optimize = PART_FOR_THROUGHPUT;
 
     ask.pipeline_parallel = wish->pipeline_parallel;
     ask.tensor_parallel   = wish->tensor_parallel;
