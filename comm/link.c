@@ -100,8 +100,8 @@ static base_status_t exchanges(const link_end_t *e, int n, int64_t *more, base_e
 
 /* Seconds of an exchange, the slowest of the quick quarter of samples; on the leader. That is one
  * way: half a round trip would count longer waits, and who waits longer looks less often. The word
- * is 0 at the end, else the exchanges of the next sample. */
-static base_status_t latency(const link_end_t *e, double *out, base_err_t *err)
+ * is 0 at the end, else the exchanges of the next sample. *least: the quickest sample. */
+static base_status_t latency(const link_end_t *e, double *out, double *least, base_err_t *err)
 {
     double        took[ROUNDS_MAX];
     int64_t       next  = COUNT;
@@ -118,7 +118,8 @@ static base_status_t latency(const link_end_t *e, double *out, base_err_t *err)
         st = exchanges(e, now, &next, err);
         if (e->leads) took[n++] = (double)(base_clock_us() - before) * 1e-6 / now;
     }
-    if (st == BASE_OK && e->leads) *out = quartile(took, n);
+    if (st == BASE_OK && e->leads) *out = quartile(took, n); /* sorts */
+    *least = e->leads && n > 0 ? took[0] : 0;
     return st;
 }
 
@@ -169,15 +170,16 @@ static base_status_t bandwidth(const link_end_t *e, double latency, double *out,
 base_status_t comm_measure_link(comm_world_t *world, int a, int b, comm_link_t *link,
                                 base_err_t *err)
 {
-    link_end_t    e  = {.world = world, .leads = world->rank == a};
-    base_status_t st = BASE_OK;
+    link_end_t    e     = {.world = world, .leads = world->rank == a};
+    double        least = 0;
+    base_status_t st    = BASE_OK;
 
     base_assert(a != b && a >= 0 && b >= 0 && a < world->size && b < world->size);
     memset(link, 0, sizeof(*link));
     if (world->rank != a && world->rank != b) return BASE_OK;
     e.peer = e.leads ? b : a;
-    st     = latency(&e, &link->latency, err);
-    if (st == BASE_OK) st = bandwidth(&e, link->latency, &link->bytes_per_s, err);
+    st     = latency(&e, &link->latency, &least, err);
+    if (st == BASE_OK) st = bandwidth(&e, least, &link->bytes_per_s, err);
     /* The leader's word counts on both sides. */
     if (st == BASE_OK)
         st = e.leads ? put(&e, link, sizeof(*link), 1, err) : get(&e, link, sizeof(*link), err);
