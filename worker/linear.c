@@ -99,11 +99,12 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
 
 /* ---- who does which tiles ---- */
 
-/* Shares are read in so many parts; and so many other threads are helped, those that come next.
+/* A part is this part of what is left of a share, but not less than LEAST tiles: threads that end
+ * together wait for no large one. So many other threads are helped, those that come next.
  * With MANY tokens the first part is large, as kernels build tables of the tokens for each. With
  * GROUPS times WORKER_TOKENS, a part is all tiles of the matrix for WORKER_TOKENS of the tokens, as
  * many parts for each thread; of the groups of tokens that are left over, all tiles of a share. */
-enum { PARTS = 8, HELPED = 3, MANY = 16, GROUPS = 4 };
+enum { LEFT = 3, LEAST = 2, HELPED = 3, MANY = 16, GROUPS = 4 };
 
 /* Who is helped, `helped` places on, not beyond `last`; tiles [begin, end), for tokens [tok, tok +
  * n_tok). */
@@ -133,9 +134,9 @@ static bool by_tokens(const worker_t *w, const worker_layer_t *layer, worker_mat
 static bool next_tiles(const worker_t *w, _Atomic size_t *cursor, size_t t0, size_t t1, bool alone,
                        turn_t *turn)
 {
-    size_t at   = atomic_load_explicit(cursor, memory_order_relaxed);
-    size_t step = base_max_size((t1 - t0) / PARTS, 1);
+    size_t at = atomic_load_explicit(cursor, memory_order_relaxed);
     if (at >= t1) return false;
+    size_t step = base_max_size((t1 - at) / LEFT, LEAST);
     if (w->n_tok >= MANY) step = base_max_size(step, (t1 - at) * 3 / 4);
     if (alone) step = t1 - t0;
     turn->begin = atomic_fetch_add_explicit(cursor, step, memory_order_relaxed);
