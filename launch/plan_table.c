@@ -63,6 +63,34 @@ static void print_rank(const plan_run_t *r, uint32_t rank)
                  share * 100, (double)c->node_bytes[node] <= usable ? "yes" : "NO");
 }
 
+/* Rank 0's node has the file; ranks that get weights from it hold rows of the embedding too. */
+static void print_embedding(const plan_run_t *r)
+{
+    const part_choice_t *c    = &r->choice;
+    uint64_t             most = 0;
+    uint32_t             who  = 0;
+
+    for (uint32_t rank = 1; rank < c->n_ranks; rank++) {
+        if (c->memory[rank].embed <= most ||
+            part_cluster_node(&c->used, rank) == part_cluster_node(&c->used, 0))
+            continue;
+        most = c->memory[rank].embed;
+        who  = rank;
+    }
+    if (most == 0) return;
+    const uint32_t node = part_cluster_node(&c->used, who);
+    uint64_t       need = c->node_bytes[node];
+    for (uint32_t rank = 1; rank < c->n_ranks; rank++)
+        if (part_cluster_node(&c->used, rank) == node) need += c->memory[rank].embed;
+    (void)printf(
+        "where the model's file is not, ranks of the first stage hold rows of the embedding "
+        "besides: %.2f GiB%s\n",
+        (double)most / GIB,
+        (double)need <= (double)part_node_usable(&c->used.nodes[node])
+            ? ""
+            : ", which does NOT fit: copy the file there");
+}
+
 /* --- the speed --- */
 
 static void print_time(const plan_run_t *r)
@@ -273,6 +301,7 @@ base_status_t plan_print_table(const plan_run_t *r, base_err_t *err)
         c->fits ? "fits" : "does NOT fit", node->name, (double)c->node_bytes[c->worst_node] / GIB,
         (double)part_node_usable(node) / GIB, (double)node->mem_bytes / GIB,
         PART_RANK_OVERHEAD >> 20);
+    print_embedding(r);
     print_time(r);
     print_others(r);
     if (c->fits) print_command(r);

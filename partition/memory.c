@@ -2,8 +2,9 @@
  *
  * What a worker allocates is decided in worker/shard.c (weights), worker/worker.c (KV cache, step
  * arena) and worker/kernels/kernel.h (packed formats), which partition may not include; it is
- * restated here. The weights and the KV cache are meant to agree to the byte. The embedding is not
- * counted: its rows are read from the mapped file, when a token needs them. */
+ * restated here. The weights and the KV cache are meant to agree to the byte. The embedding is
+ * counted apart: its rows are read from the mapped file, when a token needs them, but a rank that
+ * gets its weights from another holds them. */
 #include "base/checked.h"
 #include "partition/account.h"
 #include "partition/batch.h"
@@ -253,5 +254,10 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
     m.screen      = ends.screen;
     m.activations = part_activations(&place, desc, &widest, sizes);
     m.total       = m.ternary + m.dense + m.screen + m.kv + m.activations;
+    if (stage == 0 && !(desc->tied && place.last)) {
+        const part_range_t rows  = part_share_vocab(place.share, desc);
+        const uint64_t     bytes = model_row_bytes(desc->embed.type, desc->width);
+        m.embed                  = base_round_up((rows.end - rows.begin) * bytes, ALIGN);
+    }
     return m;
 }

@@ -92,6 +92,7 @@ typedef struct {
     uint64_t kv;          /* pages of the KV cache */
     uint64_t activations; /* step arena, without the buffers of each thread */
     uint64_t total;
+    uint64_t embed; /* rows of the embedding, not in total: held only by ranks without the file */
 } part_memory_t;
 
 /* The screened head (NUMERICS 9): bytes of the coarse rows of `rows` rows of the head; can the head

@@ -133,6 +133,20 @@ if [ -n "${TRIREME_MPIRUN:-}" ]; then
     weights 1x3 3 $TRIREME_MPIRUN -n 3
     # shellcheck disable=SC2086
     weights 2x2 4 $TRIREME_MPIRUN -n 4
+
+    # ranks without the file hold rows of the embedding besides, if they are of the first stage
+    bench="bench -p 0 -n 2 -r 1 --layout 2x2 -o json -m"
+    # shellcheck disable=SC2086
+    $TRIREME_MPIRUN -n 1 "$trireme" $bench "$dir/m.gguf" : -n 3 "$trireme" $bench "$dir/nothing.gguf" \
+        >"$dir/bench" 2>"$dir/err" || fail "bench without the file: $(cat "$dir/err")"
+    python3 -c '
+import json, sys
+p, b = (json.load(open(f)) for f in sys.argv[1:])
+planned = sum(r["ternary_bytes"] + r["dense_bytes"] + (i > 0) * r["embed_bytes"] for i, r in enumerate(p["ranks"]))
+assert p["ranks"][1]["embed_bytes"] > 0 and p["ranks"][2]["embed_bytes"] == 0, p["ranks"]
+held = b[0]["weight_bytes"]
+assert planned == held, f"planned {planned} bytes of weights, held {held}"' "$dir/out" "$dir/bench" ||
+        fail "weights of ranks without the file"
 fi
 
 [ "$failures" = 0 ] && echo "passed"
