@@ -22,7 +22,7 @@
 #include "launch/output.h"
 #include "launch/session.h"
 
-typedef enum { FORMAT_MD, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL } format_t;
+typedef enum { FORMAT_MD, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL, FORMAT_SQL } format_t;
 
 struct bench_report {
     const options_t *o;
@@ -67,7 +67,7 @@ void bench_report_cpu_info(char *buf, size_t buf_bytes)
 
 base_status_t bench_report_create(const options_t *o, bench_report_t **out, base_err_t *err)
 {
-    static const char *const names[] = {"md", "csv", "json", "jsonl"};
+    static const char *const names[] = {"md", "csv", "json", "jsonl", "sql"};
     bench_report_t          *r       = NULL;
     void                    *memory  = NULL;
     base_status_t            st      = base_alloc(&memory, 1, sizeof(*r), "the bench report", err);
@@ -75,7 +75,7 @@ base_status_t bench_report_create(const options_t *o, bench_report_t **out, base
     if (st != BASE_OK) return st;
     r    = memory;
     r->o = o;
-    for (int i = 0; i <= (int)FORMAT_JSONL; i++)
+    for (int i = 0; i <= (int)FORMAT_SQL; i++)
         if (strcmp(opt_string(o, OPT_OUTPUT_FORMAT), names[i]) == 0) r->format = (format_t)i;
     if (opt_flag(o, OPT_JSON)) r->format = FORMAT_JSON;
     if (r->format == FORMAT_JSON) r->list = json_array();
@@ -259,41 +259,94 @@ static void print_md(bench_report_t *report, const engine_t *engine, const bench
     (void)printf(" %15s | %21s |\n", test, speed); /* one wider: ± is two bytes */
 }
 
-static void print_csv_text(const char *text)
+static void print_quoted(const char *text, char quote)
 {
-    (void)putchar('"');
+    (void)putchar(quote);
     for (; *text != '\0'; text++) {
-        if (*text == '"') (void)putchar('"');
+        if (*text == quote) (void)putchar(quote);
         (void)putchar(*text);
     }
-    (void)putchar('"');
+    (void)putchar(quote);
 }
 
-/* The scalars of the JSON object; lists are left out, as llama-bench does. */
+/* Lists are left out of lines, as llama-bench does. */
+static bool in_lines(const json_t *field)
+{
+    return !json_is_array(field) && !json_is_object(field);
+}
+
+static const char *number_text(const json_t *field, char *buf, size_t bytes)
+{
+    if (json_is_integer(field))
+        (void)snprintf(buf, bytes, "%" JSON_INTEGER_FORMAT, json_integer_value(field));
+    else if (json_is_number(field))
+        (void)snprintf(buf, bytes, "%.15g", json_number_value(field));
+    else
+        buf[0] = '\0';
+    return buf;
+}
+
 void bench_report_print_csv(json_t *value, bool head)
 {
     const char *key   = NULL;
     json_t     *field = NULL;
+    char        number[64];
 
     for (int line = head ? 0 : 1; line < 2; line++) {
         bool first = true;
         json_object_foreach(value, key, field)
         {
-            char number[64] = "";
-            if (json_is_array(field) || json_is_object(field)) continue;
+            if (!in_lines(field)) continue;
             if (!first) (void)putchar(',');
             first = false;
-            if (json_is_integer(field))
-                (void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
-                               json_integer_value(field));
-            else if (!json_is_null(field))
-                (void)snprintf(number, sizeof(number), "%.15g", json_number_value(field));
-            print_csv_text(line == 0               ? key
-                           : json_is_string(field) ? json_string_value(field)
-                                                   : number);
+            print_quoted(line == 0               ? key
+                         : json_is_string(field) ? json_string_value(field)
+                                                 : number_text(field, number, sizeof(number)),
+                         '"');
         }
         (void)putchar('\n');
     }
+}
+
+/* The columns of a row: with their types (0), their names (1), its values (2). */
+static void print_sql_list(json_t *value, int what)
+{
+    const char *key   = NULL;
+    json_t     *field = NULL;
+    char        number[64];
+    bool        first = true;
+
+    json_object_foreach(value, key, field)
+    {
+        if (!in_lines(field)) continue;
+        if (!first) (void)printf(", ");
+        first = false;
+        if (what < 2)
+            (void)printf("%s%s", key,
+                         what == 1                ? ""
+                         : json_is_string(field)  ? " TEXT"
+                         : json_is_integer(field) ? " INTEGER"
+                                                  : " REAL");
+        else if (json_is_string(field))
+            print_quoted(json_string_value(field), '\'');
+        else
+            (void)printf("%s",
+                         json_is_null(field) ? "NULL" : number_text(field, number, sizeof(number)));
+    }
+}
+
+void bench_report_print_sql(json_t *value, const char *table, bool head)
+{
+    if (head) {
+        (void)printf("CREATE TABLE IF NOT EXISTS %s (", table);
+        print_sql_list(value, 0);
+        (void)printf(");\n");
+    }
+    (void)printf("INSERT INTO %s (", table);
+    print_sql_list(value, 1);
+    (void)printf(") VALUES (");
+    print_sql_list(value, 2);
+    (void)printf(");\n");
 }
 
 base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
@@ -327,6 +380,7 @@ base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
         if (opt_flag(report->o, OPT_ACCOUNT)) bench_account_print(value);
         break;
     case FORMAT_CSV: bench_report_print_csv(value, !report->head_done); break;
+    case FORMAT_SQL: bench_report_print_sql(value, "trireme_bench", !report->head_done); break;
     case FORMAT_JSON: (void)json_array_append(report->list, value); break;
     case FORMAT_JSONL: st = out_json_write(&value, err); break;
     }

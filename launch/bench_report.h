@@ -23,8 +23,8 @@ typedef struct {
 typedef struct bench_report bench_report_t;
 
 base_status_t bench_report_create(const options_t *options, bench_report_t **out, base_err_t *err);
-/* One result; stats of all ranks since the first sample. Lines of md, csv and jsonl appear at once,
- * the JSON array at the end. Status: OK | MEMORY | SYSTEM (stdout). */
+/* One result; stats of all ranks since the first sample. Lines of md, csv, jsonl and sql appear at
+ * once, the JSON array at the end. Status: OK | MEMORY | SYSTEM (stdout). */
 base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
                                const bench_result_t *result, const engine_rank_stats_t *stats,
                                base_err_t *err);
@@ -32,8 +32,9 @@ base_status_t bench_report_add(bench_report_t *report, const engine_t *engine,
 base_status_t bench_report_finish(bench_report_t **report, base_err_t *err);
 
 /* What the other benches share: the CPU's name, and a JSON object of scalars as a line of CSV on
- * stdout, after a line of its keys when `head`. */
+ * stdout, after a line of its keys when `head`; or as an INSERT into `table`, after its CREATE. */
 void bench_report_cpu_info(char *buf, size_t buf_bytes);
 void bench_report_print_csv(json_t *value, bool head);
+void bench_report_print_sql(json_t *value, const char *table, bool head);
 
 #endif

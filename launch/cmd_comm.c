@@ -73,6 +73,8 @@ static base_status_t take_row(void *ctx, const comm_measure_row_t *row, base_err
             (void)json_array_append(b->list, value);
         else if (strcmp(b->format, "csv") == 0)
             bench_report_print_csv(value, !b->head_done);
+        else if (strcmp(b->format, "sql") == 0)
+            bench_report_print_sql(value, "trireme_comm", !b->head_done);
         else
             st = out_json_write(&value, err);
         json_decref(value);

@@ -89,6 +89,8 @@ static base_status_t take_row(void *ctx, const worker_measure_row_t *row, uint32
             (void)json_array_append(k->list, value);
         else if (strcmp(k->format, "csv") == 0)
             bench_report_print_csv(value, !k->head_done);
+        else if (strcmp(k->format, "sql") == 0)
+            bench_report_print_sql(value, "trireme_kernels", !k->head_done);
         else
             st = out_json_write(&value, err);
         json_decref(value);

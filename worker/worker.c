@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/log.h"
 #include "worker/state.h"
 
 static bool find_format(const char *name, const kern_format_t **out)
@@ -357,6 +358,10 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
     if (st != BASE_OK) goto out;
     w->config       = *config;
     w->cpu_features = kern_cpu_features() & mask;
+    if (w->cpu_features == 0 && mask != 0)
+        base_log(BASE_LOG_WARN,
+                 "this CPU has no kernels that '%s' allows: the reference runs, slowly",
+                 config->cpu == NULL ? "any" : config->cpu);
     w->shards       = comm_grid_shards(config->grid);
     w->my_shard     = comm_grid_shard(config->grid);
     w->hd_pad       = base_round_up(config->desc->head_dim, KERN_LANES);

@@ -4,6 +4,7 @@
 import csv
 import io
 import pathlib
+import sqlite3
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
@@ -55,3 +56,13 @@ assert "one token" not in trireme.run(TEST).stdout.decode()
 rows = list(csv.reader(io.StringIO(trireme.run(TEST + ["-o", "csv"]).stdout.decode())))
 assert len(rows) == 3 and len({len(row) for row in rows}) == 1, rows
 assert "parts_ms" not in rows[0] and rows[1][rows[0].index("read_gb_s")] == "", rows
+
+# The same as SQL, for sqlite3: a table of its columns, every value as in CSV.
+db = sqlite3.connect(":memory:")
+db.executescript(trireme.run(TEST + ["-o", "sql"]).stdout.decode())
+columns = [c[1] for c in db.execute("PRAGMA table_info(trireme_bench)")]
+assert columns == rows[0], columns
+for line, stored in zip(rows[1:], db.execute("SELECT * FROM trireme_bench ORDER BY rowid"), strict=True):
+    for name in ("model_filename", "n_prompt", "n_gen", "cpu", "layout"):
+        assert str(stored[columns.index(name)]) == line[columns.index(name)], (name, stored, line)
+    assert (stored[columns.index("read_gb_s")] is None) == (line[columns.index("read_gb_s")] == ""), (stored, line)

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import os
+import platform
 import re
 import subprocess
 
@@ -109,6 +110,16 @@ def refusals():
     run("--kernel-ms", "0", status=2)
 
 
+def foreign_cpu():
+    """Variants of another architecture leave the reference alone, and a word about it."""
+    foreign = "avx2" if platform.machine() == "aarch64" else "neon"
+    for name, said in ((foreign, True), ("ref", False)):
+        done = subprocess.run([TRIREME, "bench", "--shape", "tiny-gqa5", "-p", "2", "-n", "0", "-r", "1", "--cpu", name],
+                              capture_output=True, text=True, check=True)
+        assert (f"no kernels that '{name}' allows" in done.stderr) == said, done.stderr
+
+
 all_rows()
 forms()
 refusals()
+foreign_cpu()
