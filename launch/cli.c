@@ -160,7 +160,7 @@ int cli_main(int argc, char **argv, char **environ)
     if (argc < 2) {
         (void)base_fail(&err, BASE_ERR_USAGE,
                         "no command: one of run, eval, tokenize, inspect, "
-                        "bench, synth, plan, convert, verify");
+                        "bench, synth, plan, doctor, convert, verify");
         return cli_usage_error(&err, NULL);
     }
     rc = program_option(argc, argv);

@@ -10,7 +10,7 @@ set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 subnet=$1 hosts=$2
 shift 2
-[ -s "$hosts" ] || { echo "mpirun-ethernet.sh: $hosts: no such file, or empty" >&2; exit 2; }
+[ -s "$hosts" ] || { echo "mpirun-ethernet.sh: HOSTFILE $hosts: no such file, or empty" >&2; sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 trireme=${TRIREME:-$here/../build/release/bin/trireme}
 [ -x "$trireme" ] || trireme=$(command -v trireme) || { echo "mpirun-ethernet.sh: no trireme found; set TRIREME" >&2; exit 1; }
