@@ -130,6 +130,7 @@ static base_status_t make_answer(comm_server_t *s, out_t *o, size_t *bytes, base
                          s->from, want, LIMIT_ANSWER_BYTES);
     if (o->room < sizeof(answer_head_t) + want) {
         free(o->data);
+        o->data = NULL;
         o->room = 0;
         st      = base_alloc((void **)&o->data, sizeof(answer_head_t) + want, 1, "answer", err);
         if (st != BASE_OK) return st;

@@ -54,6 +54,20 @@ static base_status_t alloc_messages(comm_grid_t *g, base_err_t *err)
     return st;
 }
 
+/* Ranks that part ways here would wait for each other for ever. */
+static base_status_t same_means(comm_world_t *w, const char *const *names, size_t means,
+                                base_err_t *err)
+{
+    int           ends[2] = {(int)means, -(int)means};
+    base_status_t st = comm_check(MPI_Allreduce(MPI_IN_PLACE, ends, 2, MPI_INT, MPI_MAX, w->all),
+                                  "MPI_Allreduce", err);
+    if (st != BASE_OK || ends[0] == -ends[1]) return st;
+    return base_fail(err, BASE_ERR_USAGE,
+                     "TRIREME_COMM is %s on one rank and %s on another: give all the same (mpirun "
+                     "-x TRIREME_COMM)",
+                     names[-ends[1]], names[ends[0]]);
+}
+
 /* TRIREME_COMM: what collectives and streams may use. */
 static base_status_t choose_means(comm_grid_t *g, base_err_t *err)
 {
@@ -68,6 +82,7 @@ static base_status_t choose_means(comm_grid_t *g, base_err_t *err)
         st = base_fail(err, BASE_ERR_USAGE, "TRIREME_COMM=%s: not one of auto, shm, messages, mpi",
                        means);
     st = comm_agree(g->world, st, err);
+    if (st == BASE_OK) st = same_means(g->world, names, i, err);
     if (st == BASE_OK) st = split_comms(g, err);
     if (st == BASE_OK) st = comm_local_create(g, i < 2, err);
     if (st != BASE_OK) return st;

@@ -12,14 +12,21 @@ base_status_t comm_patience_open(comm_world_t *world, base_err_t *err)
 {
     const char   *text                  = getenv("TRIREME_PATIENCE");
     char          name[COMM_NAME_BYTES] = {0};
-    long          seconds               = text == NULL ? PATIENCE_S : strtol(text, NULL, 10);
+    char         *end                   = NULL;
+    long          seconds               = text == NULL ? PATIENCE_S : strtol(text, &end, 10);
     void         *memory                = NULL;
     base_status_t st =
         base_alloc(&memory, (size_t)world->size, sizeof(*world->names), "names of hosts", err);
 
     if (st != BASE_OK) return st;
     world->names = memory;
-    if (seconds < 0 || seconds > PATIENCE_MOST_S) seconds = 0;
+    if (text != NULL && (end == text || *end != '\0' || seconds < 0 || seconds > PATIENCE_MOST_S)) {
+        if (world->rank == 0)
+            base_log(BASE_LOG_WARN,
+                     "TRIREME_PATIENCE=%s: not a number of seconds from 0 to %d; it is %d", text,
+                     PATIENCE_MOST_S, PATIENCE_S);
+        seconds = PATIENCE_S;
+    }
     world->patience_us = (uint64_t)seconds * 1000000;
     if (gethostname(name, sizeof(name) - 1) != 0) name[0] = '?';
     return comm_check(MPI_Allgather(name, sizeof(name), MPI_CHAR, world->names, sizeof(name),

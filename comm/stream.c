@@ -93,6 +93,8 @@ static base_status_t reserve_messages(comm_grid_t *g, base_err_t *err)
     if (st == BASE_OK && g->stage == 0 && g->shard == 0)
         st = base_alloc((void **)&s->logits_in, (size_t)COMM_LOGITS_AHEAD * g->shards,
                         sizeof(MPI_Request), "requests", err);
+    for (uint32_t i = 0; s->logits_in != NULL && i < COMM_LOGITS_AHEAD * g->shards; i++)
+        s->logits_in[i] = MPI_REQUEST_NULL;
     if (st == BASE_OK && s->logits_in != NULL)
         st = base_alloc((void **)&s->rows, g->shards, sizeof(*s->rows), "rows of logits", err);
     if (st != BASE_OK) return st;
@@ -100,8 +102,6 @@ static base_status_t reserve_messages(comm_grid_t *g, base_err_t *err)
     at = s->memory;
     for (uint32_t i = 0; send && i < COMM_STAGE_SLOTS; i++, at += s->floats) s->out[i] = at;
     for (uint32_t i = 0; recv && i < COMM_STAGE_POSTED; i++, at += s->floats) s->in[i] = at;
-    for (uint32_t i = 0; s->logits_in != NULL && i < COMM_LOGITS_AHEAD * g->shards; i++)
-        s->logits_in[i] = MPI_REQUEST_NULL;
     return BASE_OK;
 }
 

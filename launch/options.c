@@ -86,6 +86,7 @@ const char *opt_env_name(opt_id_t id, char *buf, size_t buf_bytes)
     (void)opt_name(id, name, sizeof(name));
     if (strncmp(name, "--", 2) != 0) return NULL;
     for (char *c = name; *c != '\0'; c++) *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+    if (id == OPT_COMM) return NULL; /* TRIREME_COMM is the means of comm/grid.c */
     (void)snprintf(buf, buf_bytes, "TRIREME_%s", name + 2);
     return buf;
 }

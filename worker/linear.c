@@ -104,7 +104,7 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
  * With MANY tokens the first part is large, as kernels build tables of the tokens for each. With
  * GROUPS times WORKER_TOKENS, a part is all tiles of the matrix for WORKER_TOKENS of the tokens, as
  * many parts for each thread; of the groups of tokens that are left over, all tiles of a share. */
-enum { LEFT = 3, LEAST = 2, HELPED = 3, MANY = 16, GROUPS = 4 };
+enum { LEFT = 2, LEAST = 16, HELPED = 3, MANY = 16, GROUPS = 4 };
 
 /* Who is helped, `helped` places on, not beyond `last`; tiles [begin, end), for tokens [tok, tok +
  * n_tok). */
