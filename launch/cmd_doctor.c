@@ -57,14 +57,8 @@ static base_status_t measure(const doctor_t *d, worker_team_t *team, const docto
 static int threads_of(const options_t *o, const comm_world_t *world,
                       const worker_topology_t *topology)
 {
-    int              cores = worker_topology_cores(topology);
-    int              given = opt_int(o, OPT_THREADS) > 0 ? (int)opt_int(o, OPT_THREADS) : 0;
-    worker_machine_t machine;
-    if (given > 0) return given;
-    worker_machine_read("", &machine);
-    int allowed = worker_machine_quota_threads(&machine, comm_local_size(world));
-    if (allowed > 0 && allowed < cores) cores = allowed;
-    return cores < 1 ? 1 : cores > LIMIT_THREADS ? LIMIT_THREADS : cores;
+    int given = (int)opt_int(o, OPT_THREADS);
+    return given > 0 ? given : (int)launch_default_threads(world, topology);
 }
 
 static void describe(const comm_world_t *world, const worker_topology_t *topology, bool fits,

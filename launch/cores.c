@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "base/limits.h"
 #include "worker/machine.h"
 
 base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topology, base_err_t *err)
@@ -28,6 +29,21 @@ base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topolog
 out:
     free(all);
     return st;
+}
+
+uint32_t launch_default_threads(const comm_world_t *world, const worker_topology_t *topology)
+{
+    const char      *slurm = getenv("SLURM_CPUS_PER_TASK");
+    long             given = slurm == NULL ? 0 : strtol(slurm, NULL, 10);
+    int              cores = worker_topology_cores(topology);
+    int              allowed;
+    worker_machine_t machine;
+
+    if (given > 0 && given <= LIMIT_THREADS) cores = (int)given;
+    worker_machine_read("", &machine);
+    allowed = worker_machine_quota_threads(&machine, comm_local_size(world));
+    if (allowed > 0 && allowed < cores) cores = allowed;
+    return cores < 1 ? 1 : cores > LIMIT_THREADS ? LIMIT_THREADS : (uint32_t)cores;
 }
 
 void launch_set_quota(comm_world_t *world)

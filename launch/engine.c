@@ -18,7 +18,6 @@
 #include "partition/step_wire.h"
 #include "quantize/synth.h"
 #include "worker/locality.h"
-#include "worker/machine.h"
 #include "worker/measure.h"
 #include "worker/worker.h"
 
@@ -280,25 +279,11 @@ static base_status_t open_source(engine_t *e, const engine_config_t *config, bas
     return st;
 }
 
-static uint32_t choose_threads(const engine_t *e)
-{
-    const char *slurm = getenv("SLURM_CPUS_PER_TASK");
-    int         cores = worker_topology_cores(e->topology);
-    if (e->part.n_threads != 0) return e->part.n_threads;
-    long given = slurm == NULL ? 0 : strtol(slurm, NULL, 10);
-    if (given > 0 && given <= LIMIT_THREADS) cores = (int)given;
-    worker_machine_t machine;
-    worker_machine_read("", &machine);
-    int allowed = worker_machine_quota_threads(&machine, comm_local_size(e->world));
-    if (allowed > 0 && allowed < cores) cores = allowed;
-    if (cores < 1) cores = 1;
-    return cores > LIMIT_THREADS ? LIMIT_THREADS : (uint32_t)cores;
-}
-
 static base_status_t start_team(engine_t *e, const engine_config_t *config, base_err_t *err)
 {
-    uint32_t n    = choose_threads(e);
-    bool     fits = worker_topology_fits(e->topology, (int)n);
+    uint32_t n =
+        e->part.n_threads != 0 ? e->part.n_threads : launch_default_threads(e->world, e->topology);
+    bool fits = worker_topology_fits(e->topology, (int)n);
     if (!fits && comm_local_rank(e->world) == 0)
         base_log(BASE_LOG_WARN,
                  "%u thread%s a rank on %d core%s of its own%s: threads are not pinned; bind wider "

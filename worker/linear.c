@@ -99,8 +99,8 @@ static void run_float(worker_t *w, const worker_matrix_t *m, const worker_run_t 
 
 /* ---- who does which tiles ---- */
 
-/* A part is this part of what is left of a share, but not less than LEAST tiles: threads that end
- * together wait for no large one. So many other threads are helped, those that come next.
+/* A part is one LEFTth of what is left of a share, but not less than LEAST tiles: threads that end
+ * together wait for no large one. HELPED other threads are helped, those that come next.
  * With MANY tokens the first part is large, as kernels build tables of the tokens for each. With
  * GROUPS times WORKER_TOKENS, a part is all tiles of the matrix for WORKER_TOKENS of the tokens, as
  * many parts for each thread; of the groups of tokens that are left over, all tiles of a share. */

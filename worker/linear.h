@@ -27,8 +27,9 @@ typedef struct {
 void worker_share_reset(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id, int thread,
                         int n_threads);
 
-/* The tiles of matrix `id` that this thread comes to: what is left of its own share; or, `help`, of
- * others'. A barrier must follow before its rows are read. */
+/* What this thread comes to of matrix `id`: what is left of its own part of the work; or, `help`,
+ * of others'. With many tokens that is any row for some tokens, not its tiles. A barrier must
+ * follow before rows are read. */
 void worker_product(worker_t *w, const worker_layer_t *layer, worker_matrix_id_t id,
                     const worker_run_t *run, bool help, int thread, int n_threads);
 

@@ -253,8 +253,8 @@ static base_status_t open_own(worker_unit_cache_t *c, const char *dir, const cha
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
     if (fd < 0) return base_fail(err, BASE_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
     base_status_t st = add_file(c, fd, dir, name, err);
-    bool locked = st == BASE_OK && flock(fd, LOCK_EX | LOCK_NB) == 0; /* before the end is looked
-                                                                       * for */
+    /* Locked before the end is looked for: another run may be appending. */
+    bool locked = st == BASE_OK && flock(fd, LOCK_EX | LOCK_NB) == 0;
     if (st == BASE_OK) st = scan(c, c->n_files - 1, &c->end, err);
     if (st != BASE_OK) return st;
     if (!locked) {

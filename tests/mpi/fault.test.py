@@ -3,7 +3,6 @@
 # labels: mpi
 # sanitize: no
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,16 +11,13 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 import trireme
 
-if shutil.which("mpicc") is None:
-    trireme.skip("missing tool: mpicc, which the faults are compiled with")
 with tempfile.TemporaryDirectory() as folder:
-    text, library = pathlib.Path(folder, "text"), pathlib.Path(folder, "fault.so")
+    text, library = pathlib.Path(folder, "text"), trireme.preload("fault", folder)
     text.write_text("Once upon a time there was a cat. " * 20000)
-    subprocess.run(["mpicc", "-shared", "-fPIC", "-o", library, trireme.SOURCE / "tests/support/preload/fault.c"], check=True)
     for layout in ("2x1", "1x2", "3x1"):
         stages, shards = map(int, layout.split("x"))
-        # Step 200 is in the middle; a rank that waits looks at its requests often.
-        for fault, words in (("FAULT_MESSAGE=200", "no step message"), ("FAULT_WAIT=2000", "MPI_I")):
+        # Step 200 is in the middle of some 2500.
+        for fault, words in (("FAULT_MESSAGE=200", "no step message"), ("FAULT_WAIT=200", "MPI_I")):
             command = [*trireme.MPIRUN, "-n", str(stages * shards), "env", f"LD_PRELOAD={library}", fault, trireme.BINARY,
                        "eval", "-m", str(trireme.DEFAULT_MODEL), "--perplexity", str(text), "-c", "64", "-t", "1", "-q",
                        "--layout", layout]

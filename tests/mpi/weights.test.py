@@ -53,11 +53,7 @@ def check_spread(model, tmp):
 
 
 def check_flips(model, tmp):
-    library = f"{tmp}/flip.so"
-    source = str(trireme.SOURCE / "tests/support/preload/flip.c")
-    if shutil.which("mpicc") is None:
-        trireme.skip("missing tool: mpicc, which the damaged network is compiled with")
-    subprocess.run(["mpicc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    library = trireme.preload("flip", tmp)
     want = alone(model, tmp)
     # the sanitizer wants to be the first library, unless told
     preload = (f"LD_PRELOAD={library}", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0")

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
@@ -27,6 +28,15 @@ def shared(path):
     if not SHARED or not os.path.exists(os.path.join(SHARED, path)):
         skip(f"the reference data (shared/data/{path}) is not here")
     return os.path.join(SHARED, path)
+
+
+def preload(name, folder):
+    """tests/support/preload/NAME.c, compiled against MPI into the folder: what LD_PRELOAD is to name."""
+    if shutil.which("mpicc") is None:
+        skip(f"missing tool: mpicc, which tests/support/preload/{name}.c is compiled with")
+    library = pathlib.Path(folder, f"{name}.so")
+    subprocess.run(["mpicc", "-O1", "-shared", "-fPIC", "-o", library, SOURCE / f"tests/support/preload/{name}.c"], check=True)
+    return library
 
 
 def run(args, ranks=1, timeout=120, check=True, **kwargs):

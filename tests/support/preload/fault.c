@@ -1,7 +1,8 @@
 /* tests/support/preload/fault.c
  * Faults in the middle of steps, by way of MPI's profiling interface.
  *   FAULT_MESSAGE=N  rank 0 damages its N-th control message: the others refuse the batch
- *   FAULT_WAIT=N     rank 1's N-th look at its requests fails */
+ *   FAULT_WAIT=N     rank 1 fails at its first look at requests after it asked for its N-th control
+ *                    message. Looks are not counted: how many a wait takes is a matter of load. */
 #include <mpi.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -27,9 +28,18 @@ int MPI_Isend(const void *buf, int count, MPI_Datatype type, int to, int tag, MP
     return PMPI_Isend(buf, count, type, to, tag, comm, request);
 }
 
-int MPI_Testall(int n, MPI_Request *requests, int *done, MPI_Status *statuses)
+static int wait_fails;
+
+int MPI_Irecv(void *buf, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm,
+              MPI_Request *request)
 {
     static long seen;
-    if (due("FAULT_WAIT", 1, &seen)) return MPI_ERR_OTHER;
+    if (tag == CONTROL_TAG && due("FAULT_WAIT", 1, &seen)) wait_fails = 1;
+    return PMPI_Irecv(buf, count, type, from, tag, comm, request);
+}
+
+int MPI_Testall(int n, MPI_Request *requests, int *done, MPI_Status *statuses)
+{
+    if (wait_fails) return MPI_ERR_OTHER;
     return PMPI_Testall(n, requests, done, statuses);
 }
