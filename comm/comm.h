@@ -32,6 +32,8 @@ const char *comm_library_version(char *buf, size_t buf_bytes);
  * Installs the signal flags (comm_interrupted). Warns when the launcher meant several ranks but the
  * world has one, and when it has another size than Slurm's step (SLURM_STEP_NUM_TASKS) or, under
  * mpirun in a job, than the job (SLURM_NTASKS). TRIREME_FORCE_MPI=1 starts MPI in any case.
+ * On an error *out is NULL, or, where all ranks agreed on the error (one of them is out of memory),
+ * a world that is good for comm_rank and comm_world_close only: its rank 0 should tell.
  * Status: OK | SYSTEM | MEMORY | LIMIT | PEER. Collective over all processes. */
 base_status_t comm_world_open(comm_world_t **out, base_err_t *err);
 /* Orderly end (MPI_Finalize). Accepts NULL. Collective. */

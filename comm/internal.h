@@ -42,7 +42,8 @@ typedef enum {
 } comm_way_t;
 
 struct comm_world {
-    bool     mpi; /* false: one process, and MPI was never started */
+    bool     mpi;        /* false: one process, and MPI was never started */
+    bool     shared_end; /* all ranks agreed that this world does not open */
     int      rank, size;
     int      local_rank, local_size;
     int      host_count, host_index;

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/arena.h"
 #include "base/log.h"
 #include "comm/internal.h"
 
@@ -10,16 +9,11 @@ enum { PATIENCE_S = 30, PATIENCE_MOST_S = 1000000 };
 
 base_status_t comm_patience_open(comm_world_t *world, base_err_t *err)
 {
-    const char   *text                  = getenv("TRIREME_PATIENCE");
-    char          name[COMM_NAME_BYTES] = {0};
-    char         *end                   = NULL;
-    long          seconds               = text == NULL ? PATIENCE_S : strtol(text, &end, 10);
-    void         *memory                = NULL;
-    base_status_t st =
-        base_alloc(&memory, (size_t)world->size, sizeof(*world->names), "names of hosts", err);
+    const char *text                  = getenv("TRIREME_PATIENCE");
+    char        name[COMM_NAME_BYTES] = {0};
+    char       *end                   = NULL;
+    long        seconds               = text == NULL ? PATIENCE_S : strtol(text, &end, 10);
 
-    if (st != BASE_OK) return st;
-    world->names = memory;
     if (text != NULL && (end == text || *end != '\0' || seconds < 0 || seconds > PATIENCE_MOST_S)) {
         if (world->rank == 0)
             base_log(BASE_LOG_WARN,

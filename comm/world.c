@@ -200,55 +200,38 @@ static base_status_t hosts_split(comm_world_t *w, base_err_t *err)
 
 static base_status_t hosts_number(comm_world_t *w, base_err_t *err)
 {
-    int          *leaders = NULL; /* lowest world rank on the host of each rank */
-    int           lowest  = w->rank;
-    void         *memory  = NULL;
-    base_status_t st      = BASE_OK;
+    int           lowest = w->rank;
+    base_status_t st     = comm_check(MPI_Bcast(&lowest, 1, MPI_INT, 0, w->host), "MPI_Bcast", err);
 
-    st = base_alloc(&memory, (size_t)w->size, sizeof(int), "host table", err);
-    if (st != BASE_OK) goto out;
-    leaders = memory;
-    st      = comm_check(MPI_Bcast(&lowest, 1, MPI_INT, 0, w->host), "MPI_Bcast", err);
-    if (st != BASE_OK) goto out;
-    st = comm_check(MPI_Allgather(&lowest, 1, MPI_INT, leaders, 1, MPI_INT, w->all),
-                    "MPI_Allgather", err);
-    if (st != BASE_OK) goto out;
+    if (st == BASE_OK)
+        st = comm_check(MPI_Allgather(&lowest, 1, MPI_INT, w->leader_of, 1, MPI_INT, w->all),
+                        "MPI_Allgather", err);
+    if (st != BASE_OK) return st;
     for (int r = 0; r < w->size; r++) {
-        if (leaders[r] != r) continue;
+        if (w->leader_of[r] != r) continue;
         w->host_count++;
         if (r < lowest) w->host_index++;
     }
-    w->leader_of = leaders;
-    memory       = NULL;
-out:
-    free(memory);
-    return st;
+    return BASE_OK;
 }
 
 /* Where each rank of the world is on this host, if it is here. */
 static base_status_t hosts_translate(comm_world_t *w, base_err_t *err)
 {
     MPI_Group     all = MPI_GROUP_NULL, host = MPI_GROUP_NULL;
-    void         *memory = NULL;
-    int          *ranks  = NULL;
-    base_status_t st = base_alloc(&memory, (size_t)w->size, sizeof(int), "ranks of a host", err);
+    int          *ranks = (int *)(void *)w->scratch;
+    base_status_t st    = comm_check(MPI_Comm_group(w->all, &all), "MPI_Comm_group", err);
 
-    w->local_of = memory;
-    if (st == BASE_OK) st = base_alloc(&memory, (size_t)w->size, sizeof(int), "ranks", err);
-    if (st != BASE_OK) goto out;
-    ranks = memory;
+    _Static_assert(LIMIT_RANKS * sizeof(int) <= COMM_CHUNK_BYTES, "all ranks fit into scratch");
     for (int r = 0; r < w->size; r++) ranks[r] = r;
-    st = comm_check(MPI_Comm_group(w->all, &all), "MPI_Comm_group", err);
     if (st == BASE_OK) st = comm_check(MPI_Comm_group(w->host, &host), "MPI_Comm_group", err);
     if (st == BASE_OK)
         st = comm_check(MPI_Group_translate_ranks(all, w->size, ranks, host, w->local_of),
                         "MPI_Group_translate_ranks", err);
     for (int r = 0; st == BASE_OK && r < w->size; r++)
         if (w->local_of[r] == MPI_UNDEFINED) w->local_of[r] = -1;
-out:
     if (all != MPI_GROUP_NULL) (void)MPI_Group_free(&all);
     if (host != MPI_GROUP_NULL) (void)MPI_Group_free(&host);
-    free(ranks);
     return st;
 }
 
@@ -275,10 +258,34 @@ static base_status_t returns_errors(MPI_Comm comm, base_err_t *err)
                       err);
 }
 
+/* What a world of `size` ranks holds. Before anything that waits for others, and agreed on: a rank
+ * that is out of memory here must not leave the rest in a collective call. Collective. */
+static base_status_t world_memory(comm_world_t *w, base_err_t *err)
+{
+    const size_t n = (size_t)w->size;
+    const struct {
+        void      **at;
+        size_t      n, bytes;
+        const char *what;
+    } parts[] = {
+        {(void **)&w->leader_of, n, sizeof(*w->leader_of), "host table"},
+        {(void **)&w->local_of, n, sizeof(*w->local_of), "ranks of a host"},
+        {(void **)&w->names, n, sizeof(*w->names), "names of hosts"},
+        {(void **)&w->requests, n, sizeof(MPI_Request), "requests"},
+        {(void **)&w->scratch, 1, COMM_CHUNK_BYTES, "control buffer"},
+        {(void **)&w->head, 1, COMM_HEAD_BYTES, "control buffer"},
+    };
+    base_status_t st = BASE_OK;
+    for (size_t i = 0; st == BASE_OK && i < sizeof(parts) / sizeof(parts[0]); i++)
+        st = base_alloc(parts[i].at, parts[i].n, parts[i].bytes, parts[i].what, err);
+    st            = comm_agree(w, st, err);
+    w->shared_end = st != BASE_OK;
+    return st;
+}
+
 static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
 {
     int           provided = MPI_THREAD_SINGLE;
-    void         *memory   = NULL;
     base_status_t st       = BASE_OK;
 
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
@@ -299,7 +306,8 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
     if (st != BASE_OK) return st;
     if (w->size > LIMIT_RANKS)
         return base_fail(err, BASE_ERR_LIMIT, "%d ranks, limit %d", w->size, LIMIT_RANKS);
-    st = hosts_split(w, err);
+    st = world_memory(w, err);
+    if (st == BASE_OK) st = hosts_split(w, err);
     if (st == BASE_OK) st = returns_errors(w->host, err);
     if (st == BASE_OK)
         st = comm_check(MPI_Comm_rank(w->host, &w->local_rank), "MPI_Comm_rank", err);
@@ -315,14 +323,6 @@ static base_status_t world_start_mpi(comm_world_t *w, base_err_t *err)
         st = comm_shm_open(w->host, sizeof(comm_event_t), &w->bells, err);
     if (st == BASE_OK && w->bells.parts != NULL)
         w->bell = (comm_event_t *)(void *)w->bells.parts[w->local_rank];
-    if (st == BASE_OK) st = base_alloc(&memory, 1, COMM_CHUNK_BYTES, "control buffer", err);
-    if (st != BASE_OK) return st;
-    w->scratch = memory;
-    st         = base_alloc(&memory, 1, COMM_HEAD_BYTES, "control buffer", err);
-    if (st != BASE_OK) return st;
-    w->head = memory;
-    st      = base_alloc(&memory, (size_t)w->size, sizeof(MPI_Request), "requests", err);
-    if (st == BASE_OK) w->requests = memory;
     return st;
 }
 
@@ -336,7 +336,8 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
     base_status_t st     = BASE_OK;
 
     base_assert(out != NULL);
-    st = base_alloc(&memory, 1, sizeof(*w), "comm world", err);
+    *out = NULL;
+    st   = base_alloc(&memory, 1, sizeof(*w), "comm world", err);
     if (st != BASE_OK) goto out;
     w             = memory;
     w->all        = MPI_COMM_NULL;
@@ -358,9 +359,11 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
         warn_lonely();
     else
         warn_uneven(w, told);
-    *out = w;
-    w    = NULL;
 out:
+    if (st == BASE_OK || (w != NULL && w->shared_end)) {
+        *out = w;
+        w    = NULL;
+    }
     comm_world_close(&w);
     return st;
 }

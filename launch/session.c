@@ -97,7 +97,11 @@ int session_main_world(const options_t *options,
     int           rc   = 0;
     int           rank = 0;
 
-    if (st != BASE_OK) return out_fail(&err);
+    if (st != BASE_OK) {
+        rc = world == NULL || comm_rank(world) == 0 ? out_fail(&err) : base_status_exit(st);
+        comm_world_close(&world);
+        return rc;
+    }
     rank = comm_rank(world);
     cli_log_setup(options, rank > 0 ? rank : -1);
     if (rank == 0 && options->command != CMD_DOCTOR && opt_given(options, OPT_GPU_LAYERS))
