@@ -61,11 +61,12 @@ struct comm_feed {
 
 /* ---- the server ------------------------------------------------------------------------------ */
 
-static bool post_ask(comm_world_t *w)
+static base_status_t post_ask(comm_world_t *w, base_err_t *err)
 {
     comm_server_t *s = w->server;
-    return MPI_Irecv(&s->ask, (int)sizeof(s->ask), MPI_BYTE, MPI_ANY_SOURCE, COMM_TAG_ASK, w->all,
-                     &s->asked) == MPI_SUCCESS;
+    return comm_check(MPI_Irecv(&s->ask, (int)sizeof(s->ask), MPI_BYTE, MPI_ANY_SOURCE,
+                                COMM_TAG_ASK, w->all, &s->asked),
+                      "MPI_Irecv of asks for weights", err);
 }
 
 base_status_t comm_serve_begin(comm_world_t *world, comm_answer_fn *answer, void *ctx,
@@ -83,9 +84,9 @@ base_status_t comm_serve_begin(comm_world_t *world, comm_answer_fn *answer, void
     s->asked  = MPI_REQUEST_NULL;
     for (int i = 0; i < OUT_SLOTS; i++) s->out[i].request = MPI_REQUEST_NULL;
     world->server = s;
-    if (post_ask(world)) return BASE_OK;
-    comm_serve_end(world);
-    return base_fail(err, BASE_ERR_PEER, "MPI_Irecv: cannot wait for asks");
+    st            = post_ask(world, err);
+    if (st != BASE_OK) comm_serve_end(world);
+    return st;
 }
 
 void comm_serve_end(comm_world_t *world)
@@ -159,9 +160,32 @@ static void send_answer(comm_world_t *w, out_t *o)
     head.code  = (int32_t)st;
     head.bytes = n;
     memcpy(o->data, &head, sizeof(head));
-    (void)MPI_Isend(o->data, (int)(sizeof(head) + n), MPI_BYTE, s->from,
-                    COMM_TAG_ANSWER + (int)s->ask.slot, w->all, &o->request);
+    if (comm_check(MPI_Isend(o->data, (int)(sizeof(head) + n), MPI_BYTE, s->from,
+                             COMM_TAG_ANSWER + (int)s->ask.slot, w->all, &o->request),
+                   "MPI_Isend of weights", &err) != BASE_OK)
+        comm_world_abort(w, &err);
     comm_ring(w, s->from);
+}
+
+/* An ask has come. Who sent one that cannot be answered would wait for ever, so all end. */
+static void take_ask(comm_world_t *w, int rc, const MPI_Status *status)
+{
+    comm_server_t *s     = w->server;
+    base_err_t     err   = {0};
+    int            bytes = 0;
+    if (comm_check(rc, "MPI_Irecv of an ask for weights", &err) != BASE_OK)
+        comm_world_abort(w, &err);
+    if (MPI_Get_count(status, MPI_BYTE, &bytes) != MPI_SUCCESS || bytes != (int)sizeof(s->ask) ||
+        s->ask.slot >= COMM_FEED_SLOTS) {
+        (void)base_fail(&err, BASE_ERR_PEER,
+                        "rank %d asked for weights by a message of %d bytes that is none: another "
+                        "version of this program, or a damaged network",
+                        status->MPI_SOURCE, bytes);
+        comm_world_abort(w, &err);
+    }
+    s->from    = status->MPI_SOURCE;
+    s->last_us = base_clock_us();
+    s->waiting = true;
 }
 
 bool comm_serve_poll(comm_world_t *world)
@@ -173,11 +197,12 @@ bool comm_serve_poll(comm_world_t *world)
         MPI_Status status;
         int        done = 0;
         if (!s->waiting) {
-            if (s->asked == MPI_REQUEST_NULL && !post_ask(world)) return busy;
-            if (MPI_Test(&s->asked, &done, &status) != MPI_SUCCESS || !done) break;
-            s->from    = status.MPI_SOURCE;
-            s->last_us = base_clock_us();
-            s->waiting = s->ask.slot < COMM_FEED_SLOTS; /* nonsense is not answered */
+            base_err_t err;
+            if (s->asked == MPI_REQUEST_NULL && post_ask(world, &err) != BASE_OK)
+                comm_world_abort(world, &err);
+            const int rc = MPI_Test(&s->asked, &done, &status);
+            if (rc == MPI_SUCCESS && !done) break;
+            take_ask(world, rc, &status);
             continue;
         }
         out_t *o = free_out(s, &busy);

@@ -70,6 +70,18 @@ def check_flips(model, tmp):
     print(ours[0])
 
 
+def check_protocol(model, tmp):
+    """Asks that are none and answers that cannot go end the run of all with one error, at once."""
+    library = trireme.preload("fault", tmp)
+    preload = (f"LD_PRELOAD={library}", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0")
+    for fault, words in (("FAULT_ASK=3", "rank 1 asked for weights by a message of "), ("FAULT_ANSWER=3", "MPI_Isend of weights")):
+        done, text = start([model, NOTHING, NOTHING], ["--logits", f"{tmp}/no.npy", "--layout", "1x3", "-t", "1"],
+                           (*preload, fault), False)
+        ours = [line for line in text.splitlines() if "error:" in line]
+        assert done.returncode == 1 and len(ours) == 1 and words in ours[0], (fault, done.returncode, text)
+        print(ours[0])
+
+
 def check_hint(model, tmp):
     """Rank 0 has no file: all end, and the text says who has one."""
     done, text = start([NOTHING, model], ["--logits", f"{tmp}/no.npy", "-t", "1"], check=False)
@@ -92,3 +104,4 @@ with tempfile.TemporaryDirectory() as tmp:
     check_spread(main, tmp)
     check_hint(main, tmp)
     check_flips(main, tmp)
+    check_protocol(main, tmp)
