@@ -125,8 +125,34 @@ static base_status_t gather_hosts(comm_grid_t *g, float *buf, const uint32_t *co
     return st;
 }
 
-static base_status_t gather_by(comm_grid_t *g, comm_way_t way, float *buf, const uint32_t *counts,
-                               const uint32_t *offsets, uint64_t *sent, base_err_t *err)
+/* MPI's own blocking calls answer no asks for weights: who may be asked meanwhile (apart) stays
+ * outside of them. */
+static base_status_t gather_mpi(comm_grid_t *g, bool apart, float *buf, const uint32_t *counts,
+                                const uint32_t *offsets, uint64_t *sent, base_err_t *err)
+{
+    int          *n = g->ints, *at = g->ints + g->shards;
+    MPI_Request   request = MPI_REQUEST_NULL;
+    base_status_t st      = BASE_OK;
+
+    for (uint32_t s = 0; s < g->shards; s++) {
+        n[s]  = (int)counts[s];
+        at[s] = (int)offsets[s];
+    }
+    *sent += counts[g->shard] * sizeof(*buf);
+    if (!apart)
+        return comm_check(
+            MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, n, at, MPI_FLOAT, g->group),
+            "MPI_Allgatherv", err);
+    st = comm_check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, n, at, MPI_FLOAT,
+                                    g->group, &request),
+                    "MPI_Iallgatherv", err);
+    if (st != BASE_OK) return st;
+    return comm_wait(g->world, &request, 1, COMM_WAIT_SLEEPY, "MPI_Iallgatherv", err);
+}
+
+static base_status_t gather_by(comm_grid_t *g, comm_way_t way, bool apart, float *buf,
+                               const uint32_t *counts, const uint32_t *offsets, uint64_t *sent,
+                               base_err_t *err)
 {
     if (way == COMM_WAY_LOCAL) {
         comm_local_gather(g, buf, counts, offsets);
@@ -134,18 +160,11 @@ static base_status_t gather_by(comm_grid_t *g, comm_way_t way, float *buf, const
         return BASE_OK;
     }
     if (way != COMM_WAY_MPI) return gather_hosts(g, buf, counts, offsets, sent, err);
-    for (uint32_t s = 0; s < g->shards; s++) {
-        g->ints[s]             = (int)counts[s];
-        g->ints[g->shards + s] = (int)offsets[s];
-    }
-    *sent += counts[g->shard] * sizeof(*buf);
-    return comm_check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, buf, g->ints,
-                                     g->ints + g->shards, MPI_FLOAT, g->group),
-                      "MPI_Allgatherv", err);
+    return gather_mpi(g, apart, buf, counts, offsets, sent, err);
 }
 
-base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *counts,
-                              const uint32_t *offsets, base_err_t *err)
+static base_status_t gather(comm_grid_t *grid, bool apart, float *buf, const uint32_t *counts,
+                            const uint32_t *offsets, base_err_t *err)
 {
     uint64_t      start = 0, sent = 0;
     size_t        total = 0;
@@ -155,10 +174,22 @@ base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *cou
     if (grid->shards == 1) return BASE_OK;
     start = base_clock_us();
     for (uint32_t s = 0; s < grid->shards; s++) total += counts[s];
-    st = gather_by(grid, (comm_way_t)grid->gather_way[class_of(total * sizeof(*buf))], buf, counts,
-                   offsets, &sent, err);
+    st = gather_by(grid, (comm_way_t)grid->gather_way[class_of(total * sizeof(*buf))], apart, buf,
+                   counts, offsets, &sent, err);
     comm_count(grid, start, sent);
     return st;
+}
+
+base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *counts,
+                              const uint32_t *offsets, base_err_t *err)
+{
+    return gather(grid, false, buf, counts, offsets, err);
+}
+
+base_status_t comm_gather_apart(comm_grid_t *grid, float *buf, const uint32_t *counts,
+                                const uint32_t *offsets, base_err_t *err)
+{
+    return gather(grid, true, buf, counts, offsets, err);
 }
 
 /* ---- the choice ------------------------------------------------------------------------------ */
@@ -175,7 +206,8 @@ static base_status_t try_once(comm_grid_t *g, trial_t *t, comm_way_t way, bool s
 
     for (size_t i = 0; i < t->n; i++) t->buf[i] = (int32_t)((uint32_t)i * 2654435761u >> 19) - 4096;
     return sum ? sum_by(g, way, t->buf, t->n, &sent, err)
-               : gather_by(g, way, (float *)(void *)t->buf, t->counts, t->offsets, &sent, err);
+               : gather_by(g, way, false, (float *)(void *)t->buf, t->counts, t->offsets, &sent,
+                           err);
 }
 
 /* The fastest try of a way in us, the slowest rank's. */

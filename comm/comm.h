@@ -124,6 +124,11 @@ base_status_t comm_sum_i32(comm_grid_t *grid, int32_t *buf, size_t n, base_err_t
  * on all ranks. */
 base_status_t comm_gather_f32(comm_grid_t *grid, float *buf, const uint32_t *counts,
                               const uint32_t *offsets, base_err_t *err);
+/* The same for ranks that come long after one another, as at start: who waits answers asks for
+ * weights (comm_serve_begin) by every means. All ranks of the group call this one. Not for steps:
+ * the MPI library's own way is slower. */
+base_status_t comm_gather_apart(comm_grid_t *grid, float *buf, const uint32_t *counts,
+                                const uint32_t *offsets, base_err_t *err);
 
 /* --- between stages; no allocation --- */
 

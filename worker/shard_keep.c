@@ -263,7 +263,7 @@ static base_status_t all_say(const load_t *job, bool mine, bool *all, base_err_t
         counts[shards + s] = s;
     }
     said[comm_grid_shard(job->grid)] = mine ? 1 : 0;
-    st   = comm_gather_f32(job->grid, said, counts, counts + shards, err);
+    st   = comm_gather_apart(job->grid, said, counts, counts + shards, err);
     *all = true;
     for (uint32_t s = 0; s < shards; s++) *all = *all && said[s] > 0;
     free(counts);

@@ -25,7 +25,7 @@ static base_status_t exchange(const load_t *job, float *all, size_t n, base_err_
         counts[s]          = (uint32_t)n;
         counts[shards + s] = (uint32_t)(n * s);
     }
-    st = comm_gather_f32(job->grid, all, counts, counts + shards, err);
+    st = comm_gather_apart(job->grid, all, counts, counts + shards, err);
     free(counts);
     return st;
 }

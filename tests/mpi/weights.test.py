@@ -28,6 +28,17 @@ def check_model(model, tmp, settings):
     print(f"{pathlib.Path(model).name}: the same bytes on {len(settings)} layouts")
 
 
+def check_means(model, tmp):
+    """By whatever means ranks exchange scales: rank 0, done first with its small share, still serves the others."""
+    want = alone(model, tmp)
+    options = ("--layout", "1x3", "--split", "1,20,20", "-t", "1")
+    for means in ("mpi", "messages", "shm"):
+        for _ in range(3):
+            got, report, _ = logits([model, NOTHING, NOTHING], tmp, *options, env=[f"TRIREME_COMM={means}"])
+            assert got == want and report["weights_received_bytes"] > 0, (means, report)
+        print(f"TRIREME_COMM={means}: the same bytes")
+
+
 def check_spread(model, tmp):
     """Some have the file, under other names even; only those without it receive."""
     want = alone(model, tmp)
@@ -101,6 +112,7 @@ with tempfile.TemporaryDirectory() as tmp:
         stages = trireme.run_json(["inspect", "-m", model])["n_layers"]
         fitting = [s for s in SETTINGS if int(s[1][0]) <= stages]
         check_model(model, tmp, [fitting[i % len(fitting)]])
+    check_means(main, tmp)
     check_spread(main, tmp)
     check_hint(main, tmp)
     check_flips(main, tmp)
