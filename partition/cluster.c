@@ -134,6 +134,14 @@ static base_status_t unknown_field(const char *at, const char *key, const field_
     return base_fail(err, BASE_ERR_INPUT, "%s.%.60s: no such field; known are %s", at, key, known);
 }
 
+/* Names go into commands that people paste, and into lists of hosts: what a host or an address may
+ * be called, no more. */
+static bool name_is_plain(const char *name)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    return name[0] != '-' && name[strspn(name, plain)] == '\0';
+}
+
 /* Every field of an object must be a known one of the right kind. values[i] (number fields) keep
  * what they hold where the object lacks field i. */
 static base_status_t object_read(const char *at, json_t *object, const field_t *fields,
@@ -161,6 +169,11 @@ static base_status_t object_read(const char *at, json_t *object, const field_t *
             if (!((double)length >= f->low && (double)length <= f->high))
                 return base_fail(err, BASE_ERR_INPUT, "%s.%s: expected a text of 1..%.0f bytes", at,
                                  f->name, f->high);
+            if (!name_is_plain(json_string_value(value)))
+                return base_fail(err, BASE_ERR_INPUT,
+                                 "%s.%s: expected a host's name: letters, digits, '.', '_', '-', "
+                                 "and no '-' in front",
+                                 at, f->name);
         } else {
             base_status_t st = number_read(at, f, value, &values[i], err);
             if (st != BASE_OK) return st;
