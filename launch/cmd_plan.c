@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/checked.h"
 #include "launch/cli.h"
 #include "launch/output.h"
 #include "launch/plan_report.h"
@@ -18,7 +19,6 @@ enum {
     BATCH_DEFAULT  = 512,
     PROMPT_DEFAULT = 512,
     CTX_LEAST      = 512, /* no shorter context is advised */
-    NODES_TRIED    = 64,  /* more than there are, for advice */
 };
 
 /* --- input --- */
@@ -166,11 +166,47 @@ static bool would_fit(const part_cluster_t *cluster, const plan_run_t *r, const 
     return fits;
 }
 
+/* Would so many nodes like the first do, joined as these are? */
+static bool nodes_would_do(const plan_run_t *r, uint32_t n)
+{
+    part_cluster_t c   = {0};
+    part_ask_t     ask = r->ask;
+
+    ask.layout = ask.split = NULL;
+    ask.pipeline_parallel = ask.tensor_parallel = 0;
+    if ((uint64_t)n * r->cluster.nodes[0].ranks > LIMIT_RANKS) return false;
+    if (part_cluster_uniform(n, &r->cluster.nodes[0], r->cluster.latency, r->cluster.net, &c,
+                             NULL) != BASE_OK)
+        return false;
+    const bool fits = would_fit(&c, r, &ask);
+    part_cluster_free(&c);
+    return fits;
+}
+
+/* The fewest, above those there are; 0: none. As plan_needs looks for them. */
+static uint32_t nodes_fewest(const plan_run_t *r)
+{
+    uint32_t low = r->cluster.n_nodes, high = low + 1;
+
+    while (!nodes_would_do(r, high)) {
+        if (high >= LIMIT_RANKS) return 0;
+        low  = high;
+        high = (uint32_t)base_min_size(2 * (size_t)high, LIMIT_RANKS);
+    }
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (nodes_would_do(r, middle))
+            high = middle;
+        else
+            low = middle;
+    }
+    return high;
+}
+
 /* Single changes, each tried alone. */
 static void advise(plan_run_t *r)
 {
-    const part_node_t *first = &r->cluster.nodes[0];
-    part_ask_t         ask   = r->ask;
+    part_ask_t ask = r->ask;
 
     for (uint32_t ctx = r->ask.n_ctx / 2; ctx >= CTX_LEAST && r->advice_ctx == 0; ctx /= 2) {
         ask.n_ctx = ctx;
@@ -183,16 +219,7 @@ static void advise(plan_run_t *r)
     ask              = r->ask;
     ask.type_k = ask.type_v = MODEL_F16;
     r->advice_cache         = would_fit(&r->cluster, r, &ask);
-    ask                     = r->ask;
-    ask.layout = ask.split = NULL;
-    ask.pipeline_parallel = ask.tensor_parallel = 0;
-    for (uint32_t more = 1; more <= NODES_TRIED && r->advice_nodes == 0; more++) {
-        part_cluster_t c = {0};
-        if (part_cluster_uniform(r->cluster.n_nodes + more, first, -1, 0, &c, NULL) != BASE_OK)
-            return;
-        if (would_fit(&c, r, &ask)) r->advice_nodes = c.n_nodes;
-        part_cluster_free(&c);
-    }
+    r->advice_nodes         = nodes_fewest(r);
 }
 
 static bool nodes_alike(const part_cluster_t *c)

@@ -86,6 +86,19 @@ plan 0 --shape llama-70b --type tq1_0 --nodes 3 --mem 24G --membw 50 --latency 9
 for words in 'left out: node2 node3' 'network would cost more' 'none of the model.s space is faster' 'machines like node1'; do
     grep -q "$words" "$dir/out" || fail "--explain lacks '$words': $(cat "$dir/out")"
 done
+
+# How many nodes would do: so many do, one less does not; by speeds that are given and without, also a great many.
+for ask in "llama3-8b --mem 3G -c 8192 -np 8 --pack t3 -b 64 --membw 40 --latency 50 --netbw 10" \
+    "llama-13b --mem 2G -c 8192 --nodes 3 --pack t3 --membw 40 --latency 50 --netbw 10" \
+    "falcon3-10b --mem 24G -c 4096 -np 64 --pack t2 --ranks-per-node 2 --membw 40 --latency 50 --netbw 10" \
+    "bitnet-3b --mem 2G -c 30000 -np 8" "llama3-8b --mem 3G -c 30000 -np 64 -ctk f16" "bitnet-100b --mem 24G -c 30000"; do
+    plan 1 --shape $ask --json
+    n=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["advice"]["n_nodes"] or 0)' "$dir/out")
+    [ "$n" -gt 1 ] || fail "no number of nodes: $ask"
+    plan 0 --shape $ask --nodes "$n"
+    plan 1 --shape $ask --nodes "$((n - 1))"
+done
+
 plan 1 --shape llama-70b --pack t2 --mem 17G -c 4096 --json
 holds 'p["advice"]["pack_t3"] is True and p["advice"]["cache_f16"] is False'
 says 'fits with --pack t3; 2 nodes'
