@@ -83,7 +83,8 @@ typedef struct {
 
 enum { WORKER_PACK_TOKENS = 64 };
 
-/* rates[WORKER_PACKS]. The best of several short spans, the formats by turns.
+/* rates[WORKER_PACKS]. Of several short spans, the formats by turns: the best, as the choice of a
+ * format compares them; with `dense` the median, as a plan predicts what a long run will see.
  * cpu     strongest kernel variant to use, as in worker_config_t; NULL: the best there is.
  * slow    the machine gets its CPU time in portions (a control group's quota): a long span of each
  *         instead, 1 s, in which many portions come.

@@ -529,6 +529,25 @@ static const entry_t *strongest(const worker_measure_t *config, const char *slot
     return best;
 }
 
+static double best(const double *v, int n)
+{
+    double most = 0;
+    for (int i = 0; i < n; i++)
+        if (v[i] > most) most = v[i];
+    return most;
+}
+
+static double median(double *v, int n)
+{
+    for (int i = 1; i < n; i++)
+        for (int j = i; j > 0 && v[j] < v[j - 1]; j--) {
+            const double above = v[j];
+            v[j]               = v[j - 1];
+            v[j - 1]           = above;
+        }
+    return n % 2 != 0 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
 base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool slow,
                                    worker_pack_rate_t *rates, double *dense, base_err_t *err)
 {
@@ -538,22 +557,29 @@ base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool sl
     const worker_measure_t   config             = {.cpu = cpu, .seconds = slow ? SLOW_S : 0.024};
     kernels_t                k                  = {.team = team, .config = &config, .mac_peak = 1};
     base_arena_t             arena              = {0};
-    base_status_t            st                 = inputs(&k, err);
+    double                   seen[2 * WORKER_PACKS + 1][DOCTOR_TURNS];
+    base_status_t            st = inputs(&k, err);
 
     if (st == BASE_OK) st = open_kernels(&k, &arena, err);
     memset(rates, 0, WORKER_PACKS * sizeof(*rates));
-    for (int i = 0; st == BASE_OK && i < turns * WORKER_PACKS; i++) {
-        worker_pack_rate_t  *r   = &rates[i % WORKER_PACKS];
-        worker_measure_row_t row = measure_row(&k, strongest(&config, gemv[i % WORKER_PACKS]), 1);
-        if (row.products_per_s > r->gemv) r->gemv = row.products_per_s;
-        row = measure_row(&k, strongest(&config, gemm[i % WORKER_PACKS]), WORKER_PACK_TOKENS);
-        if (row.products_per_s > r->gemm) r->gemm = row.products_per_s;
-    }
     if (dense != NULL) *dense = 0;
-    for (int i = 0; st == BASE_OK && dense != NULL && i < turns; i++) {
-        const worker_measure_row_t row = measure_row(&k, strongest(&config, "dense_f16"), 1);
-        if (row.bytes_per_s > *dense) *dense = row.bytes_per_s;
+    for (int i = 0; st == BASE_OK && i < turns; i++) {
+        for (int p = 0; p < WORKER_PACKS; p++) {
+            worker_measure_row_t row = measure_row(&k, strongest(&config, gemv[p]), 1);
+            seen[p][i]               = row.products_per_s;
+            row = measure_row(&k, strongest(&config, gemm[p]), WORKER_PACK_TOKENS);
+            seen[WORKER_PACKS + p][i] = row.products_per_s;
+        }
+        if (dense != NULL)
+            seen[2 * WORKER_PACKS][i] =
+                measure_row(&k, strongest(&config, "dense_f16"), 1).bytes_per_s;
     }
+    for (int p = 0; st == BASE_OK && p < WORKER_PACKS; p++) {
+        rates[p].gemv = dense != NULL ? median(seen[p], turns) : best(seen[p], turns);
+        rates[p].gemm = dense != NULL ? median(seen[WORKER_PACKS + p], turns)
+                                      : best(seen[WORKER_PACKS + p], turns);
+    }
+    if (st == BASE_OK && dense != NULL) *dense = median(seen[2 * WORKER_PACKS], turns);
     worker_meter_destroy(&k.meter);
     base_arena_destroy(&arena);
     base_arena_destroy(&k.arena);
