@@ -17,6 +17,15 @@ typedef struct {
     char    text[BASE_ERR_TEXT_BYTES];
 } verdict_t;
 
+/* Does the text say which rank it comes from? So do those that were agreed on before. */
+static bool names_rank(const char *text)
+{
+    const char *p = text;
+    if (strncmp(p, "rank ", 5) != 0) return false;
+    for (p += 5; *p >= '0' && *p <= '9';) p++;
+    return p > text + 5 && p[0] == ':' && p[1] == ' ';
+}
+
 base_status_t comm_agree(comm_world_t *world, base_status_t status, base_err_t *err)
 {
     int64_t       mine = 0, worst = 0;
@@ -48,5 +57,7 @@ base_status_t comm_agree(comm_world_t *world, base_status_t status, base_err_t *
     if (verdict.code <= 0 || verdict.code >= BASE_STATUS_COUNT)
         return base_fail(err, BASE_ERR_PEER, "rank %d agreed on the unknown status %d", owner,
                          verdict.code);
+    if (names_rank(verdict.text))
+        return base_fail(err, (base_status_t)verdict.code, "%s", verdict.text);
     return base_fail(err, (base_status_t)verdict.code, "rank %d: %s", owner, verdict.text);
 }

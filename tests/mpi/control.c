@@ -116,6 +116,8 @@ static void check_agreement(void)
                        bad + 100);
         CHECK(st == BASE_ERR_MEMORY && err.code == st, "status %d", (int)st);
         CHECK(strcmp(err.text, want) == 0, "'%s', wanted '%s'", err.text, want);
+        st = comm_agree(check_world, st, &err); /* once more: the rank that failed stays named */
+        CHECK(st == BASE_ERR_MEMORY && strcmp(err.text, want) == 0, "again: '%s'", err.text);
     }
     /* all fail, each in its own way; the highest exit status, then the lowest rank decides */
     static const base_status_t kinds[] = {BASE_ERR_MEMORY, BASE_ERR_USAGE, BASE_ERR_INPUT,
