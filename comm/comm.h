@@ -68,7 +68,7 @@ int  comm_interrupt_exit(void);
 
 /* Agreement: every rank brings its status and error; all get the worst (highest exit status, then
  * lowest rank), with that rank's text prefixed "rank N: " when the world has several ranks, unless
- * it has been agreed on before and says so. Returns the agreed status. Collective over the world. */
+ * it was agreed on before and says so. Returns the agreed status. Collective over the world. */
 base_status_t comm_agree(comm_world_t *world, base_status_t status, base_err_t *err);
 
 /* Control channel: rank 0 sends one message to all; others wait (asleep). `bytes` <= capacity of
