@@ -244,6 +244,21 @@ static base_status_t find_others(worker_unit_cache_t *c, const char *dir, const 
     return st;
 }
 
+/* A folder that may only be read, as in an image or made by somebody else, is read. */
+static base_status_t open_to_read(worker_unit_cache_t *c, const char *dir, const char *name,
+                                  int why, base_err_t *err)
+{
+    char          path[LIMIT_PATH_BYTES];
+    uint64_t      end = 0;
+    base_status_t st  = BASE_OK;
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    base_log(BASE_LOG_WARN, "%s: cannot write: %s; nothing more is kept", path, strerror(why));
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    if (fd < 0) return BASE_OK;
+    st = add_file(c, fd, dir, name, err);
+    return st == BASE_OK ? scan(c, c->n_files - 1, &end, err) : st;
+}
+
 /* The file that this rank appends to. Another run may have it: then nothing is written. */
 static base_status_t open_own(worker_unit_cache_t *c, const char *dir, const char *name,
                               base_err_t *err)
@@ -251,6 +266,8 @@ static base_status_t open_own(worker_unit_cache_t *c, const char *dir, const cha
     char path[LIMIT_PATH_BYTES];
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
+    if (fd < 0 && (errno == EROFS || errno == EACCES || errno == EPERM))
+        return open_to_read(c, dir, name, errno, err);
     if (fd < 0) return base_fail(err, BASE_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
     base_status_t st = add_file(c, fd, dir, name, err);
     /* Locked before the end is looked for: another run may be appending. */

@@ -15,7 +15,8 @@
 typedef struct worker_unit_cache worker_unit_cache_t;
 
 /* Makes DIR if its parent exists, and looks at the files of this model. `rank` tells apart the
- * files that ranks of one node write. Status: OK | IO | MEMORY. Local. */
+ * files that ranks of one node write. Where the own file may not be written it is read alone, which
+ * the log says. Status: OK | IO | MEMORY. Local. */
 base_status_t worker_unit_cache_open(const char *dir, model_hash_t model, int rank,
                                      worker_unit_cache_t **out, base_err_t *err);
 void          worker_unit_cache_close(worker_unit_cache_t **cache); /* accepts NULL */
