@@ -81,8 +81,9 @@ base_status_t comm_control_send(comm_world_t *world, const void *message, size_t
 base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capacity, size_t *bytes,
                                 base_err_t *err);
 /* Rank 0 hands each rank a message of its own (start-up: plans). On rank 0 messages[r], lengths[r]
- * for all r; every rank (0 too) receives into *out (malloc'd; free()). Collective over the
- * world. */
+ * for all r; every rank (0 too) receives into *out (malloc'd; free()). MEMORY may hit one rank
+ * alone, LIMIT (rank 0) comes with PEER on the ranks whose message is too long; none is left
+ * waiting: agree afterwards. Collective over the world. */
 base_status_t comm_control_scatter(comm_world_t *world, const void *const *messages,
                                    const size_t *lengths, void **out, size_t *bytes,
                                    base_err_t *err);
@@ -110,6 +111,8 @@ base_status_t comm_measure_link(comm_world_t *world, int a, int b, comm_link_t *
 base_status_t comm_grid_create(comm_world_t *world, uint32_t stages, uint32_t shards,
                                comm_grid_t **out, base_err_t *err);
 void          comm_grid_destroy(comm_grid_t **grid); /* accepts NULL. Collective. */
+/* comm_agree of all ranks of the grid. Collective over the world. */
+base_status_t comm_grid_agree(comm_grid_t *grid, base_status_t status, base_err_t *err);
 uint32_t      comm_grid_stage(const comm_grid_t *grid);
 uint32_t      comm_grid_shard(const comm_grid_t *grid);
 uint32_t      comm_grid_stages(const comm_grid_t *grid);

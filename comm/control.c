@@ -140,6 +140,7 @@ static base_status_t scatter_send(comm_world_t *w, const uint8_t *data, size_t b
     uint64_t      length = bytes;
     base_status_t st     = send_one(w, &length, sizeof(length), to, COMM_TAG_SCATTER, err);
 
+    if (bytes > LIMIT_MESSAGE_BYTES) return st; /* the receiver refuses it */
     for (size_t done = 0; st == BASE_OK && done < bytes;) {
         size_t piece = base_min_size(bytes - done, COMM_CHUNK_BYTES);
         st           = send_one(w, data + done, piece, to, COMM_TAG_SCATTER, err);
@@ -198,8 +199,11 @@ base_status_t comm_control_scatter(comm_world_t *world, const void *const *messa
                            lengths[r], r, LIMIT_MESSAGE_BYTES);
     if (st == BASE_OK) st = base_alloc(&copy, lengths[0], 1, "start-up message", err);
     if (st == BASE_OK && lengths[0] > 0) memcpy(copy, messages[0], lengths[0]);
-    for (int r = 1; r < world->size && st == BASE_OK; r++)
-        st = scatter_send(world, messages[r], lengths[r], r, err);
+    /* Also after an error of this rank alone: the others wait. */
+    base_status_t wire = BASE_OK;
+    for (int r = 1; r < world->size && wire == BASE_OK; r++)
+        wire = scatter_send(world, messages[r], lengths[r], r, st == BASE_OK ? err : NULL);
+    if (st == BASE_OK) st = wire;
     if (st != BASE_OK) goto out;
     *out   = copy;
     *bytes = lengths[0];

@@ -106,13 +106,17 @@ void comm_serve_end(comm_world_t *world)
 }
 
 /* A buffer that is not on its way, or NULL. */
-static out_t *free_out(comm_server_t *s, bool *busy)
+static out_t *free_out(comm_world_t *w, bool *busy)
 {
-    out_t *found = NULL;
+    comm_server_t *s     = w->server;
+    out_t         *found = NULL;
     for (int i = 0; i < OUT_SLOTS; i++) {
-        int done = 1;
-        if (s->out[i].request != MPI_REQUEST_NULL)
-            (void)MPI_Test(&s->out[i].request, &done, MPI_STATUS_IGNORE);
+        base_err_t err  = {0};
+        int        done = 1;
+        if (s->out[i].request != MPI_REQUEST_NULL &&
+            comm_check(MPI_Test(&s->out[i].request, &done, MPI_STATUS_IGNORE),
+                       "MPI_Isend of weights", &err) != BASE_OK)
+            comm_world_abort(w, &err);
         if (done)
             found = &s->out[i];
         else
@@ -205,13 +209,13 @@ bool comm_serve_poll(comm_world_t *world)
             take_ask(world, rc, &status);
             continue;
         }
-        out_t *o = free_out(s, &busy);
+        out_t *o = free_out(world, &busy);
         if (o == NULL) return true;
         send_answer(world, o);
         s->waiting = false;
         busy       = true;
     }
-    (void)free_out(s, &busy); /* answers on their way move on */
+    (void)free_out(world, &busy); /* answers on their way move on */
     return busy || (s->last_us != 0 && base_clock_us() - s->last_us < AWAKE_US);
 }
 
@@ -279,9 +283,11 @@ base_status_t comm_feed_ask(comm_feed_t *feed, uint32_t slot, const void *ask, b
                               MPI_BYTE, feed->server, COMM_TAG_ANSWER + (int)slot, w->all,
                               &feed->answers[slot]),
                     "MPI_Irecv", err);
-    if (st != BASE_OK) return st;
     /* The answer to the ask before has come, so that ask has long gone. */
-    (void)MPI_Wait(&feed->answers[feed->n_slots + slot], MPI_STATUS_IGNORE);
+    if (st == BASE_OK)
+        st = comm_check(MPI_Wait(&feed->answers[feed->n_slots + slot], MPI_STATUS_IGNORE),
+                        "MPI_Isend", err);
+    if (st != BASE_OK) return st;
     a->slot = slot;
     memcpy(a->body, ask, COMM_ASK_BYTES);
     st = comm_check(MPI_Isend(a, (int)sizeof(*a), MPI_BYTE, feed->server, COMM_TAG_ASK, w->all,

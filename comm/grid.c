@@ -102,7 +102,11 @@ base_status_t comm_grid_create(comm_world_t *world, uint32_t stages, uint32_t sh
         return base_fail(err, BASE_ERR_USAGE, "layout %ux%u needs %llu ranks, there are %d", stages,
                          shards, (unsigned long long)stages * shards, world->size);
     st = base_alloc(&memory, 1, sizeof(*g), "comm grid", err);
-    if (st != BASE_OK) goto out;
+    st = comm_agree(world, st, err);
+    if (st != BASE_OK) {
+        free(memory);
+        return st;
+    }
     g            = memory;
     g->world     = world;
     g->stages    = stages;
@@ -146,6 +150,11 @@ void comm_grid_destroy(comm_grid_t **grid)
     free(g->requests);
     free(g);
     *grid = NULL;
+}
+
+base_status_t comm_grid_agree(comm_grid_t *grid, base_status_t status, base_err_t *err)
+{
+    return comm_agree(grid->world, status, err);
 }
 
 uint32_t comm_grid_stage(const comm_grid_t *grid)

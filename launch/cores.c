@@ -14,6 +14,7 @@ base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topolog
     worker_binding_t *all  = NULL;
     size_t            got  = 0;
     base_status_t     st   = base_alloc((void **)&all, (size_t)n, sizeof(*all), "bindings", err);
+    st                     = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
     if (n == 1) {
         all[0] = mine;

@@ -424,7 +424,11 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     bool          agreed = false;
     uint64_t      start  = base_clock_us();
     base_status_t st     = base_alloc((void **)&e, 1, sizeof(*e), "engine", err);
-    base_assert(st == BASE_OK); /* alone, others would wait */
+    st                   = comm_agree(world, st, err);
+    if (st != BASE_OK) {
+        free(e);
+        return st;
+    }
     e->world = world;
     st       = comm_agree(world, prepare(e, config, err), err);
     if (st != BASE_OK) goto out;

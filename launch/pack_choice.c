@@ -138,7 +138,8 @@ static base_status_t settle(comm_world_t *world, record_t *mine, bool *any, base
     size_t        got = 0;
     base_status_t st  = base_alloc((void **)&all, n, sizeof(*all), "packed formats", err);
 
-    base_assert(st == BASE_OK); /* alone, others would wait */
+    st = comm_agree(world, st, err);
+    if (st != BASE_OK) goto out;
     if (n == 1)
         all[0] = *mine;
     else
@@ -150,6 +151,7 @@ static base_status_t settle(comm_world_t *world, record_t *mine, bool *any, base
     *any = false;
     for (size_t r = 0; st == BASE_OK && r < n; r++) *any = *any || all[r].measure != 0;
     if (st == BASE_OK) *mine = all[comm_rank(world)];
+out:
     free(all);
     return st;
 }

@@ -44,7 +44,7 @@ static base_status_t load_open(load_t *job, const kern_format_t *format, base_er
         for (int id = 0; id < WORKER_MATRIX_COUNT; id++)
             job->tensors[shard_at(l, (worker_matrix_id_t)id)] =
                 job->desc->layers[shard->layer0 + l].t[worker_shard_tensor((worker_matrix_id_t)id)];
-    return st;
+    return st == BASE_OK ? worker_shard_room(job, err) : st;
 }
 
 static size_t widest_row(const worker_shard_t *shard)
@@ -114,13 +114,14 @@ base_status_t worker_shard_load(const model_desc_t *desc, const worker_origin_t 
     bool   restored = false;
     (void)pthread_mutex_init(&job.lock, NULL);
     base_status_t st = load_open(&job, format, err);
+    if (st == BASE_OK) st = worker_feed_create(origin, team, &job.feed, err);
+    /* From here on the shards meet: none may be missing. All have looked into their --cache before
+     * anyone writes there. */
+    st = comm_grid_agree(grid, st, err);
     if (origin->source != NULL && model_source_generated(origin->source)) keep_dir = NULL;
     if (st == BASE_OK && keep_dir != NULL)
         st = worker_shard_restore(&job, keep_dir, &restored, err);
-    if (st == BASE_OK && !restored) {
-        job.st = worker_feed_create(origin, team, &job.feed, &job.err);
-        st     = load_all(&job, err);
-    }
+    if (st == BASE_OK && !restored) st = load_all(&job, err);
     if (st == BASE_OK && job.st != BASE_OK) {
         st = job.st;
         if (err != NULL) *err = job.err;
@@ -138,6 +139,10 @@ base_status_t worker_shard_load(const model_desc_t *desc, const worker_origin_t 
     free(job.tensors);
     free(job.spans);
     free(job.scratch);
+    free(job.counts);
+    free(job.all_spans);
+    free(job.sums);
+    free(job.parts);
     (void)pthread_mutex_destroy(&job.lock);
     return st;
 }

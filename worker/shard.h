@@ -103,8 +103,8 @@ static inline bool worker_by_rows(const worker_matrix_t *m)
  * (--pack-cache) to read them from if they are there, else to keep them in; NULL: none. Given on
  * all ranks of the group or on none.
  * Status: OK | INPUT (a weight is damaged) | UNSUPPORTED (types, differing scales) | MEMORY | PEER.
- * Collective over the shard group (scales are compared), but a rank that fails does not leave the
- * others waiting: they meet in the same exchange first. */
+ * Collective over the world; then over the shard group (scales are compared), where a rank that
+ * fails does not leave the others waiting: they meet in the same exchange first. */
 base_status_t worker_shard_load(const model_desc_t *desc, const worker_origin_t *origin,
                                 const part_plan_t *plan, comm_grid_t *grid,
                                 const kern_format_t *format, worker_team_t *team,

@@ -26,10 +26,15 @@ typedef struct {
     worker_team_t         *team;
     worker_shard_t        *shard;
     worker_kind_t         *kinds; /* [n_layers][WORKER_MATRIX_COUNT], the same on every shard */
-    model_tensor_t  *tensors; /* the same; copies, with the scales of online tensors filled in */
-    scale_span_t    *spans;   /* [n_threads][n_layers][WORKER_MATRIX_COUNT] */
-    int8_t          *scratch; /* [n_threads] tiles of trits */
-    size_t           scratch_bytes;
+    model_tensor_t *tensors; /* the same; copies, with the scales of online tensors filled in */
+    scale_span_t   *spans;   /* [n_threads][n_layers][WORKER_MATRIX_COUNT] */
+    int8_t         *scratch; /* [n_threads] tiles of trits */
+    size_t          scratch_bytes;
+    /* what exchanges need, so that none of them fails on one rank alone */
+    uint32_t        *counts;    /* [3][n_shards] counts, offsets, a word of each shard */
+    scale_span_t    *all_spans; /* [n_shards][n_layers][WORKER_MATRIX_COUNT] */
+    model_abs_sum_t *sums;      /* the same; NULL without online tensors, and when they are known */
+    model_abs_sum_t *parts;     /* [n_threads], with sums */
     bool             progress;
     _Atomic uint64_t bytes_done;
     uint64_t         bytes_total;
@@ -68,7 +73,11 @@ bool worker_shard_task(void *ctx, const worker_task_t *task, const model_source_
 /* Is the matrix cut by columns when it travels? As its stored type says, whatever its kind. */
 bool worker_shard_strips(const model_tensor_t *tensor, worker_matrix_id_t id);
 
-/* shard_scales.c. Collective over the shard group, whatever job->st says.
+/* shard_scales.c. Room for what follows; its failure is agreed on before. */
+base_status_t worker_shard_room(load_t *job, base_err_t *err);
+/* Every shard's n floats to every shard: all[shard][n], the own part in place. */
+base_status_t worker_shard_exchange(const load_t *job, float *all, size_t n, base_err_t *err);
+/* Collective over the shard group, whatever job->st says.
  * Online tensors: the absolute mean of the whole tensor becomes its scale. */
 base_status_t worker_shard_absmeans(load_t *job, base_err_t *err);
 /* Compare the scales seen; *again: some tensors have blocks that differ, and kinds says so now. */

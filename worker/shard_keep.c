@@ -253,20 +253,12 @@ static void forgive(load_t *job, const char *what)
 /* Do all shards of the group say so? */
 static base_status_t all_say(const load_t *job, bool mine, bool *all, base_err_t *err)
 {
-    const uint32_t shards = comm_grid_shards(job->grid);
-    uint32_t      *counts = NULL;
-    base_status_t  st = base_alloc((void **)&counts, 3 * (size_t)shards, 4, "packed weights", err);
-    base_assert(st == BASE_OK); /* alone, others would wait */
-    float *said = (float *)(void *)(counts + 2 * (size_t)shards);
-    for (uint32_t s = 0; s < shards; s++) {
-        counts[s]          = 1;
-        counts[shards + s] = s;
-    }
+    const uint32_t shards            = comm_grid_shards(job->grid);
+    float         *said              = (float *)(void *)(job->counts + 2 * (size_t)shards);
     said[comm_grid_shard(job->grid)] = mine ? 1 : 0;
-    st   = comm_gather_apart(job->grid, said, counts, counts + shards, err);
-    *all = true;
+    base_status_t st                 = worker_shard_exchange(job, said, 1, err);
+    *all                             = true;
     for (uint32_t s = 0; s < shards; s++) *all = *all && said[s] > 0;
-    free(counts);
     return st;
 }
 

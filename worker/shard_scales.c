@@ -13,21 +13,14 @@ static size_t n_matrices(const load_t *job)
     return (size_t)job->shard->n_layers * WORKER_MATRIX_COUNT;
 }
 
-/* Every shard's `n` floats to every shard: all[shard][n], the own part in place. */
-static base_status_t exchange(const load_t *job, float *all, size_t n, base_err_t *err)
+base_status_t worker_shard_exchange(const load_t *job, float *all, size_t n, base_err_t *err)
 {
-    uint32_t      shards = comm_grid_shards(job->grid);
-    uint32_t     *counts = NULL; /* shards counts, then shards offsets */
-    base_status_t st =
-        base_alloc((void **)&counts, 2 * (size_t)shards, sizeof(*counts), "scales", err);
-    if (st != BASE_OK) return st;
+    const uint32_t shards = comm_grid_shards(job->grid);
     for (uint32_t s = 0; s < shards; s++) {
-        counts[s]          = (uint32_t)n;
-        counts[shards + s] = (uint32_t)(n * s);
+        job->counts[s]          = (uint32_t)n;
+        job->counts[shards + s] = (uint32_t)(n * s);
     }
-    st = comm_gather_apart(job->grid, all, counts, counts + shards, err);
-    free(counts);
-    return st;
+    return comm_gather_apart(job->grid, all, job->counts, job->counts + shards, err);
 }
 
 /* --- absolute means --- */
@@ -105,33 +98,44 @@ static bool any_online(const load_t *job)
     return false;
 }
 
+base_status_t worker_shard_room(load_t *job, base_err_t *err)
+{
+    const size_t  n      = n_matrices(job);
+    const size_t  shards = comm_grid_shards(job->grid);
+    base_status_t st =
+        base_alloc((void **)&job->counts, 3 * shards, sizeof(uint32_t), "scales", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&job->all_spans, n * shards, sizeof(*job->all_spans), "scales",
+                        err);
+    if (st != BASE_OK || !any_online(job)) return st;
+    st = base_alloc((void **)&job->sums, n * shards, sizeof(*job->sums), "absolute means", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&job->parts, (size_t)worker_team_size(job->team),
+                        sizeof(*job->parts), "absolute means", err);
+    return st;
+}
+
 base_status_t worker_shard_absmeans(load_t *job, base_err_t *err)
 {
     size_t           n      = n_matrices(job);
     uint32_t         shards = comm_grid_shards(job->grid);
-    model_abs_sum_t *all    = NULL;
-    model_abs_sum_t *parts  = NULL;
+    model_abs_sum_t *all    = job->sums;
     base_status_t    st     = BASE_OK;
 
     _Static_assert(sizeof(model_abs_sum_t) % sizeof(float) == 0, "sums travel as whole words");
-    if (!any_online(job)) return BASE_OK;
-    st = base_alloc((void **)&all, n * shards, sizeof(*all), "absolute means", err);
-    if (st != BASE_OK) goto out;
-    st = base_alloc((void **)&parts, (size_t)worker_team_size(job->team), sizeof(*parts),
-                    "absolute means", err);
-    if (st != BASE_OK) goto out;
-    if (job->st == BASE_OK) sum_tensors(job, parts, all + n * comm_grid_shard(job->grid));
-    st = exchange(job, (float *)(void *)all, n * sizeof(*all) / sizeof(float), err);
-    if (st != BASE_OK) goto out;
-    for (size_t i = 0; i < n; i++) {
+    if (all == NULL) return BASE_OK;
+    if (job->st == BASE_OK) sum_tensors(job, job->parts, all + n * comm_grid_shard(job->grid));
+    st = worker_shard_exchange(job, (float *)(void *)all, n * sizeof(*all) / sizeof(float), err);
+    for (size_t i = 0; st == BASE_OK && i < n; i++) {
         model_tensor_t *t = &job->tensors[i];
         if (!t->online || t->unit) continue;
         for (uint32_t s = 1; s < shards; s++) model_abs_sum_merge(&all[i], &all[n * s + i]);
         t->scale = model_abs_sum_scale(&all[i], t->n_rows * t->n_cols);
     }
-out:
-    free(all);
-    free(parts);
+    free(job->sums);
+    free(job->parts);
+    job->sums  = NULL;
+    job->parts = NULL;
     return st;
 }
 
@@ -159,10 +163,9 @@ base_status_t worker_shard_agree(load_t *job, bool *again, base_err_t *err)
     size_t        n         = n_matrices(job);
     uint32_t      shards    = comm_grid_shards(job->grid);
     int           n_threads = worker_team_size(job->team);
-    scale_span_t *all       = NULL;
-    base_status_t st        = base_alloc((void **)&all, n * shards, sizeof(*all), "scales", err);
-    if (st != BASE_OK) return st;
-    scale_span_t *own = all + n * comm_grid_shard(job->grid);
+    scale_span_t *all       = job->all_spans;
+    scale_span_t *own       = all + n * comm_grid_shard(job->grid);
+    base_status_t st        = BASE_OK;
     for (size_t i = 0; i < n; i++) {
         own[i] = (scale_span_t){INFINITY, 0};
         for (int t = 0; t < n_threads; t++) merge_span(&own[i], job->spans[(size_t)t * n + i]);
@@ -170,7 +173,7 @@ base_status_t worker_shard_agree(load_t *job, bool *again, base_err_t *err)
     /* A shard that failed says so here: then none goes for a second attempt and its exchange. */
     bool failed = false;
     if (job->st != BASE_OK) own[0].lo = NAN;
-    st = exchange(job, (float *)(void *)all, n * 2, err);
+    st = worker_shard_exchange(job, (float *)(void *)all, n * 2, err);
     for (uint32_t s = 0; s < shards; s++) failed = failed || isnan(all[n * s].lo);
     for (size_t i = 0; st == BASE_OK && !failed && i < n; i++) {
         scale_span_t sum = {INFINITY, 0};
@@ -179,6 +182,5 @@ base_status_t worker_shard_agree(load_t *job, bool *again, base_err_t *err)
         job->kinds[i] = WORKER_BLOCK;
         *again        = true;
     }
-    free(all);
     return st;
 }

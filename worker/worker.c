@@ -351,10 +351,12 @@ base_status_t worker_create(const worker_config_t *config, worker_t **out, base_
     base_status_t        st     = BASE_OK;
 
     if (!find_format(config->pack, &format))
-        return base_fail(err, BASE_ERR_USAGE, "unknown packed format '%s'", config->pack);
-    if (config->cpu != NULL && !kern_cpu_mask_parse(config->cpu, &mask))
-        return base_fail(err, BASE_ERR_USAGE, "unknown CPU variant '%s'", config->cpu);
-    st = base_alloc((void **)&w, 1, sizeof(*w), "worker", err);
+        st = base_fail(err, BASE_ERR_USAGE, "unknown packed format '%s'", config->pack);
+    else if (config->cpu != NULL && !kern_cpu_mask_parse(config->cpu, &mask))
+        st = base_fail(err, BASE_ERR_USAGE, "unknown CPU variant '%s'", config->cpu);
+    else
+        st = base_alloc((void **)&w, 1, sizeof(*w), "worker", err);
+    st = comm_grid_agree(config->grid, st, err);
     if (st != BASE_OK) goto out;
     w->config       = *config;
     w->cpu_features = kern_cpu_features() & mask;
