@@ -20,7 +20,7 @@ with tempfile.TemporaryDirectory() as folder:
             command = [*trireme.MPIRUN, "-n", str(stages * shards), "env", f"LD_PRELOAD={library}", trireme.BINARY, "eval",
                        "-m", str(trireme.DEFAULT_MODEL), "--perplexity", str(text), "-c", "64", "--chunks", str(chunks),
                        "-t", "1", "-q", "--layout", layout]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60 * trireme.PATIENCE)
             assert done.returncode == 0, done.stderr
             made = dict(re.findall(r"rank (\d+) made (\d+) types", done.stderr))
             assert len(made) == stages * shards and made["0"] == str(types), (layout, chunks, made, done.stderr)

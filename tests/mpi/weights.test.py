@@ -1,6 +1,6 @@
 # Ranks without the model's files get their weights from those that have them: the same bytes of logits.
 # timeout: 600
-# labels: mpi
+# labels: mpi threads
 """`mpirun -n 1 trireme -m MODEL : -n K trireme -m NOTHING`: what one machine alone has, the others get. Layouts,
 threads, stored types, directories and mixed groups of ranks; a bit flipped on the wire (tests/support/preload/flip.c) is
 found and named, and asked for again, or ends the run when it comes wrong again and again."""

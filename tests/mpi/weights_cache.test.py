@@ -1,6 +1,6 @@
 # --cache: a second start sends no weights, a changed plan only what is missing, damage is found and mended.
 # timeout: 400
-# labels: mpi
+# labels: mpi threads
 """Ranks without the model's file keep what they get in stored form, in units that do not depend on the plan."""
 import os
 import pathlib

@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as tmp:
                   f'exec {trireme.BINARY} eval -m model.gguf --ids 1,2,3 --logits {tmp}/out.npy -t 1 -q')
         start = time.monotonic()
         done = subprocess.run(trireme.MPIRUN + ["-n", str(ranks), "bash", "-c", script], capture_output=True,
-                              timeout=60, stdin=subprocess.DEVNULL)
+                              timeout=60 * trireme.PATIENCE, stdin=subprocess.DEVNULL)
         text = done.stderr.decode(errors="replace")
         assert done.returncode == 3, f"{damage} on {ranks}: exit status {done.returncode}\n{text}"
         ours = [line for line in text.splitlines() if "error:" in line]

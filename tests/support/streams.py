@@ -15,7 +15,7 @@ def start(models, args, env=(), check=True):
     for i, model in enumerate(models):
         command += [":"] * (i > 0) + ["-n", "1"] + [a for e in env for a in ("-x", e)]
         command += [trireme.BINARY, "eval", "-m", str(model), "--ids", IDS, *map(str, args)]
-    done = subprocess.run(command, capture_output=True, timeout=120, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, timeout=120 * trireme.PATIENCE, stdin=subprocess.DEVNULL)
     text = done.stderr.decode(errors="replace")
     assert not check or done.returncode == 0, f"exit status {done.returncode} of {command}\n{text}"
     return done, text

@@ -14,6 +14,8 @@ BINARY = os.environ.get("TRIREME") or str(SOURCE / "build/release/bin/trireme")
 MPIRUN = shlex.split(os.environ.get("TRIREME_MPIRUN", "mpirun --map-by :OVERSUBSCRIBE --bind-to none"))
 SHARED = os.environ.get("TRIREME_SHARED", "")
 PRESET = os.environ.get("TRIREME_PRESET", "release")
+# What a limit of time is multiplied with: sanitizers are slow (tests/CMakeLists.txt).
+PATIENCE = int(os.environ.get("TRIREME_TEST_PATIENCE", "1"))
 GOLDEN = SOURCE / "tests/golden"
 DEFAULT_MODEL = SOURCE / "default-model/trireme-stories.gguf"
 
@@ -40,10 +42,11 @@ def preload(name, folder):
 
 
 def run(args, ranks=1, timeout=120, check=True, **kwargs):
-    """Run `trireme args` on so many ranks. check: an exit status other than 0 fails the test."""
+    """Run `trireme args` on so many ranks. check: an exit status other than 0 fails the test. timeout: seconds, four times
+    as many under a sanitizer."""
     launcher = [] if ranks == 1 else MPIRUN + ["-n", str(ranks)]
     command = launcher + [BINARY] + [str(a) for a in args]
-    done = subprocess.run(command, capture_output=True, timeout=timeout,
+    done = subprocess.run(command, capture_output=True, timeout=timeout * PATIENCE,
                           stdin=kwargs.pop("stdin", subprocess.DEVNULL), **kwargs)
     if check and done.returncode != 0:
         sys.exit(f"exit status {done.returncode} of {shlex.join(command)}\n"
