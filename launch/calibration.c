@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "build_info.h"
 #include "launch/bench_report.h"
+#include "launch/cache_secret.h"
 #include "model/model.h"
 #include "worker/worker.h"
 
@@ -81,21 +82,13 @@ bool calibration_parse(const char *key, const char *bytes, size_t n, worker_pack
 
 /* --- the file --- */
 
-/* The folder that holds ours, which need not be there; false: there is no place, or none is wanted.
- * As the XDG base directory specification has it, a relative path does not count. */
+/* The folder that holds ours, which need not be there; false: no place for it, or none wanted. */
 static bool cache_root(char *root, size_t root_bytes)
 {
-    const char *off  = getenv("TRIREME_CALIBRATION");
-    const char *xdg  = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    int         n    = -1;
+    const char *off = getenv("TRIREME_CALIBRATION");
 
     if (off != NULL && (strcmp(off, "off") == 0 || strcmp(off, "0") == 0)) return false;
-    if (xdg != NULL && xdg[0] == '/')
-        n = snprintf(root, root_bytes, "%s", xdg);
-    else if (home != NULL && home[0] == '/')
-        n = snprintf(root, root_bytes, "%s/.cache", home);
-    return n > 0 && (size_t)n + 128 < root_bytes; /* room for the names below */
+    return cache_secret_root(root, root_bytes);
 }
 
 static void file_name(const char *root, const char *key, char *path, size_t path_bytes)

@@ -9,18 +9,23 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "launch/cache_secret.h"
 
-enum { KEY_HEAD_MAX = 64 << 20 }; /* bytes of a file's beginning that its key covers */
+enum {
+    KEY_HEAD_MAX = 64 << 20, /* bytes of a file's beginning that its key covers */
+    SECRET_WORDS = sizeof(model_secret_t) / sizeof(int32_t),
+};
 
 /* What rank 0 says of each of its files. */
 typedef struct {
-    uint64_t     bytes, head_bytes;
+    uint64_t     bytes, head_bytes, time;
     model_hash_t key;
 } fact_t;
 
 /* What a rank answers. */
 typedef struct {
     int32_t has;
+    int32_t keeps; /* it has a --cache, and will use it */
     int32_t host;
     char    why[256]; /* it is not the same file */
 } answer_t;
@@ -77,7 +82,10 @@ static void fill_facts(const model_source_t *source, const model_desc_t *d, fact
     lower(&d->out_norm, facts);
     for (uint32_t l = 0; l < d->n_layers; l++)
         for (int t = 0; t < MODEL_LAYER_TENSOR_COUNT; t++) lower(&d->layers[l].t[t], facts);
-    for (uint32_t i = 0; i < n; i++) facts[i].key = model_file_key(source, i, facts[i].head_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        facts[i].key  = model_file_key(source, i, facts[i].head_bytes);
+        facts[i].time = model_source_time(source, i);
+    }
 }
 
 static base_status_t share_facts(comm_world_t *world, const model_source_t *root,
@@ -194,24 +202,32 @@ static void warn_others(const answer_t *a, int n)
                      a[r].why);
 }
 
+/* server: of each rank, then the secret of caches, if any rank keeps one. */
 static base_status_t share_servers(engine_source_t *s, comm_world_t *world, answer_t *all,
                                    int32_t *server, const answer_t *mine, base_err_t *err)
 {
-    const int     n     = comm_size(world);
-    const size_t  bytes = (size_t)n * sizeof(*server);
-    size_t        got   = 0;
-    base_status_t st    = comm_gather_records(world, mine, sizeof(*mine), all, err);
+    const int     n      = comm_size(world);
+    const size_t  bytes  = ((size_t)n + SECRET_WORDS) * sizeof(*server);
+    size_t        got    = 0;
+    bool          keep   = false;
+    base_status_t secret = BASE_OK;
+    base_status_t st     = comm_gather_records(world, mine, sizeof(*mine), all, err);
     if (st != BASE_OK) return st;
     if (comm_rank(world) == 0) {
         for (int r = 0; r < n; r++) all[r].why[sizeof(all[r].why) - 1] = '\0';
+        for (int r = 0; r < n; r++) keep = keep || all[r].keeps != 0;
         warn_others(all, n);
         choose(all, n, server, &s->n_without);
-        return comm_control_send(world, server, bytes, err);
+        if (keep) secret = cache_secret_load(&s->origin.secret, err);
+        memcpy(server + n, &s->origin.secret, sizeof(s->origin.secret));
+        st = comm_control_send(world, server, bytes, err);
+        return secret != BASE_OK ? secret : st; /* the others wait for the list */
     }
     st = comm_control_recv(world, server, bytes, &got, err);
     for (int r = 0; st == BASE_OK && r < n; r++)
         if (got != bytes || server[r] < -1 || server[r] >= n || server[r] == r)
             st = base_fail(err, BASE_ERR_PEER, "rank 0 sent a list of servers that cannot be");
+    memcpy(&s->origin.secret, server + n, sizeof(s->origin.secret));
     return st;
 }
 
@@ -241,6 +257,9 @@ static void set_origin(engine_source_t *s, comm_world_t *world, const char *cach
         s->bytes[i] = facts[i].bytes;
         keys[1]     = facts[i].key;
         keys[0]     = model_hash_join(keys, 2);
+        /* A file that was edited is another one, wherever its samples lie. */
+        keys[1] = (model_hash_t){facts[i].bytes, facts[i].time};
+        keys[0] = model_hash_join(keys, 2);
     }
     s->origin.world     = world;
     s->origin.server    = server;
@@ -269,13 +288,15 @@ base_status_t engine_source_open(engine_source_t *s, comm_world_t *world, const 
     if (st == BASE_OK)
         st = base_alloc((void **)&s->bytes, part->n_paths, sizeof(*s->bytes), "files", err);
     if (st == BASE_OK) st = base_alloc((void **)&all, n, sizeof(*all), "ranks", err);
-    if (st == BASE_OK) st = base_alloc((void **)&server, n, sizeof(*server), "ranks", err);
+    if (st == BASE_OK)
+        st = base_alloc((void **)&server, n + SECRET_WORDS, sizeof(*server), "ranks", err);
     st = comm_agree(world, st, err);
     if (st == BASE_OK) st = share_facts(world, root, root_desc, facts, part->n_paths, err);
     if (st != BASE_OK) goto out;
     if (root == NULL) mine = look(s, model_path, part, facts);
-    mine.host = comm_host_index(world);
-    st        = share_servers(s, world, all, server, &mine, err);
+    mine.host  = comm_host_index(world);
+    mine.keeps = mine.has == 0 && cache_dir != NULL;
+    st         = share_servers(s, world, all, server, &mine, err);
     if (st != BASE_OK) goto out;
     if (root == NULL) s->origin.source = s->own;
     set_origin(s, world, cache_dir, part, facts, server[rank]);

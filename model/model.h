@@ -257,6 +257,13 @@ model_hash_t model_hash_join(const model_hash_t *hashes, size_t n);
 model_hash_t model_bytes_hash(const void *bytes, size_t n);
 uint64_t     model_bytes_hash64(const void *bytes, size_t n);
 
+/* SipHash-2-4 of n bytes, 64 bits: who has not the secret cannot tell the value for bytes of his
+ * own, except by luck, and not when he knows it for others. About a fifth as fast as XXH3. */
+typedef struct {
+    uint64_t words[2];
+} model_secret_t;
+uint64_t model_bytes_mac64(const model_secret_t *secret, const void *bytes, size_t n);
+
 /* Which model is this? Of each mapped file its size, its time of modification, its first 64 KiB and
  * 64 samples of 4 KiB spread over it; and the whole directory of tensors with the shape. Reads
  * well below a megabyte, so it costs milliseconds; two files that agree in all that and differ

@@ -101,7 +101,8 @@ static base_status_t create_remote(worker_feed_t *f, base_err_t *err)
         st = base_alloc((void **)&f->filled, threads, sizeof(*f->filled), "pieces", err);
     if (st == BASE_OK) st = base_alloc((void **)&f->dry, threads, sizeof(*f->dry), "pieces", err);
     if (st == BASE_OK && o->cache_dir != NULL)
-        st = worker_unit_cache_open(o->cache_dir, o->model, comm_rank(o->world), &f->cache, err);
+        st = worker_unit_cache_open(o->cache_dir, o->model, &o->secret, comm_rank(o->world),
+                                    &f->cache, err);
     return st;
 }
 
@@ -371,8 +372,7 @@ static bool use_answer(worker_feed_t *f, slot_t *s)
             at += bytes;
         }
     if (f->cache != NULL)
-        worker_unit_cache_keep(f->cache, a, s->answer,
-                               s->answer + model_window_units(a) * sizeof(uint64_t));
+        worker_unit_cache_keep(f->cache, a, s->answer + model_window_units(a) * sizeof(uint64_t));
     return true;
 }
 

@@ -26,6 +26,7 @@ typedef struct {
     uint32_t              n_paths;
     const char           *cache_dir; /* NULL: nothing is kept */
     model_hash_t          model;     /* what the cache goes by */
+    model_secret_t        secret;    /* and what it is kept under */
 } worker_origin_t;
 
 /* Rows and columns of a tensor that a task reads; rows == 0: nothing. */

@@ -28,12 +28,12 @@ enum {
     SUFFIX_BYTES = 64,
 };
 
-static const char magic[8] = "TRIUNITS";
+static const char magic[8] = "TRIUNIT2";
 
-/* A window of units in a file: head, hashes, units. */
+/* A window of units in a file: head, tags (keyed hashes), units. */
 typedef struct {
     model_window_t window;
-    uint64_t       at; /* of the hashes */
+    uint64_t       at; /* of the tags */
     uint32_t       file;
     int32_t        next; /* older, in the same bucket; -1: none */
 } record_t;
@@ -45,6 +45,8 @@ typedef struct {
 
 struct worker_unit_cache {
     model_hash_t    model;
+    model_secret_t  secret; /* of heads and places */
+    model_secret_t  bytes;  /* of the bytes of units: made of it */
     file_t         *files;
     uint32_t        n_files;
     record_t       *records;
@@ -64,14 +66,41 @@ static uint64_t tensor_key(const model_tensor_t *t)
     return model_bytes_hash64(numbers, sizeof(numbers));
 }
 
-static uint64_t head_hash(const uint8_t *head, const uint8_t *hashes, size_t n_units)
+static uint64_t mac_words(const worker_unit_cache_t *c, const uint64_t *words, size_t n)
 {
-    const uint64_t both[2] = {model_bytes_hash64(head, HEAD_BYTES - 8),
-                              model_bytes_hash64(hashes, n_units * 8)};
-    uint8_t        bytes[16];
-    model_store_u64(bytes, both[0]);
-    model_store_u64(bytes + 8, both[1]);
-    return model_bytes_hash64(bytes, sizeof(bytes));
+    uint8_t bytes[16 * 8];
+    base_assert(n <= sizeof(bytes) / 8);
+    for (size_t i = 0; i < n; i++) model_store_u64(bytes + 8 * i, words[i]);
+    return model_bytes_mac64(&c->secret, bytes, 8 * n);
+}
+
+static uint64_t head_tag(const worker_unit_cache_t *c, const uint8_t *head, const uint8_t *tags,
+                         size_t n_units)
+{
+    const uint64_t words[] = {c->model.high, c->model.low,
+                              model_bytes_mac64(&c->secret, head, HEAD_BYTES - 8),
+                              model_bytes_mac64(&c->secret, tags, n_units * 8)};
+    return mac_words(c, words, sizeof(words) / sizeof(words[0]));
+}
+
+/* Of a unit and its place: a sound unit of elsewhere is none here. */
+static uint64_t unit_tag(const worker_unit_cache_t *c, const model_window_t *w, uint64_t tile,
+                         uint64_t strip, const uint8_t *bytes)
+{
+    const model_tensor_t *t       = &w->tensor;
+    const uint64_t        words[] = {
+               c->model.high,
+               c->model.low,
+               (uint64_t)t->type,
+               t->file,
+               t->offset,
+               t->n_rows,
+               t->n_cols,
+               w->strips,
+               tile,
+               strip,
+               model_bytes_mac64(&c->bytes, bytes, model_unit_bytes(w, tile, strip))};
+    return mac_words(c, words, sizeof(words) / sizeof(words[0]));
 }
 
 static void head_pack(const model_window_t *w, uint8_t *out)
@@ -170,8 +199,8 @@ static base_status_t add_record(worker_unit_cache_t *c, const model_window_t *w,
 static base_status_t scan(worker_unit_cache_t *c, uint32_t file, uint64_t *end, base_err_t *err)
 {
     uint8_t       head[HEAD_BYTES];
-    uint8_t      *hashes = NULL;
-    size_t        room   = 0;
+    uint8_t      *tags = NULL;
+    size_t        room = 0;
     struct stat   info;
     const file_t *f  = &c->files[file];
     base_status_t st = BASE_OK;
@@ -185,23 +214,24 @@ static base_status_t scan(worker_unit_cache_t *c, uint32_t file, uint64_t *end, 
         const uint64_t data = *end + HEAD_BYTES + units * 8;
         if (data + bytes > (uint64_t)info.st_size) break;
         if (room < units * 8) {
-            free(hashes);
-            hashes = NULL;
-            room   = 0;
-            st     = base_alloc((void **)&hashes, units, 8, "cache of weights", err);
+            free(tags);
+            tags = NULL;
+            room = 0;
+            st   = base_alloc((void **)&tags, units, 8, "cache of weights", err);
             if (st != BASE_OK) break;
             room = units * 8;
         }
-        if (!read_at(f->fd, hashes, units * 8, *end + HEAD_BYTES) ||
-            head_hash(head, hashes, units) != model_load_u64(head + HEAD_BYTES - 8))
+        if (!read_at(f->fd, tags, units * 8, *end + HEAD_BYTES) ||
+            head_tag(c, head, tags, units) != model_load_u64(head + HEAD_BYTES - 8))
             break;
         st   = add_record(c, &w, file, *end + HEAD_BYTES, err);
         *end = data + bytes;
     }
-    free(hashes);
+    free(tags);
     if (st == BASE_OK && *end < (uint64_t)info.st_size)
         base_log(BASE_LOG_WARN,
-                 "%s: damaged or cut at byte %" PRIu64 " of %" PRIu64 "; what follows is not used",
+                 "%s: damaged, cut, or not kept by this cluster, at byte %" PRIu64 " of %" PRIu64
+                 "; what follows is not used",
                  f->path, *end, (uint64_t)info.st_size);
     return st;
 }
@@ -285,7 +315,8 @@ static base_status_t open_own(worker_unit_cache_t *c, const char *dir, const cha
     return BASE_OK;
 }
 
-base_status_t worker_unit_cache_open(const char *dir, model_hash_t model, int rank,
+base_status_t worker_unit_cache_open(const char *dir, model_hash_t model,
+                                     const model_secret_t *secret, int rank,
                                      worker_unit_cache_t **out, base_err_t *err)
 {
     char                 prefix[SUFFIX_BYTES], own[SUFFIX_BYTES + 16];
@@ -295,10 +326,13 @@ base_status_t worker_unit_cache_open(const char *dir, model_hash_t model, int ra
     base_status_t st = base_alloc((void **)&c, 1, sizeof(*c), "cache of weights", err);
     if (st != BASE_OK) return st;
     (void)pthread_mutex_init(&c->lock, NULL);
-    c->model = model;
-    c->own   = -1;
+    c->model  = model;
+    c->secret = *secret;
+    for (uint64_t i = 0; i < 2; i++) c->bytes.words[i] = mac_words(c, &i, 1);
+    c->own = -1;
     for (int i = 0; i < BUCKETS; i++) c->buckets[i] = -1;
-    (void)snprintf(prefix, sizeof(prefix), "%016" PRIx64 "-", model.low);
+    (void)snprintf(prefix, sizeof(prefix), "%016" PRIx64 "-",
+                   mac_words(c, (const uint64_t[]){model.high, model.low}, 2));
     (void)snprintf(own, sizeof(own), "%s%04d.units", prefix, rank);
     st = base_alloc((void **)&c->files, FILES_MAX, sizeof(file_t), "cache of weights", err);
     if (st == BASE_OK && mkdir(dir, 0777) != 0 && errno != EEXIST)
@@ -374,14 +408,14 @@ static uint64_t unit_offset(const model_window_t *w, uint64_t tile, uint64_t str
 static bool read_unit(const worker_unit_cache_t *c, const record_t *r, uint64_t tile,
                       uint64_t strip, uint8_t *out)
 {
-    uint8_t        hash[8];
+    uint8_t        tag[8];
     uint64_t       index = 0;
     const uint64_t at    = unit_offset(&r->window, tile, strip, &index);
     const size_t   bytes = model_unit_bytes(&r->window, tile, strip);
     const int      fd    = c->files[r->file].fd;
-    return read_at(fd, hash, sizeof(hash), r->at + index * 8) &&
+    return read_at(fd, tag, sizeof(tag), r->at + index * 8) &&
            read_at(fd, out, bytes, r->at + model_window_units(&r->window) * 8 + at) &&
-           model_bytes_hash64(out, bytes) == model_load_u64(hash);
+           unit_tag(c, &r->window, tile, strip, out) == model_load_u64(tag);
 }
 
 void worker_unit_cache_read(worker_unit_cache_t *cache, const model_window_t *window, uint8_t *out,
@@ -400,28 +434,41 @@ void worker_unit_cache_read(worker_unit_cache_t *cache, const model_window_t *wi
         }
 }
 
+static void put_tags(const worker_unit_cache_t *c, const model_window_t *w, const uint8_t *bytes,
+                     uint8_t *tags)
+{
+    for (uint64_t t = w->tile0; t < w->tile0 + w->n_tiles; t++)
+        for (uint64_t s = w->strip0; s < w->strip0 + w->n_strips; s++) {
+            model_store_u64(tags, unit_tag(c, w, t, s, bytes));
+            tags += 8;
+            bytes += model_unit_bytes(w, t, s);
+        }
+}
+
 void worker_unit_cache_keep(worker_unit_cache_t *cache, const model_window_t *window,
-                            const uint8_t *hashes, const uint8_t *bytes)
+                            const uint8_t *bytes)
 {
     uint8_t              head[HEAD_BYTES] = {0};
     const size_t         units            = model_window_units(window);
     const size_t         n                = model_window_bytes(window);
     worker_unit_cache_t *c                = cache;
-    if (c->own < 0) return;
+    uint8_t             *tags             = c->own < 0 ? NULL : malloc(units * 8);
+    if (tags == NULL) return; /* nothing is kept, or not this */
+    put_tags(c, window, bytes, tags);
     head_pack(window, head);
-    model_store_u64(head + HEAD_BYTES - 8, head_hash(head, hashes, units));
+    model_store_u64(head + HEAD_BYTES - 8, head_tag(c, head, tags, units));
     (void)pthread_mutex_lock(&c->lock);
     const uint64_t at = c->end;
     if (!c->broken) c->end += HEAD_BYTES + units * 8 + n;
     bool over = c->broken;
     (void)pthread_mutex_unlock(&c->lock);
-    if (over) return;
     /* The head last: without it the record is none. */
-    if (write_at(c->own, hashes, units * 8, at + HEAD_BYTES) &&
-        write_at(c->own, bytes, n, at + HEAD_BYTES + units * 8) &&
-        write_at(c->own, head, sizeof(head), at))
-        return;
-    const int why = errno;
+    const bool good = over || (write_at(c->own, tags, units * 8, at + HEAD_BYTES) &&
+                               write_at(c->own, bytes, n, at + HEAD_BYTES + units * 8) &&
+                               write_at(c->own, head, sizeof(head), at));
+    const int  why  = errno;
+    free(tags);
+    if (good) return;
     (void)pthread_mutex_lock(&c->lock);
     over      = c->broken;
     c->broken = true;

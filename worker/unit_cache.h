@@ -3,6 +3,11 @@
  * form (model/units.h), which do not depend on who held what, so a changed plan finds again what
  * overlaps. docs/FORMATS.md draws the file.
  *
+ * What is read here becomes weights, so it has to come from an earlier start of the same model:
+ * each unit has a keyed hash (model_bytes_mac64) of its bytes, its place and the model, under a
+ * secret that is rank 0's and that this node never stores. A file from elsewhere, or edited, is
+ * refused like a damaged one, whatever hashes were written into it.
+ *
  * Each rank appends to a file of its own and reads those of all ranks of this model in DIR. A
  * record that was cut, or whose head is damaged, ends the file for the reader; units are checked by
  * the one who reads them. */
@@ -17,7 +22,8 @@ typedef struct worker_unit_cache worker_unit_cache_t;
 /* Makes DIR if its parent exists, and looks at the files of this model. `rank` tells apart the
  * files that ranks of one node write. Where the own file may not be written it is read alone, which
  * the log says. Status: OK | IO | MEMORY. Local. */
-base_status_t worker_unit_cache_open(const char *dir, model_hash_t model, int rank,
+base_status_t worker_unit_cache_open(const char *dir, model_hash_t model,
+                                     const model_secret_t *secret, int rank,
                                      worker_unit_cache_t **out, base_err_t *err);
 void          worker_unit_cache_close(worker_unit_cache_t **cache); /* accepts NULL */
 
@@ -31,10 +37,9 @@ bool worker_unit_cache_has(const worker_unit_cache_t *cache, const model_window_
 void worker_unit_cache_read(worker_unit_cache_t *cache, const model_window_t *window, uint8_t *out,
                             bool *good, const char **path);
 
-/* Keep all units of a window; hashes: of each, XXH3 of 64 bits, 8 bytes in the machine's order;
- * bytes: one unit after the other. What cannot be written is not kept, which the log says once. Any
- * thread. */
+/* Keep all units of a window; bytes: one unit after the other, checked by the caller. What cannot
+ * be written is not kept, which the log says once. Any thread. */
 void worker_unit_cache_keep(worker_unit_cache_t *cache, const model_window_t *window,
-                            const uint8_t *hashes, const uint8_t *bytes);
+                            const uint8_t *bytes);
 
 #endif

@@ -53,6 +53,47 @@ def check(model, tmp):
     return cold, begin
 
 
+def check_secret(source, tmp):
+    """What is kept counts for this file, as it was last changed, and under rank 0's secret."""
+    model, cache = f"{tmp}/model.gguf", f"{tmp}/kept"
+    shutil.copy(source, model)
+    want = streams.alone(model, tmp)
+
+    def begin(home):
+        got, report, _ = streams.logits([model, streams.NOTHING], tmp, "--layout", "1x2", "-t", "1", "--cache", cache,
+                                        env=(f"XDG_CACHE_HOME={tmp}/{home}",))
+        assert got == want
+        return report["weights_received_bytes"]
+
+    cold = begin("ours")
+    secret = pathlib.Path(tmp, "ours/trireme/cache.secret")
+    assert cold > 0 and begin("ours") == 0
+    assert secret.stat().st_mode & 0o777 == 0o600 and secret.stat().st_size == 16
+    assert begin("theirs") == cold, "what was kept under another secret was used"
+    assert begin("ours") == 0
+    os.utime(model, (1, 1))
+    assert begin("ours") == cold, "what was kept of the file before its change was used"
+    # No file of the folder gives weights under another's name: every one takes the place of every other.
+    names = sorted(f.name for f in pathlib.Path(cache).iterdir())
+    assert len(names) == 3, names
+    for name in names:
+        for other in names:
+            if name != other:
+                shutil.rmtree(f"{tmp}/mixed", ignore_errors=True)
+                os.mkdir(f"{tmp}/mixed")
+                shutil.copy(f"{cache}/{name}", f"{tmp}/mixed/{other}")
+                got, report, _ = streams.logits([model, streams.NOTHING], tmp, "--layout", "1x2", "-t", "1", "--cache",
+                                                f"{tmp}/mixed", env=(f"XDG_CACHE_HOME={tmp}/ours",))
+                assert got == want and report["weights_received_bytes"] == cold, (name, other)
+    # A secret that others may read is none: told, by one error.
+    secret.chmod(0o640)
+    done, text = streams.start([model, streams.NOTHING], ["--logits", f"{tmp}/no.npy", "--cache", cache],
+                               (f"XDG_CACHE_HOME={tmp}/ours",), False)
+    ours = [line for line in text.splitlines() if "error:" in line]
+    assert done.returncode != 0 and len(ours) == 1 and "cache.secret" in ours[0] and "rank 0" in ours[0], text
+    print(ours[0])
+
+
 with tempfile.TemporaryDirectory() as tmp:
     golden = trireme.GOLDEN
     check(golden / "saved/bitnet-online", tmp)
@@ -85,6 +126,7 @@ with tempfile.TemporaryDirectory() as tmp:
     got, report, _ = streams.logits([golden / "transformers/table-tq2.gguf", streams.NOTHING], tmp, "--layout", "1x2",
                                     "-t", "1", "--cache", f"{tmp}/cache")
     assert report["weights_received_bytes"] > 0 and report["weights_cached_bytes"] == 0, report
+    check_secret(golden / "transformers/silu-tq2.gguf", tmp)
     # A cache that cannot be made: all ranks end with the text of the one.
     done, text = streams.start([golden / "transformers/silu-tq2.gguf", streams.NOTHING],
                                ["--logits", f"{tmp}/no.npy", "--cache", "/proc/none/x"], check=False)
