@@ -1,5 +1,5 @@
 # One rank runs out of memory while the run starts: all ranks end, with one text that names the rank.
-# timeout: 600
+# timeout: 1200
 # labels: mpi
 # sanitize: no
 """Each allocation of a rank's start fails once (tests/support/preload/lean.c), in a run of its own. Nobody may be left
