@@ -206,6 +206,8 @@ void model_source_drop(const model_source_t *source, const model_tensor_t *tenso
 uint32_t    model_source_count(const model_source_t *source);
 const char *model_source_path(const model_source_t *source, uint32_t file);
 uint64_t    model_source_bytes(const model_source_t *source, uint32_t file);
+/* Nanoseconds since 1970 at which a mapped file was last changed; 0 for others. */
+uint64_t model_source_time(const model_source_t *source, uint32_t file);
 
 /* Does the tensor lie inside its file, with consistent type, shape and bytes (checked
  * arithmetic)? An absent one (MODEL_NONE) passes: model_desc_check() knows which may be absent.

@@ -8,9 +8,6 @@
 /* All bytes of a mapped file; NULL for a generated source. */
 const uint8_t *model_source_data(const model_source_t *source, uint32_t file);
 
-/* Nanoseconds since 1970 at which a mapped file was last changed; 0 for others. */
-uint64_t model_source_time(const model_source_t *source, uint32_t file);
-
 /* The file's pages need not count as this process's memory. */
 void model_source_forget(const model_source_t *source, uint32_t file);
 
