@@ -181,26 +181,46 @@ static void print_text(const scale_t *s)
     }
 }
 
+/* The columns that both kinds of rows begin with. Names of nodes have no commas or quotes. */
+static void print_csv_node(const char *table, const part_node_t *node, const char *format)
+{
+    (void)printf("%s,%s,%.9g,%s,", table, node->name, (double)node->mem_bytes / 1073741824.0,
+                 format);
+}
+
+/* One table, for programs that read a whole file as one: the column `table` says whether a row is a
+ * point of the curve or what a format needs. What a row does not know is empty. */
 static void print_csv(const scale_t *s)
 {
-    (void)printf("nodes,layout,sequences,fits,tokens_s,ideal_tokens_s,efficiency,weights_ms,"
-                 "attention_ms,head_ms,communication_ms,overhead_ms\n");
+    const plan_run_t *r      = s->run;
+    const char       *format = plan_format_names[r->ask.ternary_bits < 2 ? PLAN_T3 : PLAN_T2];
+
+    (void)printf("table,node,node_gib,format,nodes,fits,tokens_s,layout,sequences,ideal_tokens_s,"
+                 "efficiency,weights_ms,attention_ms,head_ms,communication_ms,overhead_ms\n");
     for (uint32_t i = 0; i < s->n_points; i++) {
         const plan_point_t *p = &s->points[i];
+        print_csv_node("scale", &r->cluster.nodes[0], format);
         if (!p->fits) {
-            (void)printf("%u,,%u,0,,,,,,,,\n", p->nodes, p->sequences);
+            (void)printf("%u,0,,,%u,,,,,,,\n", p->nodes, p->sequences);
             continue;
         }
-        (void)printf("%u,%ux%u,%u,1,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g\n", p->nodes, p->stages,
-                     p->shards, p->sequences, p->tokens_s, p->ideal_tokens_s, p->efficiency,
-                     p->time.weights * 1e3, p->time.attention * 1e3, p->time.head * 1e3,
-                     p->time.communication * 1e3, p->time.overhead * 1e3);
+        (void)printf("%u,1,%.9g,%ux%u,%u,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g\n", p->nodes,
+                     p->tokens_s, p->stages, p->shards, p->sequences, p->ideal_tokens_s,
+                     p->efficiency, p->time.weights * 1e3, p->time.attention * 1e3,
+                     p->time.head * 1e3, p->time.communication * 1e3, p->time.overhead * 1e3);
     }
-    (void)printf("\nnode_gib,format,machines,decode_tokens_s\n");
     for (uint32_t k = 0; k < s->n_kinds; k++)
-        for (uint32_t f = 0; f < PLAN_FORMATS; f++)
-            (void)printf("%.9g,%s,%u,%.9g\n", (double)s->kinds[k].node->mem_bytes / 1073741824.0,
-                         plan_format_names[f], s->kinds[k].needs[f], s->kinds[k].decode_tps[f]);
+        for (uint32_t f = 0; f < PLAN_FORMATS; f++) {
+            const plan_kind_t *kind = &s->kinds[k];
+            print_csv_node("needed", kind->node, plan_format_names[f]);
+            if (kind->needs[f] == 0)
+                (void)printf(",0,");
+            else if (kind->decode_tps[f] > 0)
+                (void)printf("%u,1,%.9g", kind->needs[f], kind->decode_tps[f]);
+            else
+                (void)printf("%u,1,", kind->needs[f]);
+            (void)printf(",,,,,,,,,\n");
+        }
 }
 
 /* --- JSON: any of these may be NULL, memory has ended then --- */

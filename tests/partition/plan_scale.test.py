@@ -8,6 +8,7 @@ import math
 import pathlib
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as xml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
@@ -109,12 +110,39 @@ assert checked >= 14, checked
 # The other forms say the same.
 args = ["--shape", "llama-70b", "-c", "2048", *network("--scale", "1-16*2")]
 points = json.loads(plan(*args, "-o", "json"))["points"]
-lines = plan(*args, "-o", "csv")
-rows = list(csv.DictReader(io.StringIO(lines.split("\n\n")[0])))
-assert [r["layout"] for r in rows] == [p["layout"] for p in points] and len(rows) == 5
-for r, p in zip(rows, points):
-    for key in ("tokens_s", "ideal_tokens_s", "efficiency", "weights_ms", "communication_ms"):
-        near(float(r[key]), p[key])
+got = json.loads(plan(*args, "-o", "json"))
+with tempfile.TemporaryDirectory() as tmp:  # two kinds of nodes, one too small for anything
+    cluster = pathlib.Path(tmp, "cluster.json")
+    kind = {"mem": "64G", "cores": 16, "membw_gbs": 50}
+    cluster.write_text(json.dumps({"latency_us": 20, "net_gbit": 25, "nodes": [
+        kind | {"name": "big"}, kind | {"name": "small", "mem": "90M"}]}))
+    unlike = ["--shape", "llama-70b", "-c", "2048", "--head", "full", "--cluster", str(cluster), "--scale", "1,4"]
+    both = [(got, plan(*args, "-o", "csv")),
+            (json.loads(plan(*unlike, "-o", "json")), plan(*unlike, "-o", "csv"))]
+for value, text in both:
+    table = list(csv.reader(io.StringIO(text, newline="")))
+    assert {len(row) for row in table} == {16}, table  # every row has the header's columns
+    rows = [dict(zip(table[0], row)) for row in table[1:]]
+    curve = [r for r in rows if r["table"] == "scale"]
+    needed = [r for r in rows if r["table"] == "needed"]
+    assert len(curve) + len(needed) == len(rows) and len(curve) == len(value["points"])
+    for r, p in zip(curve, value["points"]):
+        assert (r["layout"], int(r["nodes"]), int(r["sequences"])) == (p["layout"], p["nodes"], p["sequences"])
+        assert r["fits"] == "1" and p["fits"] and r["format"] == "2 bits", (r, p)
+        for key in ("tokens_s", "ideal_tokens_s", "efficiency", "weights_ms", "attention_ms", "head_ms",
+                    "communication_ms", "overhead_ms"):
+            near(float(r[key]), p[key])
+    kinds = [(k, name) for k in value["machines_needed"] for name in ("fp16", "int8", "2 bits", "1.6 bits")]
+    assert len(kinds) == len(needed)
+    for r, (k, name) in zip(needed, kinds):
+        want = k["formats"][name]
+        assert (r["node"], r["format"], r["layout"]) == (k["node"], name, ""), (r, k)
+        near(float(r["node_gib"]) * 2**30, k["mem_bytes"])
+        assert r["nodes"] == str(want["machines"] or "") and r["fits"] == str(int(want["machines"] is not None)), (r, want)
+        assert (r["tokens_s"] == "") == (want["decode_tps"] is None), (r, want)
+        if r["tokens_s"]:
+            near(float(r["tokens_s"]), want["decode_tps"])
+assert {r["node"] for r in needed} == {"big", "small"} and any(r["fits"] == "0" for r in needed), needed
 table = plan(*args)
 assert all(f"{p['nodes']:5d}  {p['layout']} " in table for p in points), table
 picture = xml.fromstring(plan(*args, "-o", "svg"))
