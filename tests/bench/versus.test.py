@@ -36,8 +36,17 @@ with tempfile.TemporaryDirectory() as tmp:
         ratios = sorted(s / 40 for s in r["trireme_samples"])
         assert len(ratios) == 3 and ratios[0] > 0, r
         assert (r["ratio_min"], r["ratio"], r["ratio_max"]) == tuple(ratios), r
+    pathlib.Path(tmp, "missing.gguf").touch()  # there for versus, not for the peer
     done = subprocess.run([*common[:2], str(pathlib.Path(tmp, "missing.gguf")), *common[3:], "-r", "1"],
                           capture_output=True, text=True)
     assert done.returncode != 0 and "no such model" in done.stderr, (done.returncode, done.stderr)
     done = subprocess.run([str(VERSUS), os.path.join(tmp, "nothing"), "x.gguf"], capture_output=True, text=True)
     assert done.returncode == 2 and "no such program" in done.stderr, done.stderr
+    for words in ("llama.cpp", "Debian", "--target llama-bench", "llama-cpp-python 0.3.36"):
+        assert words in done.stderr, (words, done.stderr)
+    done = subprocess.run([*common[:2], os.path.join(tmp, "nothing.gguf"), *common[3:]], capture_output=True, text=True)
+    assert done.returncode == 2 and "no such model" in done.stderr, done.stderr
+    done = subprocess.run([str(VERSUS), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--target llama-bench" in done.stdout, done.stdout
+    # the version is the one that BENCH.md names
+    assert "llama_cpp_python 0.3.36" in (trireme.SOURCE / "docs/BENCH.md").read_text()
