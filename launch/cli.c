@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "build_info.h"
 #include "comm/comm.h"
+#include "launch/foreign.h"
 #include "worker/worker.h"
 
 int cli_launcher_rank(void)
@@ -48,6 +49,11 @@ static int unknown_command(const char *word)
 
     for (size_t i = 0; i < COMMAND_COUNT; i++) names[i] = cli_commands[i].name;
     nearest = opt_nearest(word, names, COMMAND_COUNT);
+    if (foreign_command(word) != NULL) {
+        (void)base_fail(&err, BASE_ERR_USAGE, "unknown command '%.64s': %s", word,
+                        foreign_command(word));
+        return cli_usage_error(&err, NULL);
+    }
     (void)base_fail(&err, BASE_ERR_USAGE, "unknown %s '%.64s'%s%s%s",
                     word[0] == '-' ? "option" : "command", word,
                     nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "launch/foreign.h"
 
 enum { NAME_BYTES = 64, WORD_BYTES = 64, LIST_MAX = LIMIT_CONTEXT };
 
@@ -358,8 +359,10 @@ static base_status_t unknown_option(uint32_t command, const char *word, size_t n
     size_t      count = 0;
     char        wrong[WORD_BYTES];
     const char *near = NULL;
+    const char *hint = foreign_option(command, word, n);
 
     (void)snprintf(wrong, sizeof(wrong), "%.*s", (int)n, word);
+    if (hint != NULL) return base_fail(err, BASE_ERR_USAGE, "unknown option '%s': %s", wrong, hint);
     for (int id = 0; id < OPT_ID_COUNT; id++) {
         const char *at = rows[id].spellings;
         if ((rows[id].commands & command) == 0) continue;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Usage errors: exit status 2, one line that names what is wrong.
+# timeout: 300
 # labels: mpi
 . "$TRIREME_SOURCE/tests/launch/common.sh"
 
@@ -8,8 +9,48 @@ want 2 "did you mean 'tokenize'" tokenise
 want 2 "unknown option '--bogus'" --bogus
 want 2 "did you mean 'run'" --help rnu
 want 2 "did you mean '--temp'" run --tmep 1
-want 2 "unknown option '--numa' (see" run --numa 1
-want 2 "unknown option '-i' (see" run -i
+want 2 "unknown option '--frobnicate' (see" run --frobnicate 1
+want 2 "unknown option '-w' (see" run -w
+
+# what other engines call it: one line that says what ours is, and that is no mistake itself
+for command in chat serve generate perplexity show pull quantize; do
+    want 2 "unknown command '$command': " $command
+    same "lines of an error" 1 "$(wc -l <"$tmp/err")"
+done
+want 2 "run -m MODEL -cnv" chat
+want 2 "no HTTP server" serve
+want 2 "run -m MODEL -p TEXT" generate
+for pair in --max-tokens:"-n N" --max_new_tokens=5:"-n N" --num-ctx:"-c N" -fa:"in blocks" --flash-attn:"leave it out" \
+    --mlock:"trireme doctor" --no-mmap:"leave it out" --jinja:"--chat-template NAME" -i:"-cnv" --numa:"--bind-to numa" \
+    --csv:"--json" -hf:"nothing is downloaded"; do
+    want 2 "unknown option '${pair%%[:=]*}': " run -m "$MODEL" -p x "${pair%%:*}"
+    want 2 "${pair#*:}" run -m "$MODEL" -p x "${pair%%:*}"
+done
+want 2 "unknown option '--csv': that is -o csv" bench -m "$MODEL" --csv
+want 2 "unknown option '--csv': that is -o csv" plan --shape tiny-mha --mem 1G --csv
+want 0 "" run -m "$MODEL" -p x -n 1 --temperature 0.5
+# no row of that table hides an option or a command that is ours, and what hints name is there
+python3 - "$T" "$SOURCE/launch/foreign.c" <<'PYTHON' || fail "the table of other engines' names"
+import re, subprocess, sys
+program, table = sys.argv[1], re.sub(r'"\s*\n\s*"', "", open(sys.argv[2]).read())
+commands = "run eval tokenize inspect bench synth plan doctor convert verify".split()
+helps = {c: subprocess.run([program, c, "--help"], capture_output=True, text=True, check=True).stdout for c in commands}
+words = {c: set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", "\n".join(
+    l for l in helps[c].splitlines() if re.match(r"  -", l)))) for c in commands}
+rows = re.findall(r'\{([A-Z_0-9 |]+), "([^"]+)",\s*"([^"]+)"\}', table)
+assert len(rows) > 40, len(rows)
+for bits, names, hint in rows:
+    bits = bits.replace("MODEL_COMMANDS", "CMD_RUN | CMD_EVAL | CMD_BENCH").replace("CMD_ALL", " | ".join(f"CMD_{c.upper()}" for c in commands))
+    where = [b.strip()[4:].lower() for b in bits.split("|") if b.strip() != "0"]
+    for name in names.split():
+        said = [[c, name] for c in where] or [[name]]
+        for args in said:
+            done = subprocess.run([program, *args], capture_output=True, text=True)
+            assert done.returncode == 2 and "unknown" in done.stderr and ": " in done.stderr, (args, done)
+            assert len(done.stderr.splitlines()) == 1 and hint[:20] in done.stderr or name == "--csv" or "--format" in name, (args, done)
+    for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", re.sub(r"mpirun.*", "", hint)):
+        assert any(option in words[c] for c in commands), (hint, option)
+PYTHON
 want 2 "--top-p: '2' is not a number from 0 to 1" run --top-p 2
 want 2 "-n needs a value" run -n
 want 2 "needs its option before it, a model -m" run stray
