@@ -14,16 +14,27 @@
 #include "launch/foreign.h"
 #include "worker/worker.h"
 
-int cli_launcher_rank(void)
+static const char *launcher_rank_text(void)
 {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
                                         "SLURM_PROCID"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const char *text = getenv(names[i]);
-        if (text != NULL && text[0] >= '0' && text[0] <= '9') return atoi(text);
+        if (text != NULL && text[0] >= '0' && text[0] <= '9') return text;
     }
-    return 0;
+    return NULL;
+}
+
+int cli_launcher_rank(void)
+{
+    const char *text = launcher_rank_text();
+    return text == NULL ? 0 : atoi(text);
+}
+
+bool cli_launcher(void)
+{
+    return launcher_rank_text() != NULL;
 }
 
 void cli_version(FILE *out)
@@ -124,7 +135,7 @@ void cli_log_setup(const options_t *o, int rank)
                    : opt_flag(o, OPT_VERBOSE) ? BASE_LOG_DEBUG
                                               : BASE_LOG_INFO,
                    colors, rank);
-    when = opt_string(o, OPT_PROGRESS);
+    when          = opt_string(o, OPT_PROGRESS);
     base_progress_setup(
         cli_launcher_rank() == 0 &&
         (strcmp(when, "on") == 0 || (strcmp(when, "auto") == 0 && terminal && !quiet)));

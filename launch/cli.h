@@ -25,7 +25,8 @@ const command_t       *cli_command_find(const char *name); /* NULL if there is n
 int cli_main(int argc, char **argv, char **environ);
 
 /* The rank that mpirun or srun gave this process, before MPI is started; 0 without a launcher. */
-int cli_launcher_rank(void);
+int  cli_launcher_rank(void);
+bool cli_launcher(void); /* did one start this process? */
 
 /* Say a usage error, once however many ranks made it; returns the exit status. */
 int cli_usage_error(const base_err_t *err, const char *command);

@@ -266,7 +266,6 @@ static void greet(chat_t *c)
     const run_t *run   = c->run;
     bool         ranks = engine_info(run->engine).n_ranks > 1;
 
-    run_log_seed(run);
     if (opt_flag(run->o, OPT_QUIET) || opt_flag(run->o, OPT_SINGLE_TURN)) return;
     base_log(BASE_LOG_INFO,
              "chat, template %s: a line is a message, a backslash at its end goes on with the "

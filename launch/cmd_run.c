@@ -128,7 +128,6 @@ static base_status_t text_work(run_t *run, base_err_t *err)
             "the prompt is empty, and this model has no begin-of-text token to start from");
         goto out;
     }
-    run_log_seed(run);
     st = run_parameters(run, tokenizer, ids, n_ids, &p, err);
     if (st != BASE_OK) goto out;
     /* A prompt that does not fit is refused below, and not shown before. */

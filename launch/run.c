@@ -11,6 +11,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "launch/cli.h"
 #include "launch/output.h"
 #include "launch/session.h"
 
@@ -350,7 +351,9 @@ base_status_t run_parameters(run_t *run, const coord_tokenizer_t *tokenizer, con
     return st;
 }
 
-void run_log_seed(const run_t *run)
+/* Behind the text, not before it: mpirun passes the two streams on by themselves, and a line of the
+ * one may come out in the middle of the other. */
+static void log_seed(const run_t *run)
 {
     if (opt_int(run->o, OPT_SEED) < 0 && opt_float(run->o, OPT_TEMP) > 0)
         base_log(BASE_LOG_INFO, "seed %" PRIu64 " (give -s %" PRIu64 " for the same text again)",
@@ -369,8 +372,8 @@ void run_summary(const run_t *run, const engine_rank_stats_t *stats,
     char          memory[256] = "";
 
     if (opt_flag(run->o, OPT_QUIET)) return;
-    /* mpirun passes the two streams on by themselves: the text first. */
-    if (info.n_ranks > 1) (void)usleep(50000);
+    if (cli_launcher()) (void)usleep(50000); /* the text first */
+    log_seed(run);
     if (r->stop == COORD_STOP_CONTEXT)
         base_log(BASE_LOG_INFO, "stopped: the context of %u positions is full; give a larger -c",
                  engine_n_ctx(run->engine));

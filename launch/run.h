@@ -60,10 +60,8 @@ uint32_t run_n_probs(const run_t *run);
 /* Parameters of a generation that shows its text and minds interrupts. */
 base_status_t run_parameters(run_t *run, const coord_tokenizer_t *tokenizer, const int32_t *ids,
                              size_t n_ids, coord_generate_params_t *p, base_err_t *err);
-/* Tell a random seed. */
-void run_log_seed(const run_t *run);
 
-/* The last line: layout, speed, memory. */
+/* The last lines: a random seed, then layout, speed, memory. */
 void run_summary(const run_t *run, const engine_rank_stats_t *stats,
                  const coord_generate_result_t *r);
 

@@ -65,4 +65,26 @@ if command -v "${MPIRUN[0]}" >/dev/null; then
     same "exit of a wrong layout" 2 $?
     same "messages of a wrong layout" 1 "$(grep -c 'trireme: error:' "$tmp/err")"
 fi
+# A random seed is told behind the text, on a line of its own, also where both streams end on one terminal
+# (mpirun hands them on apart: a line told before the text might come out in its middle).
+behind() { # $1: what both streams said
+    local seed
+    seed=$(sed -n 's/^trireme: seed \([0-9]*\) (give -s [0-9]* .*/\1/p' "$1")
+    [ -n "$seed" ] || return 1
+    "$T" run -m "$MODEL" -p "Once" -n 40 -s "$seed" -q >"$tmp/want" 2>/dev/null
+    head -c "$(stat -c %s "$tmp/want")" "$1" | cmp -s - "$tmp/want" || return 1
+    [ "$(tail -n 2 "$1" | cut -c 1-14 | tr '\n' ' ')" = "trireme: seed  $(tail -n 1 "$1" | cut -c 1-14) " ] || return 1
+    tail -n 1 "$1" | grep -q "^layout "
+}
+"$T" run -m "$MODEL" -p "Once" -n 40 >"$tmp/both" 2>&1 || fail "run with a random seed: exit $?"
+behind "$tmp/both" || fail "the seed is not told behind the text: $(cat "$tmp/both")"
+if command -v "${MPIRUN[0]}" >/dev/null; then
+    for n in 1 2; do
+        for attempt in 1 2 3; do # mpirun may be late by more than we wait, on a busy machine
+            "${MPIRUN[@]}" -n "$n" "$T" run -m "$MODEL" -p "Once" -n 40 -t 1 >"$tmp/both" 2>&1 </dev/null
+            behind "$tmp/both" && break
+            [ "$attempt" -lt 3 ] || fail "$n ranks: the seed is not told behind the text: $(cat "$tmp/both")"
+        done
+    done
+fi
 finish
