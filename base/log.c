@@ -16,8 +16,9 @@ static struct {
     base_log_level_t level;
     bool             colors;
     bool             progress;
+    uint64_t         seldom_us; /* 0: progress soon and often */
     int              rank;
-} log_config = {BASE_LOG_INFO, false, false, -1};
+} log_config = {BASE_LOG_INFO, false, false, 0, -1};
 
 static _Atomic uint64_t progress_next_us;
 
@@ -62,9 +63,17 @@ void base_log(base_log_level_t level, const char *format, ...)
     write_all(line, (size_t)n);
 }
 
-void base_progress_setup(bool on)
+void base_progress_setup(bool on, uint32_t seldom_ms)
 {
-    log_config.progress = on;
+    log_config.progress  = on;
+    log_config.seldom_us = (uint64_t)seldom_ms * 1000;
+    atomic_store(&progress_next_us, seldom_ms == 0 ? 0 : base_clock_us() + log_config.seldom_us);
+}
+
+/* Between two lines. */
+static uint64_t progress_step_us(bool tty)
+{
+    return log_config.seldom_us > 0 ? log_config.seldom_us : tty ? 200000 : 2000000;
 }
 
 void base_progress(const char *what, uint64_t done, uint64_t total)
@@ -75,8 +84,8 @@ void base_progress(const char *what, uint64_t done, uint64_t total)
     uint64_t next = atomic_load(&progress_next_us);
 
     if (!log_config.progress || total == 0) return;
-    if (done < total && now < next) return;
-    if (!atomic_compare_exchange_strong(&progress_next_us, &next, now + (tty ? 200000 : 2000000)))
+    if ((done < total || log_config.seldom_us > 0) && now < next) return;
+    if (!atomic_compare_exchange_strong(&progress_next_us, &next, now + progress_step_us(tty)))
         return;
     int n = snprintf(line, sizeof(line), "%s%s %3u %%%s", tty ? "\r" : "", what,
                      (unsigned)(done * 100 / total), tty && done < total ? "" : "\n");
@@ -104,8 +113,10 @@ void base_progress_bytes(const char *what, uint64_t done, uint64_t total)
         atomic_store(&bytes_begin_us, now);
         return;
     }
-    if (now - begin < 1000000 || now < next || done == 0) return;
-    if (!atomic_compare_exchange_strong(&progress_next_us, &next, now + (tty ? 200000 : 2000000)))
+    if (now - begin < (log_config.seldom_us > 0 ? log_config.seldom_us : 1000000) || now < next ||
+        done == 0)
+        return;
+    if (!atomic_compare_exchange_strong(&progress_next_us, &next, now + progress_step_us(tty)))
         return;
     const double rate = (double)done * 1e6 / (double)(now - begin);
     int          n = snprintf(line, sizeof(line), "%s%s %.2f of %.2f GB, %.2f GB/s, %.0f s left %s",

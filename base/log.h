@@ -20,10 +20,12 @@ void base_log(base_log_level_t level, const char *format, ...)
 
 /* Progress of something that takes over a second: rate-limited to 5 a second, overwritten in place
  * on a terminal, at most one line each 2 s elsewhere. done == total ends the line.
- * Silent when progress is off. base_progress_bytes: of bytes, with their number, the rate and the
+ * Silent when progress is off. seldom_ms > 0, for logs that nobody watches: no line before so many
+ * milliseconds have passed, no more than one in that time, none for the end.
+ * base_progress_bytes: of bytes, with their number, the rate and the
  * time left, and only once a second has passed since the first call; one such work at a time. Its
  * end may be any done == total. */
-void base_progress_setup(bool on);
+void base_progress_setup(bool on, uint32_t seldom_ms);
 void base_progress(const char *what, uint64_t done, uint64_t total);
 void base_progress_bytes(const char *what, uint64_t done, uint64_t total);
 

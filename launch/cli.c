@@ -123,6 +123,8 @@ static int program_option(int argc, char **argv)
     return -1;
 }
 
+enum { PROGRESS_SELDOM_MS = 10000 }; /* where stderr is no terminal */
+
 void cli_log_setup(const options_t *o, int rank)
 {
     const char *when     = opt_string(o, OPT_LOG_COLORS);
@@ -136,9 +138,9 @@ void cli_log_setup(const options_t *o, int rank)
                                               : BASE_LOG_INFO,
                    colors, rank);
     when          = opt_string(o, OPT_PROGRESS);
-    base_progress_setup(
-        cli_launcher_rank() == 0 &&
-        (strcmp(when, "on") == 0 || (strcmp(when, "auto") == 0 && terminal && !quiet)));
+    const bool on = strcmp(when, "on") == 0;
+    base_progress_setup(cli_launcher_rank() == 0 && (on || (strcmp(when, "auto") == 0 && !quiet)),
+                        on || terminal ? 0 : PROGRESS_SELDOM_MS);
 }
 
 /* A mapped model file that somebody cuts while it is read has no bytes to give: the kernel says so

@@ -1,4 +1,5 @@
-/* Progress in bytes: nothing of work of less than a second, then number, rate, time left. */
+/* Progress in bytes: nothing of work of less than a second, then number, rate, time left; and for
+ * logs: seldom. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,7 +58,7 @@ static void in_bytes(void **state)
 {
     (void)state;
     double done = 0, total = 0, rate = 0, left = 0;
-    base_progress_setup(true);
+    base_progress_setup(true, 0);
     listen(soon_done);
     assert_string_equal(said, "");
     listen(slow);
@@ -70,13 +71,46 @@ static void in_bytes(void **state)
     assert_true(strchr(said, '\n') == said + strlen(said) - 1); /* one line */
     listen(soon_done);
     assert_string_equal(said, "");
-    base_progress_setup(false);
+    base_progress_setup(false, 0);
     listen(slow);
+    assert_string_equal(said, "");
+}
+
+/* Where nobody watches: nothing of what ends soon, then a line in each span. */
+static void watch_seldom(void)
+{
+    base_progress("eval", 1, 4);
+    base_progress("eval", 4, 4);
+    base_progress_bytes("loading", 0, 1000000000);
+    base_progress_bytes("loading", 1000000, 1000000000);
+    wait_ms(700);
+    base_progress_bytes("loading", 500000000, 1000000000); /* the first */
+    base_progress("eval", 2, 4);                           /* too soon */
+    wait_ms(700);
+    base_progress_bytes("loading", 1, 1); /* ends are not told */
+    base_progress("eval", 3, 4);          /* the second */
+    base_progress("eval", 4, 4);
+}
+
+static void seldom(void **state)
+{
+    (void)state;
+    double      done = 0, total = 0;
+    const char *second = NULL;
+    base_progress_setup(true, 600);
+    listen(watch_seldom);
+    assert_int_equal(sscanf(said, "loading %lf of %lf GB", &done, &total), 2);
+    assert_true(done == 0.5 && total == 1);
+    second = strchr(said, '\n');
+    assert_non_null(second);
+    assert_string_equal(second + 1, "eval  75 %\n");
+    base_progress_setup(false, 600);
+    listen(watch_seldom);
     assert_string_equal(said, "");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(in_bytes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(in_bytes), cmocka_unit_test(seldom)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
