@@ -12,6 +12,7 @@
 #include "launch/cluster_plan.h"
 #include "launch/cores.h"
 #include "launch/engine_source.h"
+#include "launch/host_load.h"
 #include "launch/pack_choice.h"
 #include "launch/process.h"
 #include "partition/assignment_wire.h"
@@ -283,14 +284,7 @@ static base_status_t start_team(engine_t *e, const engine_config_t *config, base
 {
     uint32_t n =
         e->part.n_threads != 0 ? e->part.n_threads : launch_default_threads(e->world, e->topology);
-    bool fits = worker_topology_fits(e->topology, (int)n);
-    if (!fits && comm_local_rank(e->world) == 0)
-        base_log(BASE_LOG_WARN,
-                 "%u thread%s a rank on %d core%s of its own%s: threads are not pinned; bind wider "
-                 "(mpirun --bind-to none or numa) or lower -t",
-                 n, base_plural(n), worker_topology_cores(e->topology),
-                 base_plural((uint64_t)worker_topology_cores(e->topology)),
-                 comm_local_size(e->world) > 1 ? " (ranks of a host share its cores out)" : "");
+    bool fits         = worker_topology_fits(e->topology, (int)n);
     e->part.n_threads = n;
     e->pinned         = !config->no_pin && fits;
     return worker_team_create((int)n, e->topology, e->pinned, fits, &e->team, err);
@@ -451,6 +445,10 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st == BASE_OK)
         st = pack_choose(world, e->team, &e->part, worker_topology_machine(e->topology),
                          e->pack_reason, err);
+    if (st == BASE_OK)
+        st = host_load_check(world, e->topology, &e->part,
+                             worker_topology_fits(e->topology, (int)e->part.n_threads),
+                             config->oversubscribe, err);
     if (st == BASE_OK)
         st = comm_grid_create(world, e->part.plan.stages, e->part.plan.shards, &e->grid, err);
     if (st == BASE_OK)

@@ -41,6 +41,7 @@ typedef struct {
     const char        *head; /* "screened": keep coarse rows of the head (NUMERICS 9), "auto":
                                * where they pay; else no */
     bool               no_pin;
+    bool               oversubscribe; /* more threads than cores are no mistake */
     bool               measure; /* engine_stats looks at the memory bandwidth: it takes 30 ms more,
                                * and worker_measure_bytes() stay reserved */
     bool               quiet;   /* no progress */

@@ -40,8 +40,9 @@ engine_config_t session_config(const options_t *o)
     c.pack_cache        = opt_string(o, OPT_PACK_CACHE);
     c.cpu               = opt_string(o, OPT_CPU);
     if (o->command == CMD_BENCH) c.head = opt_string(o, OPT_BENCH_HEAD);
-    c.no_pin = opt_flag(o, OPT_NO_PIN);
-    c.quiet  = opt_flag(o, OPT_QUIET);
+    c.no_pin        = opt_flag(o, OPT_NO_PIN);
+    c.oversubscribe = opt_flag(o, OPT_OVERSUBSCRIBE);
+    c.quiet         = opt_flag(o, OPT_QUIET);
     if (o->command == CMD_BENCH && opt_given(o, OPT_SHAPE)) {
         c.shape      = opt_string(o, OPT_SHAPE);
         c.type       = opt_string(o, OPT_TYPE);

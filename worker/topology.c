@@ -15,6 +15,7 @@ struct worker_topology {
     int              n_order;
     int              order[WORKER_CPUSET_BYTES * 8]; /* CPUs, those of a memory domain together */
     int              n_cores;                        /* of this rank's part */
+    int              n_host;                         /* of all ranks of the host together */
     int              cores[LIMIT_THREADS];           /* logical index of the first CPU of each */
 };
 
@@ -122,6 +123,18 @@ static uint64_t sharers_of(const worker_binding_t *all, int n_ranks, int my_rank
     return mark;
 }
 
+/* CPUs that any rank of a rank's host may use. */
+static int count_host(const worker_binding_t *all, int n_ranks, int my_rank)
+{
+    uint8_t any[WORKER_CPUSET_BYTES] = {0};
+    int     n                        = 0;
+    for (int r = 0; r < n_ranks; r++)
+        for (int i = 0; i < WORKER_CPUSET_BYTES && all[r].host == all[my_rank].host; i++)
+            any[i] |= all[r].cpus[i];
+    for (int cpu = 0; cpu < WORKER_CPUSET_BYTES * 8; cpu++) n += any[cpu / 8] >> (cpu % 8) & 1;
+    return n;
+}
+
 /* CPUs that the same ranks may use are cut into parts of neighbours, one for each of these ranks:
  * every rank comes to the same cut, whatever else it may use. */
 void worker_topology_share(worker_topology_t *t, const worker_binding_t *all, int n_ranks,
@@ -131,6 +144,7 @@ void worker_topology_share(worker_topology_t *t, const worker_binding_t *all, in
     int      sharers[WORKER_CPUSET_BYTES * 8];
     int      place[WORKER_CPUSET_BYTES * 8];
     t->n_cores = 0;
+    t->n_host  = count_host(all, n_ranks, my_rank);
     for (int i = 0; i < t->n_order; i++) {
         int cpu = t->order[i];
         if (cpu_in(&all[my_rank], cpu))
@@ -155,6 +169,11 @@ void worker_topology_share(worker_topology_t *t, const worker_binding_t *all, in
 int worker_topology_cores(const worker_topology_t *topology)
 {
     return topology->n_cores;
+}
+
+int worker_topology_host_cores(const worker_topology_t *topology)
+{
+    return topology->n_host;
 }
 
 int worker_topology_machine(const worker_topology_t *topology)

@@ -31,8 +31,10 @@ worker_binding_t worker_topology_binding(const worker_topology_t *topology);
 void worker_topology_share(worker_topology_t *topology, const worker_binding_t *all, int n_ranks,
                            int my_rank);
 int  worker_topology_cores(const worker_topology_t *topology);
-int  worker_topology_machine(const worker_topology_t *topology); /* cores of the whole machine */
-int  worker_topology_numa(const worker_topology_t *topology);    /* its memory domains */
+/* Cores that the ranks of this host may use together, as of worker_topology_share. */
+int worker_topology_host_cores(const worker_topology_t *topology);
+int worker_topology_machine(const worker_topology_t *topology); /* cores of the whole machine */
+int worker_topology_numa(const worker_topology_t *topology);    /* its memory domains */
 /* Are there at least as many cores as threads, all ranks of the host counted? */
 bool worker_topology_fits(const worker_topology_t *topology, int n_threads);
 

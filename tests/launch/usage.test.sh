@@ -113,6 +113,44 @@ TRIREME_JSON=1 want_json inspect -m "$MODEL"
 # a context beyond the model's: said, and run
 want 0 "the model was made for" run -m "$MODEL" -p x -n 1 -c 100000
 
+# more threads than cores: one warning, of rank 0; none where cores suffice (hwloc takes a machine's description), nor
+# where it is meant so. Kernels of a lesser CPU change nothing.
+if command -v "${MPIRUN[0]}" >/dev/null; then
+    # crowded WANTED CORES RANKS ARGS...: how often it is said, on a machine of so many cores
+    crowded() {
+        local want=$1 cores=$2 n=$3 rc=0
+        shift 3
+        HWLOC_SYNTHETIC="core:$cores pu:1" "${MPIRUN[@]}" -n "$n" "$T" run -m "$MODEL" -p x -n 1 --temp 0 "$@" \
+            >"$tmp/out" 2>"$tmp/err" </dev/null || rc=$?
+        same "exit status of $n ranks" 0 "$rc"
+        same "$n ranks on $cores cores, $*: warnings" "$want" "$(grep -c 'more threads than cores' "$tmp/err")"
+    }
+    crowded 1 2 5
+    grep -qF "(5 ranks, 5 threads, 2 cores)" "$tmp/err" || fail "numbers: $(cat "$tmp/err")"
+    crowded 0 2 5 --oversubscribe
+    TRIREME_OVERSUBSCRIBE=1 crowded 0 2 5
+    crowded 1 3 2 -t 2 -q
+    grep -qF "(2 ranks, 4 threads, 3 cores)" "$tmp/err" || fail "numbers: $(cat "$tmp/err")"
+    crowded 0 4 2 -t 2
+    crowded 0 16 5
+    crowded 0 2 2 --cpu ref
+    HWLOC_SYNTHETIC="core:2 pu:1" want 0 "(1 rank, 3 threads, 2 cores)" run -m "$MODEL" -p x -n 1 -t 3
+fi
+
+# a cache of two thirds of the memory that is free: said, with what would be less
+STORIES=$SOURCE/default-model/trireme-stories.gguf
+positions=$(awk '/MemAvailable/ { n = $2 * 1024 * 0.7 / 5100; print int(n > 16000000 ? 16000000 : n) }' /proc/meminfo)
+if [ "$positions" -lt 16000000 ]; then
+    want 0 "of them are the KV cache of $positions positions (-c); -ctk f16 -ctv f16 keeps it in half precision; -c " \
+        run -m "$STORIES" -p x -n 1 -c "$positions"
+    want 0 "; -c " run -m "$STORIES" -p x -n 1 -c "$positions" -ctk f16 -ctv f16
+    grep -qF -- "-ctk" "$tmp/err" && fail "halves are advised twice: $(cat "$tmp/err")"
+    want 0 "" run -m "$STORIES" -p x -n 1 -c "$positions" -q
+    grep -qF "KV cache" "$tmp/err" && fail "-q: $(cat "$tmp/err")"
+fi
+want 0 "" run -m "$STORIES" -p x -n 1
+grep -qF "KV cache" "$tmp/err" && fail "a small cache is told: $(cat "$tmp/err")"
+
 # mpirun's own binding leaves cores idle: said, unless -t or a binding is chosen
 if command -v mpirun >/dev/null && mpirun --version 2>/dev/null | grep -q "Open MPI"; then
     for words in "-t 0" "-t 1"; do

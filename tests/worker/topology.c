@@ -63,6 +63,25 @@ static void test_two_domains(void **state)
     worker_topology_close(&t);
 }
 
+/* All ranks of a host together, whoever may use what; those of another host do not count. */
+static void test_host_cores(void **state)
+{
+    worker_topology_t *t = made("numa:1 core:8 pu:1");
+    worker_binding_t   all[3];
+    (void)state;
+    for (int r = 0; r < 3; r++) all[r] = worker_topology_binding(t);
+    memset(all[0].cpus, 0, sizeof(all[0].cpus));
+    memset(all[1].cpus, 0, sizeof(all[1].cpus));
+    all[0].cpus[0] = 0x07;
+    all[1].cpus[0] = 0x0c;
+    all[2].host    = 1;
+    worker_topology_share(t, all, 3, 0);
+    assert_int_equal(worker_topology_host_cores(t), 4);
+    worker_topology_share(t, all, 3, 2);
+    assert_int_equal(worker_topology_host_cores(t), 8);
+    worker_topology_close(&t);
+}
+
 /* Hardware threads of a core share its units: one of them counts. */
 static void test_eight_domains_smt(void **state)
 {
@@ -158,11 +177,9 @@ static void test_page(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_two_domains),
-        cmocka_unit_test(test_eight_domains_smt),
-        cmocka_unit_test(test_numbered_in_turn),
-        cmocka_unit_test(test_limited),
-        cmocka_unit_test(test_page),
+        cmocka_unit_test(test_two_domains),       cmocka_unit_test(test_host_cores),
+        cmocka_unit_test(test_eight_domains_smt), cmocka_unit_test(test_numbered_in_turn),
+        cmocka_unit_test(test_limited),           cmocka_unit_test(test_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
