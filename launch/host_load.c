@@ -157,15 +157,7 @@ bool host_load_memory(const host_load_t *all, int n, uint32_t n_ctx, bool halves
 static host_load_t own_record(const comm_world_t *world, const worker_topology_t *topology,
                               const part_assignment_t *a, bool pinned)
 {
-    const part_sizes_t  sizes = {.ternary_bits = strcmp(a->pack, "t3") == 0 ? 1.6 : 2,
-                                 .n_ctx        = a->n_ctx,
-                                 .n_seq        = a->n_seq,
-                                 .n_batch      = a->n_batch,
-                                 .n_out        = a->n_out_max,
-                                 .type_k       = a->type_k,
-                                 .type_v       = a->type_v,
-                                 .screen       = a->screen};
-    const part_memory_t m     = part_memory(&a->plan, &a->desc, a->rank, &sizes);
+    const part_memory_t m = part_assignment_memory(a, strcmp(a->pack, "t3") == 0 ? 1.6 : 2);
     worker_machine_t    machine;
     host_load_t         r;
 

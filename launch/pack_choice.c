@@ -67,15 +67,7 @@ static record_t facts(const comm_world_t *world, const part_assignment_t *a, con
     const bool         always = how != NULL && strcmp(how, "always") == 0; /* for tests */
 
     for (int i = 0; i < WORKER_PACKS; i++) {
-        const part_sizes_t  sizes = {.ternary_bits = bits[i],
-                                     .n_ctx        = a->n_ctx,
-                                     .n_seq        = a->n_seq,
-                                     .n_batch      = a->n_batch,
-                                     .n_out        = a->n_out_max,
-                                     .type_k       = a->type_k,
-                                     .type_v       = a->type_v,
-                                     .screen       = a->screen};
-        const part_memory_t m     = part_memory(&a->plan, &a->desc, a->rank, &sizes);
+        const part_memory_t m = part_assignment_memory(a, bits[i]);
         if (i == WORKER_PACK_T2) r.ternary_bytes = always ? SMALL_BYTES : m.ternary;
         r.bytes[i] = m.total + PART_RANK_OVERHEAD;
     }

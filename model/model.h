@@ -260,7 +260,7 @@ model_hash_t model_bytes_hash(const void *bytes, size_t n);
 uint64_t     model_bytes_hash64(const void *bytes, size_t n);
 
 /* SipHash-2-4 of n bytes, 64 bits: who has not the secret cannot tell the value for bytes of his
- * own, except by luck, and not when he knows it for others. About a fifth as fast as XXH3. */
+ * own, except by luck, and not when he knows it for others. A sixth as fast as XXH3. */
 typedef struct {
     uint64_t words[2];
 } model_secret_t;

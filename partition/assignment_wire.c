@@ -79,6 +79,19 @@ static void shape_to_wire(const model_desc_t *d, Trireme__ModelShape *w)
     w->rope_magnitude = d->rope_magnitude;
 }
 
+part_memory_t part_assignment_memory(const part_assignment_t *a, double ternary_bits)
+{
+    const part_sizes_t sizes = {.ternary_bits = ternary_bits,
+                                .n_ctx        = a->n_ctx,
+                                .n_seq        = a->n_seq,
+                                .n_batch      = a->n_batch,
+                                .n_out        = a->n_out_max,
+                                .type_k       = a->type_k,
+                                .type_v       = a->type_v,
+                                .screen       = a->screen};
+    return part_memory(&a->plan, &a->desc, a->rank, &sizes);
+}
+
 base_status_t part_assignment_pack(const part_assignment_t *a, uint8_t **bytes_p, size_t *n_p,
                                    base_err_t *err)
 {

@@ -33,6 +33,9 @@ typedef struct {
     char         cpu[PART_CPU_NAME_BYTES];   /* "avx2"; "": the best there is */
 } part_assignment_t;
 
+/* Predicted bytes of its rank, with so many bits for a packed ternary weight (2 or 1.6). Pure. */
+part_memory_t part_assignment_memory(const part_assignment_t *a, double ternary_bits);
+
 /* Bytes for the rank in a->rank: *bytes_p is malloc'd, the caller frees it. Of desc only the layers
  * of that rank's stage are sent. The assignment is the caller's own and must be sound (asserted).
  * Status: OK | MEMORY. Local. */

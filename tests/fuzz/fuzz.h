@@ -61,7 +61,7 @@ static char fuzz_folder[64];
 
 static inline const char *fuzz_path(const char *name)
 {
-    static char path[160];
+    static char path[sizeof(fuzz_folder) + 256]; /* NAME_MAX */
     (void)snprintf(path, sizeof(path), "%s/%s", fuzz_folder, name);
     return path;
 }

@@ -139,7 +139,9 @@ fi
 
 # a cache of two thirds of the memory that is free: said, with what would be less
 STORIES=$SOURCE/default-model/trireme-stories.gguf
-positions=$(awk '/MemAvailable/ { n = $2 * 1024 * 0.7 / 5100; print int(n > 16000000 ? 16000000 : n) }' /proc/meminfo)
+# (a control group may allow less than the machine has: doctor knows; 5100 bytes are a position of this model)
+positions=$("$T" doctor --json 2>/dev/null | python3 -c 'import json, sys
+print(min(16000000, int(json.load(sys.stdin)["hosts"][0]["mem_free"] * 0.7 / 5100)))')
 if [ "$positions" -lt 16000000 ]; then
     want 0 "of them are the KV cache of $positions positions (-c); -ctk f16 -ctv f16 keeps it in half precision; -c " \
         run -m "$STORIES" -p x -n 1 -c "$positions"

@@ -4,11 +4,12 @@
  * $ALLOC_COUNT_FILE.<pid> at the end. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <link.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "../support/preload/executable.h"
 
 extern void *__libc_malloc(size_t n);
 extern void *__libc_calloc(size_t n, size_t size);
@@ -16,25 +17,10 @@ extern void *__libc_realloc(void *p, size_t n);
 extern void *__libc_memalign(size_t align, size_t n);
 
 static _Atomic unsigned long count;
-static _Atomic unsigned long begin, end; /* of the executable's segments */
-
-static int first_object(struct dl_phdr_info *info, size_t size, void *data)
-{
-    (void)size;
-    (void)data;
-    unsigned long hi = 0;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        unsigned long e = info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz;
-        if (info->dlpi_phdr[i].p_type == PT_LOAD && e > hi) hi = e;
-    }
-    begin = info->dlpi_addr;
-    end   = info->dlpi_addr + hi;
-    return 1; /* the executable comes first */
-}
 
 __attribute__((constructor)) static void find_executable(void)
 {
-    (void)dl_iterate_phdr(first_object, NULL);
+    executable_find();
 }
 
 __attribute__((destructor)) static void report(void)
@@ -51,8 +37,7 @@ __attribute__((destructor)) static void report(void)
 
 static void note(const void *caller)
 {
-    unsigned long at = (unsigned long)caller;
-    if (at >= begin && at < end) count++;
+    if (executable_calls(caller)) count++;
 }
 
 void *malloc(size_t n)

@@ -5,31 +5,17 @@
  *   LEAN_AT=N    which call, from 1 on; 0: none
  *   LEAN_FILE=P  the rank writes how many there were to P at its end */
 #define _GNU_SOURCE
-#include <link.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "executable.h"
+
 extern void *__libc_calloc(size_t n, size_t size);
 
-static _Atomic long  count;
-static long          fails = -1;
-static unsigned long begin, end; /* of the executable's segments */
-
-static int first_object(struct dl_phdr_info *info, size_t size, void *data)
-{
-    (void)size;
-    (void)data;
-    unsigned long hi = 0;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        unsigned long e = info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz;
-        if (info->dlpi_phdr[i].p_type == PT_LOAD && e > hi) hi = e;
-    }
-    begin = info->dlpi_addr;
-    end   = info->dlpi_addr + hi;
-    return 1; /* the executable comes first */
-}
+static _Atomic long count;
+static long         fails = -1;
 
 static long number(const char *name)
 {
@@ -39,7 +25,7 @@ static long number(const char *name)
 
 __attribute__((constructor)) static void set_up(void)
 {
-    (void)dl_iterate_phdr(first_object, NULL);
+    executable_find();
     if (number("OMPI_COMM_WORLD_RANK") == number("LEAN_RANK")) fails = number("LEAN_AT");
 }
 
@@ -54,7 +40,7 @@ __attribute__((destructor)) static void tell(void)
 
 void *calloc(size_t n, size_t size)
 {
-    const unsigned long at = (unsigned long)__builtin_return_address(0);
-    if (fails >= 0 && at >= begin && at < end && ++count == fails) return NULL;
+    if (fails >= 0 && executable_calls(__builtin_return_address(0)) && ++count == fails)
+        return NULL;
     return __libc_calloc(n, size);
 }
