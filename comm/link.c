@@ -1,10 +1,10 @@
 /* comm/link.c: latency and bandwidth between two ranks.
  *
  * Rank a leads: it times, decides how long to go on, and says so in each message. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/order.h"
 #include "comm/internal.h"
 
 enum {
@@ -55,23 +55,16 @@ static base_status_t get(const link_end_t *e, void *data, size_t bytes, base_err
     return comm_wait(e->world, &request, 1, COMM_WAIT_DATA, "MPI_Irecv", err);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(double *v, int n)
 {
-    qsort(v, (size_t)n, sizeof(*v), by_value);
+    base_sort_f64(v, (size_t)n);
     return v[n / 2];
 }
 
 /* Other programs delay some samples, and nothing makes one faster than the network. */
 static double quartile(double *v, int n)
 {
-    qsort(v, (size_t)n, sizeof(*v), by_value);
+    base_sort_f64(v, (size_t)n);
     return v[n / 4];
 }
 

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/checked.h"
 #include "base/limits.h"
+#include "base/order.h"
 #include "comm/internal.h"
 
 enum {
@@ -139,12 +140,6 @@ static base_status_t batch(subject_t *s, call_fn *fn, uint32_t calls, double *se
     return st;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* How many calls make a batch of `seconds`: rank 0 decides. */
 static base_status_t calls_of(subject_t *s, call_fn *fn, double seconds, uint32_t *calls,
                               base_err_t *err)
@@ -173,8 +168,8 @@ static base_status_t pair(subject_t *s, call_fn *ours, call_fn *theirs, double s
         if (st == BASE_OK) st = batch(s, theirs, calls[1], &b[i], err);
     }
     if (st != BASE_OK) return st;
-    qsort(a, BATCHES, sizeof(a[0]), by_value);
-    qsort(b, BATCHES, sizeof(b[0]), by_value);
+    base_sort_f64(a, BATCHES);
+    base_sort_f64(b, BATCHES);
     row->best_us       = a[0] * 1e6 * factor;
     row->median_us     = a[BATCHES / 2] * 1e6 * factor;
     row->mpi_best_us   = b[0] * 1e6 * factor;

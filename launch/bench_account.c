@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/order.h"
 #include "launch/account.h"
 
 /* ---- energy that was measured ---- */
@@ -82,20 +83,6 @@ static double mean_positions(const bench_result_t *r)
     return r->n_depth + (r->n_prompt + r->n_gen + 1) / 2.0;
 }
 
-static int rising(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-/* Sorts v. */
-static double median(double *v, uint32_t n)
-{
-    qsort(v, n, sizeof(*v), rising);
-    return (v[(n - 1) / 2] + v[n / 2]) / 2;
-}
-
 /* What the repetitions read against what could be read around them. */
 static void add_bandwidth(json_t *value, const bench_result_t *r, double weight_bytes, bool reads)
 {
@@ -109,9 +96,9 @@ static void add_bandwidth(json_t *value, const bench_result_t *r, double weight_
             double around = (r->looks[i] + r->looks[i + 1]) / 2;
             v[i]          = weight_bytes * r->n_gen * 1e9 / (double)r->samples_ns[i] / around;
         }
-        if (reads) share = out_json_real(median(v, r->n_samples));
+        if (reads) share = out_json_real(base_median_f64(v, r->n_samples));
         for (uint32_t i = 0; i <= r->n_samples; i++) v[i] = r->looks[i];
-        all = out_json_real(median(v, r->n_samples + 1) / 1e9);
+        all = out_json_real(base_median_f64(v, r->n_samples + 1) / 1e9);
     }
     (void)json_object_set_new(value, "bandwidth_gb_s", all);
     (void)json_object_set_new(value, "bandwidth_share", share);

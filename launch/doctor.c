@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/order.h"
+
 /* Below this share of the median a host or a link counts as slow. */
 #define SLOW_SHARE 0.75
 #define LINK_SHARE 0.5
@@ -33,18 +35,11 @@ static double gib(uint64_t bytes)
     return (double)bytes / (1024.0 * 1024.0 * 1024.0);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* The middle one, of two the larger: half of two hosts are never both slow. */
 static double median(double *v, uint32_t n)
 {
     if (n == 0) return 0;
-    qsort(v, n, sizeof(*v), by_value);
+    base_sort_f64(v, n);
     return v[n / 2];
 }
 

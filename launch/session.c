@@ -62,6 +62,15 @@ engine_config_t session_config(const options_t *o)
     return c;
 }
 
+/* Whose memory it was, as for errors that ranks agree on. */
+static void name_root(const comm_world_t *world, base_status_t st, base_err_t *err)
+{
+    const base_err_t own = *err;
+
+    if (st == BASE_ERR_MEMORY && comm_size(world) > 1)
+        (void)base_fail(err, st, "rank 0: %s", own.text);
+}
+
 base_status_t session_engine(comm_world_t *world, const session_t *s, base_err_t *err)
 {
     engine_t     *engine = NULL;
@@ -80,6 +89,7 @@ base_status_t session_engine(comm_world_t *world, const session_t *s, base_err_t
                      "a context of %u, but the model was made for %u positions: worse beyond",
                      engine_n_ctx(engine), trained);
         st = s->work(s->context, engine, err);
+        name_root(world, st, err);
         if (st == BASE_ERR_PEER || st == BASE_ERR_DEADLINE) comm_world_abort(world, err);
         if (engine_stop(engine, &stop_err) != BASE_OK)
             comm_world_abort(world, st != BASE_OK ? err : &stop_err);

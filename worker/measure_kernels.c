@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "base/order.h"
 #include "model/model.h"
 #include "worker/kernels/kernel_decl.h"
 #include "worker/kernels/many.h"
@@ -537,17 +538,6 @@ static double best(const double *v, int n)
     return most;
 }
 
-static double median(double *v, int n)
-{
-    for (int i = 1; i < n; i++)
-        for (int j = i; j > 0 && v[j] < v[j - 1]; j--) {
-            const double above = v[j];
-            v[j]               = v[j - 1];
-            v[j - 1]           = above;
-        }
-    return n % 2 != 0 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
 base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool slow,
                                    worker_pack_rate_t *rates, double *dense, base_err_t *err)
 {
@@ -575,11 +565,13 @@ base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool sl
                 measure_row(&k, strongest(&config, "dense_f16"), 1).bytes_per_s;
     }
     for (int p = 0; st == BASE_OK && p < WORKER_PACKS; p++) {
-        rates[p].gemv = dense != NULL ? median(seen[p], turns) : best(seen[p], turns);
-        rates[p].gemm = dense != NULL ? median(seen[WORKER_PACKS + p], turns)
+        rates[p].gemv =
+            dense != NULL ? base_median_f64(seen[p], (size_t)turns) : best(seen[p], turns);
+        rates[p].gemm = dense != NULL ? base_median_f64(seen[WORKER_PACKS + p], (size_t)turns)
                                       : best(seen[WORKER_PACKS + p], turns);
     }
-    if (st == BASE_OK && dense != NULL) *dense = median(seen[2 * WORKER_PACKS], turns);
+    if (st == BASE_OK && dense != NULL)
+        *dense = base_median_f64(seen[2 * WORKER_PACKS], (size_t)turns);
     worker_meter_destroy(&k.meter);
     base_arena_destroy(&arena);
     base_arena_destroy(&k.arena);
