@@ -42,6 +42,9 @@ base_status_t comm_agree(comm_world_t *world, base_status_t status, base_err_t *
     if (st != BASE_OK || worst == 0) return st;
 
     int owner = world->size - (int)(worst & INT32_MAX);
+    if (owner < 0 || owner >= world->size)
+        return base_fail(err, BASE_ERR_PEER, "the worst status is of rank %d, of %d ranks", owner,
+                         world->size);
     memset(&verdict, 0, sizeof(verdict));
     if (owner == world->rank) {
         verdict.code = (int32_t)status;

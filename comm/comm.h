@@ -75,11 +75,21 @@ base_status_t comm_agree(comm_world_t *world, base_status_t status, base_err_t *
  * the receivers. comm_control_recv blocks until a message, or until the interrupt flag is 0.6 s old
  * (then INTERRUPTED). *bytes: length received. LIMIT: over LIMIT_MESSAGE_BYTES (send; nothing was
  * sent) or over the capacity (recv; the message is lost, the next one arrives). Status: OK | LIMIT
- * | INTERRUPTED | PEER. Collective over the world: one send on rank 0, one recv on each other. */
+ * | INTERRUPTED | PEER. Collective over the world: one send on rank 0, one recv on each other.
+ *
+ * Lengths from the wire are checked before anything is written: a message that is longer or shorter
+ * than it announced, or announces more than LIMIT_MESSAGE_BYTES, ends all ranks
+ * (comm_world_abort), as the next one could no longer be found, and no agreement be reached. The
+ * same holds for comm_control_share and comm_control_scatter. */
 base_status_t comm_control_send(comm_world_t *world, const void *message, size_t bytes,
                                 base_err_t *err);
 base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capacity, size_t *bytes,
                                 base_err_t *err);
+/* The same bytes for all: rank 0's, whose length each rank knows. A message of another length is
+ * one of another place in the order of messages: that ends all ranks. what: for its error text.
+ * Status: OK | LIMIT (rank 0) | INTERRUPTED | PEER. Collective over the world. */
+base_status_t comm_control_share(comm_world_t *world, const char *what, void *data, size_t bytes,
+                                 base_err_t *err);
 /* Rank 0 hands each rank a message of its own (start-up: plans). On rank 0 messages[r], lengths[r]
  * for all r; every rank (0 too) receives into *out (malloc'd; free()). MEMORY may hit one rank
  * alone, LIMIT (rank 0) comes with PEER on the ranks whose message is too long; none is left

@@ -2,7 +2,11 @@
  *
  * A control message travels down a tree in which each rank has up to FANOUT children (so up to 33
  * ranks get it from rank 0 itself), as a head with the length and the first bytes, then in pieces
- * of COMM_CHUNK_BYTES. Each rank passes a piece on before it asks for the next. */
+ * of COMM_CHUNK_BYTES. Each rank passes a piece on before it asks for the next.
+ *
+ * Lengths are believed when they were counted: what a head announces has a limit, and each piece is
+ * as long as the head says. Where one is not, nobody can tell any more which bytes belong to which
+ * message, and the sender may wait for a rank that no longer listens: so all ranks end at once. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,14 +36,52 @@ static base_status_t send_one(comm_world_t *w, const void *data, size_t bytes, i
     return comm_wait(w, &request, 1, COMM_WAIT_SLEEPY, "MPI_Isend", err);
 }
 
-static base_status_t recv_one(comm_world_t *w, void *data, size_t bytes, int from, int tag,
-                              comm_wait_t kind, base_err_t *err)
+/* A message of a tag of this file: up to `room` bytes; *got: how many, or COMM_TOO_LONG. */
+static base_status_t recv_any(comm_world_t *w, void *data, size_t room, int from, int tag,
+                              comm_wait_t kind, int *got, base_err_t *err)
 {
     MPI_Request   request = MPI_REQUEST_NULL;
-    base_status_t st      = comm_check(
-             MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, w->all, &request), "MPI_Irecv", err);
+    base_status_t st = comm_check(MPI_Irecv(data, (int)room, MPI_BYTE, from, tag, w->all, &request),
+                                  "MPI_Irecv", err);
     if (st != BASE_OK) return st;
-    return comm_wait(w, &request, 1, kind, "MPI_Irecv", err);
+    return comm_wait_message(w, &request, kind, got, "MPI_Irecv", err);
+}
+
+#define REMEDY "its host runs another build of trireme, or the network is damaged"
+
+static _Noreturn void end_uncounted(comm_world_t *w, const char *what, int from, int got,
+                                    size_t want)
+{
+    base_err_t err = {0};
+
+    if (got == COMM_TOO_LONG)
+        (void)base_fail(&err, BASE_ERR_PEER,
+                        "%s: rank %d sent more than the %zu bytes due: " REMEDY, what, from, want);
+    else
+        (void)base_fail(&err, BASE_ERR_PEER,
+                        "%s: rank %d sent %d bytes where %zu were due: " REMEDY, what, from, got,
+                        want);
+    comm_world_abort(w, &err);
+}
+
+static _Noreturn void end_unlimited(comm_world_t *w, const char *what, int from, uint64_t announced)
+{
+    base_err_t err = {0};
+
+    (void)base_fail(&err, BASE_ERR_PEER, "%s: rank %d announced %llu bytes, limit %d: " REMEDY,
+                    what, from, (unsigned long long)announced, LIMIT_MESSAGE_BYTES);
+    comm_world_abort(w, &err);
+}
+
+/* Exactly `want` bytes, or the end of all ranks. */
+static base_status_t recv_exact(comm_world_t *w, void *data, size_t want, int from, int tag,
+                                const char *what, base_err_t *err)
+{
+    int           got = 0;
+    base_status_t st  = recv_any(w, data, want, from, tag, COMM_WAIT_SLEEPY, &got, err);
+
+    if (st == BASE_OK && got != (int)want) end_uncounted(w, what, from, got, want);
+    return st;
 }
 
 static base_status_t send_down(comm_world_t *w, const void *data, size_t bytes, base_err_t *err)
@@ -95,6 +137,25 @@ base_status_t comm_control_send(comm_world_t *world, const void *message, size_t
     return st;
 }
 
+static const char control_message[] = "a control message";
+
+/* The head of the next message, whole: as many bytes lie in it as its length says. */
+static base_status_t recv_head(comm_world_t *w, int parent, head_t *head, base_err_t *err)
+{
+    int           got = 0;
+    base_status_t st =
+        recv_any(w, head, sizeof(*head), parent, COMM_TAG_CONTROL, COMM_WAIT_IDLE, &got, err);
+
+    if (st != BASE_OK) return st;
+    if (got < (int)sizeof(head->bytes))
+        end_uncounted(w, control_message, parent, got,
+                      got == COMM_TOO_LONG ? sizeof(*head) : sizeof(head->bytes));
+    if (head->bytes > LIMIT_MESSAGE_BYTES) end_unlimited(w, control_message, parent, head->bytes);
+    const size_t want = sizeof(head->bytes) + head_share(head->bytes);
+    if (got != (int)want) end_uncounted(w, control_message, parent, got, want);
+    return BASE_OK;
+}
+
 base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capacity, size_t *bytes,
                                 base_err_t *err)
 {
@@ -107,11 +168,8 @@ base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capac
     base_assert(bytes != NULL && (message != NULL || capacity == 0));
     head   = (head_t *)(void *)world->head;
     parent = (world->rank - 1) / FANOUT;
-    st     = recv_one(world, head, sizeof(*head), parent, COMM_TAG_CONTROL, COMM_WAIT_IDLE, err);
+    st     = recv_head(world, parent, head, err);
     if (st != BASE_OK) return st;
-    if (head->bytes > LIMIT_MESSAGE_BYTES)
-        return base_fail(err, BASE_ERR_PEER, "rank %d announced a control message of %llu bytes",
-                         parent, (unsigned long long)head->bytes);
     bool   fits = head->bytes <= capacity; /* if not, the ranks below still get it */
     size_t done = head_share(head->bytes);
     if (fits && done > 0) memcpy(data, head->first, done);
@@ -119,7 +177,7 @@ base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capac
     while (st == BASE_OK && done < head->bytes) {
         size_t   piece = base_min_size((size_t)head->bytes - done, COMM_CHUNK_BYTES);
         uint8_t *to    = fits ? data + done : world->scratch;
-        st = recv_one(world, to, piece, parent, COMM_TAG_CONTROL, COMM_WAIT_SLEEPY, err);
+        st = recv_exact(world, to, piece, parent, COMM_TAG_CONTROL, control_message, err);
         if (st == BASE_OK) st = send_down(world, to, piece, err);
         done += piece;
     }
@@ -132,15 +190,33 @@ base_status_t comm_control_recv(comm_world_t *world, void *message, size_t capac
     return BASE_OK;
 }
 
+base_status_t comm_control_share(comm_world_t *world, const char *what, void *data, size_t bytes,
+                                 base_err_t *err)
+{
+    size_t got = 0;
+
+    base_assert(world != NULL && what != NULL && (data != NULL || bytes == 0));
+    if (world->rank == 0) return comm_control_send(world, data, bytes, err);
+    base_status_t st = comm_control_recv(world, data, bytes, &got, err);
+    if (st != BASE_ERR_LIMIT && (st != BASE_OK || got == bytes)) return st;
+    /* Rank 0 is elsewhere in the order of messages: it will not come to agree. */
+    end_uncounted(world, what, 0, st == BASE_OK ? (int)got : COMM_TOO_LONG, bytes);
+}
+
 /* ---- a message for each ---------------------------------------------------------------------- */
+
+static const char start_message[] = "a start-up message";
+
+/* In place of a length: rank 0 has a message that is over the limit, and ends in order. */
+static const uint64_t NOTHING_COMES = UINT64_MAX;
 
 static base_status_t scatter_send(comm_world_t *w, const uint8_t *data, size_t bytes, int to,
                                   base_err_t *err)
 {
-    uint64_t      length = bytes;
+    uint64_t      length = bytes > LIMIT_MESSAGE_BYTES ? NOTHING_COMES : bytes;
     base_status_t st     = send_one(w, &length, sizeof(length), to, COMM_TAG_SCATTER, err);
 
-    if (bytes > LIMIT_MESSAGE_BYTES) return st; /* the receiver refuses it */
+    if (length == NOTHING_COMES) return st;
     for (size_t done = 0; st == BASE_OK && done < bytes;) {
         size_t piece = base_min_size(bytes - done, COMM_CHUNK_BYTES);
         st           = send_one(w, data + done, piece, to, COMM_TAG_SCATTER, err);
@@ -156,20 +232,21 @@ static base_status_t scatter_recv(comm_world_t *w, void **out, size_t *bytes, ba
     uint64_t      length = 0;
     void         *data   = NULL;
     base_status_t st =
-        recv_one(w, &length, sizeof(length), 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
+        recv_exact(w, &length, sizeof(length), 0, COMM_TAG_SCATTER, start_message, err);
 
     if (st != BASE_OK) goto out;
-    if (length > LIMIT_MESSAGE_BYTES) {
-        st = base_fail(err, BASE_ERR_PEER, "rank 0 announced a message of %llu bytes",
-                       (unsigned long long)length);
+    if (length == NOTHING_COMES) {
+        st = base_fail(err, BASE_ERR_PEER, "rank 0 has a start-up message of over %d bytes",
+                       LIMIT_MESSAGE_BYTES);
         goto out;
     }
+    if (length > LIMIT_MESSAGE_BYTES) end_unlimited(w, start_message, 0, length);
     st                 = base_alloc(&data, (size_t)length, 1, "start-up message", err);
     base_status_t wire = BASE_OK;
     for (size_t done = 0; wire == BASE_OK && done < length;) {
         size_t   piece = base_min_size((size_t)length - done, COMM_CHUNK_BYTES);
         uint8_t *to    = data == NULL ? w->scratch : (uint8_t *)data + done;
-        wire           = recv_one(w, to, piece, 0, COMM_TAG_SCATTER, COMM_WAIT_SLEEPY, err);
+        wire           = recv_exact(w, to, piece, 0, COMM_TAG_SCATTER, start_message, err);
         done += piece;
     }
     if (wire != BASE_OK) st = wire;

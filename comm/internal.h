@@ -142,6 +142,13 @@ typedef enum {
 base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
                         const char *what, base_err_t *err);
 
+enum { COMM_TOO_LONG = -1 };
+
+/* The same for one receive. *bytes: how many arrived; COMM_TOO_LONG: more than there was room for,
+ * none of them beyond it. */
+base_status_t comm_wait_message(comm_world_t *world, MPI_Request *request, comm_wait_t kind,
+                                int *bytes, const char *what, base_err_t *err);
+
 /* Whose requests they are: of rank list[i], or first + i. */
 typedef struct {
     const int *list;

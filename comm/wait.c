@@ -96,17 +96,38 @@ static void name_late(const comm_world_t *world, MPI_Request *requests, int n, c
     }
 }
 
-static base_status_t wait_all(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
-                              const comm_peers_t *peers, const char *what, base_err_t *err)
+/* Was the message longer than the room for it? Libraries differ in where they say so. */
+static bool too_long(int rc, const MPI_Status *status)
 {
-    uint64_t start = 0;
-    uint64_t next  = 0;
-    int      done  = 0;
+    int class = MPI_ERR_OTHER;
+
+    if (MPI_Error_class(rc, &class) != MPI_SUCCESS) return false;
+    if (class == MPI_ERR_IN_STATUS && MPI_Error_class(status->MPI_ERROR, &class) != MPI_SUCCESS)
+        return false;
+    return class == MPI_ERR_TRUNCATE;
+}
+
+/* bytes: for a single request, what arrived; NULL: nobody asks. */
+static base_status_t wait_all(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
+                              const comm_peers_t *peers, int *bytes, const char *what,
+                              base_err_t *err)
+{
+    MPI_Status  status;
+    MPI_Status *statuses = bytes == NULL ? MPI_STATUSES_IGNORE : &status;
+    uint64_t    start    = 0;
+    uint64_t    next     = 0;
+    int         done     = 0;
+
+    base_assert(bytes == NULL || n == 1);
+    if (bytes != NULL) *bytes = COMM_TOO_LONG;
 
     for (;;) {
         uint32_t seen = world->bell == NULL ? 0 : atomic_load(&world->bell->value);
-        int      rc   = MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE);
+        int      rc   = MPI_Testall(n, requests, &done, statuses);
+        if (rc != MPI_SUCCESS && bytes != NULL && too_long(rc, &status)) return BASE_OK;
         if (rc != MPI_SUCCESS) return comm_check(rc, what, err);
+        if (done && bytes != NULL)
+            return comm_check(MPI_Get_count(&status, MPI_BYTE, bytes), what, err);
         if (done) return BASE_OK;
         uint64_t now = base_clock_us();
         if (start == 0) start = now;
@@ -130,11 +151,17 @@ static base_status_t wait_all(comm_world_t *world, MPI_Request *requests, int n,
 base_status_t comm_wait(comm_world_t *world, MPI_Request *requests, int n, comm_wait_t kind,
                         const char *what, base_err_t *err)
 {
-    return wait_all(world, requests, n, kind, NULL, what, err);
+    return wait_all(world, requests, n, kind, NULL, NULL, what, err);
 }
 
 base_status_t comm_wait_data(comm_world_t *world, MPI_Request *requests, int n, comm_peers_t peers,
                              const char *what, base_err_t *err)
 {
-    return wait_all(world, requests, n, COMM_WAIT_DATA, &peers, what, err);
+    return wait_all(world, requests, n, COMM_WAIT_DATA, &peers, NULL, what, err);
+}
+
+base_status_t comm_wait_message(comm_world_t *world, MPI_Request *request, comm_wait_t kind,
+                                int *bytes, const char *what, base_err_t *err)
+{
+    return wait_all(world, request, 1, kind, NULL, bytes, what, err);
 }

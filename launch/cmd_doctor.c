@@ -114,11 +114,9 @@ static base_status_t exchange(doctor_t *d, comm_world_t *world, const doctor_ran
                               base_err_t *err)
 {
     size_t        bytes = (size_t)comm_size(world) * sizeof(*d->ranks);
-    size_t        got   = 0;
     base_status_t st    = comm_gather_records(world, mine, sizeof(*mine), d->ranks, err);
     if (st != BASE_OK || comm_size(world) == 1) return st;
-    return comm_rank(world) == 0 ? comm_control_send(world, d->ranks, bytes, err)
-                                 : comm_control_recv(world, d->ranks, bytes, &got, err);
+    return comm_control_share(world, "the reports of all ranks", d->ranks, bytes, err);
 }
 
 /* ---- the network ----------------------------------------------------------------------------- */
@@ -420,7 +418,9 @@ static base_status_t body(void *context, comm_world_t *world, base_err_t *err)
     st = comm_agree(world, st, err);
     if (st == BASE_OK) st = examine(d, world, &mine, err);
     if (st == BASE_OK) st = exchange(d, world, &mine, err);
-    if (st != BASE_OK) return st;
+    if (st == BASE_OK)
+        st = doctor_ranks_check(d->ranks, (uint32_t)n, (uint32_t)comm_host_count(world), err);
+    if (st != BASE_OK) return st; /* the same on every rank: all have the same reports */
     doctor_hosts(d->ranks, (uint32_t)n, d->hosts);
     d->report = (doctor_report_t){.ranks   = d->ranks,
                                   .n_ranks = (uint32_t)n,

@@ -12,7 +12,6 @@ base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topolog
     int               n    = comm_size(world);
     worker_binding_t  mine = worker_topology_binding(topology);
     worker_binding_t *all  = NULL;
-    size_t            got  = 0;
     base_status_t     st   = base_alloc((void **)&all, (size_t)n, sizeof(*all), "bindings", err);
     st                     = comm_agree(world, st, err);
     if (st != BASE_OK) goto out;
@@ -22,8 +21,7 @@ base_status_t launch_share_cores(comm_world_t *world, worker_topology_t *topolog
         size_t bytes = (size_t)n * sizeof(*all);
         st           = comm_gather_records(world, &mine, sizeof(mine), all, err);
         if (st != BASE_OK) goto out;
-        st = comm_rank(world) == 0 ? comm_control_send(world, all, bytes, err)
-                                   : comm_control_recv(world, all, bytes, &got, err);
+        st = comm_control_share(world, "the bindings of all ranks", all, bytes, err);
         if (st != BASE_OK) goto out;
     }
     worker_topology_share(topology, all, n, comm_rank(world));

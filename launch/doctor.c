@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/order.h"
 
 /* Below this share of the median a host or a link counts as slow. */
@@ -41,6 +42,43 @@ static double median(double *v, uint32_t n)
     if (n == 0) return 0;
     base_sort_f64(v, n);
     return v[n / 2];
+}
+
+#define ENDS(text) (memchr(text, '\0', sizeof(text)) != NULL)
+
+static bool texts_end(const doctor_rank_t *r)
+{
+    const worker_machine_t *m = &r->machine;
+    bool good = ENDS(r->version) && ENDS(r->variant) && ENDS(m->host) && ENDS(m->cpu) &&
+                ENDS(m->kernel) && ENDS(m->huge_pages) && ENDS(m->governor);
+    for (uint32_t i = 0; good && i < m->n_nets; i++)
+        good = ENDS(m->nets[i].name) && ENDS(m->nets[i].ipv4);
+    return good;
+}
+
+base_status_t doctor_ranks_check(const doctor_rank_t *ranks, uint32_t n_ranks, uint32_t n_hosts,
+                                 base_err_t *err)
+{
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        const doctor_rank_t *k = &ranks[r];
+        if (k->host < 0 || (uint32_t)k->host >= n_hosts)
+            return base_fail(err, BASE_ERR_PEER, "rank %u reports to be on host %d of %u", r,
+                             k->host, n_hosts);
+        if (k->n_threads < 0 || k->n_threads > LIMIT_THREADS)
+            return base_fail(err, BASE_ERR_PEER, "rank %u reports %d threads, limit %d", r,
+                             k->n_threads, LIMIT_THREADS);
+        if (k->machine.n_nets > WORKER_MACHINE_NETS)
+            return base_fail(err, BASE_ERR_PEER, "rank %u reports %u networks, limit %d", r,
+                             k->machine.n_nets, WORKER_MACHINE_NETS);
+        if (!texts_end(k))
+            return base_fail(err, BASE_ERR_PEER, "rank %u reports a text that does not end", r);
+    }
+    for (uint32_t h = 0; h < n_hosts; h++) {
+        bool used = false;
+        for (uint32_t r = 0; !used && r < n_ranks; r++) used = ranks[r].host == (int32_t)h;
+        if (!used) return base_fail(err, BASE_ERR_PEER, "no rank reports to be on host %u", h);
+    }
+    return BASE_OK;
 }
 
 void doctor_hosts(const doctor_rank_t *ranks, uint32_t n_ranks, doctor_host_t *hosts)

@@ -63,6 +63,11 @@ typedef struct {
 
 enum { DOCTOR_FINDINGS_MAX = 64 };
 
+/* Reports came from other processes: every host has a number below n_hosts and every host a rank,
+ * counts are in their limits, and texts end. Status: OK | PEER (which rank, what). */
+base_status_t doctor_ranks_check(const doctor_rank_t *ranks, uint32_t n_ranks, uint32_t n_hosts,
+                                 base_err_t *err);
+
 /* Fill hosts[0 .. number of hosts): the largest host number of a rank, plus 1. */
 void doctor_hosts(const doctor_rank_t *ranks, uint32_t n_ranks, doctor_host_t *hosts);
 

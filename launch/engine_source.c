@@ -91,17 +91,8 @@ static void fill_facts(const model_source_t *source, const model_desc_t *d, fact
 static base_status_t share_facts(comm_world_t *world, const model_source_t *root,
                                  const model_desc_t *d, fact_t *facts, uint32_t n, base_err_t *err)
 {
-    const size_t bytes = n * sizeof(*facts);
-    size_t       got   = 0;
-    if (comm_rank(world) == 0) {
-        fill_facts(root, d, facts, n);
-        return comm_control_send(world, facts, bytes, err);
-    }
-    base_status_t st = comm_control_recv(world, facts, bytes, &got, err);
-    if (st == BASE_OK && got != bytes)
-        st = base_fail(err, BASE_ERR_PEER, "rank 0 sent %zu bytes about its files, want %zu", got,
-                       bytes);
-    return st;
+    if (comm_rank(world) == 0) fill_facts(root, d, facts, n);
+    return comm_control_share(world, "sizes and keys of files", facts, n * sizeof(*facts), err);
 }
 
 /* ---- the own files --------------------------------------------------------------------------- */
@@ -202,13 +193,14 @@ static void warn_others(const answer_t *a, int n)
                      a[r].why);
 }
 
+static const char list_of_servers[] = "the list of who serves weights";
+
 /* server: of each rank, then the secret of caches, if any rank keeps one. */
 static base_status_t share_servers(engine_source_t *s, comm_world_t *world, answer_t *all,
                                    int32_t *server, const answer_t *mine, base_err_t *err)
 {
     const int     n      = comm_size(world);
     const size_t  bytes  = ((size_t)n + SECRET_WORDS) * sizeof(*server);
-    size_t        got    = 0;
     bool          keep   = false;
     base_status_t secret = BASE_OK;
     base_status_t st     = comm_gather_records(world, mine, sizeof(*mine), all, err);
@@ -220,12 +212,12 @@ static base_status_t share_servers(engine_source_t *s, comm_world_t *world, answ
         choose(all, n, server, &s->n_without);
         if (keep) secret = cache_secret_load(&s->origin.secret, err);
         memcpy(server + n, &s->origin.secret, sizeof(s->origin.secret));
-        st = comm_control_send(world, server, bytes, err);
+        st = comm_control_share(world, list_of_servers, server, bytes, err);
         return secret != BASE_OK ? secret : st; /* the others wait for the list */
     }
-    st = comm_control_recv(world, server, bytes, &got, err);
+    st = comm_control_share(world, list_of_servers, server, bytes, err);
     for (int r = 0; st == BASE_OK && r < n; r++)
-        if (got != bytes || server[r] < -1 || server[r] >= n || server[r] == r)
+        if (server[r] < -1 || server[r] >= n || server[r] == r)
             st = base_fail(err, BASE_ERR_PEER, "rank 0 sent a list of servers that cannot be");
     memcpy(&s->origin.secret, server + n, sizeof(s->origin.secret));
     return st;

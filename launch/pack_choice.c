@@ -127,7 +127,6 @@ static base_status_t settle(comm_world_t *world, record_t *mine, bool *any, base
 {
     const size_t  n   = (size_t)comm_size(world);
     record_t     *all = NULL;
-    size_t        got = 0;
     base_status_t st  = base_alloc((void **)&all, n, sizeof(*all), "packed formats", err);
 
     st = comm_agree(world, st, err);
@@ -138,10 +137,14 @@ static base_status_t settle(comm_world_t *world, record_t *mine, bool *any, base
         st = comm_gather_records(world, mine, sizeof(*mine), all, err);
     if (st == BASE_OK && comm_rank(world) == 0) decide_all(all, (int)n);
     if (st == BASE_OK && n > 1)
-        st = comm_rank(world) == 0 ? comm_control_send(world, all, n * sizeof(*all), err)
-                                   : comm_control_recv(world, all, n * sizeof(*all), &got, err);
+        st = comm_control_share(world, "the choice of a packed format", all, n * sizeof(*all), err);
     *any = false;
-    for (size_t r = 0; st == BASE_OK && r < n; r++) *any = *any || all[r].measure != 0;
+    for (size_t r = 0; st == BASE_OK && r < n; r++) {
+        *any = *any || all[r].measure != 0;
+        if (all[r].pack < 0 || all[r].pack >= WORKER_PACKS) /* all ranks see all, and the same */
+            st = base_fail(err, BASE_ERR_PEER, "rank 0 chose packed format %d of %d for rank %zu",
+                           all[r].pack, WORKER_PACKS, r);
+    }
     if (st == BASE_OK) *mine = all[comm_rank(world)];
 out:
     free(all);

@@ -186,6 +186,43 @@ static void test_unlike(void **state)
 }
 
 /* Problems come first, and more findings than there is room for do no harm. */
+/* Reports that would lead outside of tables, or of texts, are refused by rank and value. */
+static void test_reports(void **state)
+{
+    base_err_t err = {0};
+    (void)state;
+    sound(3);
+    assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_OK);
+    static const int32_t wrong[] = {-1, 3, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        sound(3);
+        ranks[1].host = wrong[i];
+        assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_ERR_PEER);
+        assert_non_null(strstr(err.text, "rank 1 "));
+    }
+    sound(3);
+    ranks[2].host = 1; /* host 2 would have no first rank */
+    assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_ERR_PEER);
+    assert_non_null(strstr(err.text, "host 2"));
+    assert_int_equal(doctor_ranks_check(ranks, 3, 2, &err), BASE_OK);
+    ranks[0].n_threads = -8;
+    assert_int_equal(doctor_ranks_check(ranks, 3, 2, &err), BASE_ERR_PEER);
+    sound(3);
+    ranks[2].machine.n_nets = WORKER_MACHINE_NETS + 1;
+    assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_ERR_PEER);
+    char *const  texts[] = {ranks[2].version, ranks[2].machine.cpu, ranks[2].machine.nets[1].ipv4};
+    const size_t bytes[] = {sizeof(ranks[2].version), sizeof(ranks[2].machine.cpu),
+                            sizeof(ranks[2].machine.nets[1].ipv4)};
+    for (size_t i = 0; i < 3; i++) {
+        sound(3);
+        ranks[2].machine.n_nets = 2;
+        assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_OK);
+        memset(texts[i], 'x', bytes[i]);
+        assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_ERR_PEER);
+        assert_non_null(strstr(err.text, "rank 2 "));
+    }
+}
+
 static void test_many(void **state)
 {
     (void)state;
@@ -214,7 +251,7 @@ int main(void)
         cmocka_unit_test(test_sound),   cmocka_unit_test(test_cores),
         cmocka_unit_test(test_memory),  cmocka_unit_test(test_slow_host),
         cmocka_unit_test(test_network), cmocka_unit_test(test_unlike),
-        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_reports), cmocka_unit_test(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
