@@ -111,7 +111,9 @@ class Hosts:
         """The file into which a process writes its id to come under the quota; None without one."""
         if self.cpu is None:
             return None
-        name, period = f"trireme-{os.getpid()}-{i}", 20000
+        # What a host does not use while it waits, it has besides at the next burst, up to a period's
+        # share: a slow CPU saves nothing. So the period is short; the kernel takes no quota below 1 ms.
+        name, period = f"trireme-{os.getpid()}-{i}", max(4000, int(1000 / self.cpu) + 1)
         v1 = pathlib.Path("/sys/fs/cgroup/cpu")
         if (v1 / "cpu.cfs_quota_us").exists() or (v1 / "tasks").exists():
             group = v1 / name
