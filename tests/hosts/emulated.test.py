@@ -41,13 +41,14 @@ def test_bits(tmp):
 
 
 def test_wire():
-    """100 Mbit/s and 1 ms, as trireme doctor measures them: less than it, but not by much."""
+    """100 Mbit/s and 1 ms, as trireme doctor measures them: less than it, but not by much. Latency is taken off
+    the 21 ms of a span twice, and is longer by up to 1 ms when other tests have the CPU: a tenth."""
     with hosts.Hosts(2, mbit=100, delay_ms=1.0) as h:
         value = json.loads(h.mpirun([trireme.BINARY, "doctor", "-t", "1", "--json"], check=False).stdout)
     (link,) = value["links"]
     assert link["between_hosts"] and len(value["hosts"]) == 2, value
     assert 1000 <= link["latency_us"] < 3000, link
-    assert 0.05 < link["net_gbit"] <= 0.101, link
+    assert 0.05 < link["net_gbit"] <= 0.11, link
 
 
 def test_hidden(tmp):
