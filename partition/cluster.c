@@ -11,7 +11,7 @@
 #include "base/arena.h"
 
 enum { NAME_MAX_BYTES = PART_NODE_NAME_BYTES - 12 }; /* room for a number behind it */
-enum { KIND_COUNT, KIND_SIZE, KIND_REAL, KIND_TEXT, KIND_NODES, KIND_PAIRS };
+enum { KIND_COUNT, KIND_SIZE, KIND_REAL, KIND_TEXT, KIND_NODES, KIND_PAIRS, KIND_FEW };
 
 typedef struct {
     const char *name;
@@ -30,9 +30,14 @@ enum {
     N_RANK_MEMBW,
     N_T3,
     N_DENSE,
+    N_SCREEN,
     N_GOPS,
     N_INTRA_US,
     N_INTRA_GBS,
+    N_T2_FEW,
+    N_T3_FEW,
+    N_DENSE_FEW,
+    N_SCREEN_FEW,
     NODE_FIELDS
 };
 enum { C_NODES, C_LATENCY, C_NET, C_STEP, C_LAYER, C_PAIR_LATENCY, C_PAIR_NET, CLUSTER_FIELDS };
@@ -47,10 +52,17 @@ static const field_t node_fields[NODE_FIELDS] = {
     [N_RANK_MEMBW] = {"rank_membw_gbs", KIND_REAL, 0.001, 1e6},
     [N_T3]         = {"t3_gbs", KIND_REAL, 0.001, 1e6},
     [N_DENSE]      = {"dense_gbs", KIND_REAL, 0.001, 1e6},
+    [N_SCREEN]     = {"screen_gbs", KIND_REAL, 0.001, 1e6},
     [N_GOPS]       = {"gops", KIND_REAL, 0.001, 1e9},
     [N_INTRA_US]   = {"intra_us", KIND_REAL, 0, 1e9},
     [N_INTRA_GBS]  = {"intra_gbs", KIND_REAL, 0.001, 1e6},
+    [N_T2_FEW]     = {"t2_few_gops", KIND_FEW, 0.001, 1e9},
+    [N_T3_FEW]     = {"t3_few_gops", KIND_FEW, 0.001, 1e9},
+    [N_DENSE_FEW]  = {"dense_few_gops", KIND_FEW, 0.001, 1e9},
+    [N_SCREEN_FEW] = {"screen_few_gops", KIND_FEW, 0.001, 1e9},
 };
+
+const uint32_t part_few_vectors[PART_FEW] = {2, 4, 8, 16};
 
 static const field_t cluster_fields[CLUSTER_FIELDS] = {
     [C_NODES]        = {"nodes", KIND_NODES, 1, LIMIT_RANKS},
@@ -124,7 +136,7 @@ static base_status_t number_read(const char *at, const field_t *f, const json_t 
 static base_status_t unknown_field(const char *at, const char *key, const field_t *fields,
                                    uint32_t n_fields, base_err_t *err)
 {
-    char   known[160];
+    char   known[232];
     size_t used = 0;
 
     known[0] = '\0';
@@ -158,7 +170,7 @@ static base_status_t object_read(const char *at, json_t *object, const field_t *
         while (i < n_fields && strcmp(key, fields[i].name) != 0) i++;
         if (i == n_fields) return unknown_field(at, key, fields, n_fields, err);
         const field_t *f = &fields[i];
-        if (f->kind == KIND_PAIRS) continue; /* read when the nodes are known */
+        if (f->kind == KIND_PAIRS || f->kind == KIND_FEW) continue; /* read by who knows where to */
         if (f->kind == KIND_NODES) {
             if (!json_is_array(value) || json_array_size(value) == 0 ||
                 json_array_size(value) > LIMIT_RANKS)
@@ -206,6 +218,42 @@ static base_status_t nodes_append(part_cluster_t *c, const part_node_t *node, co
     return BASE_OK;
 }
 
+/* Rates at part_few_vectors. Absent: they stay 0. */
+static base_status_t few_read(const char *at, json_t *object, const field_t *f, double *out,
+                              base_err_t *err)
+{
+    json_t *list = json_object_get(object, f->name);
+
+    if (list == NULL) return BASE_OK;
+    if (!json_is_array(list) || json_array_size(list) != PART_FEW)
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s.%s: expected %d numbers, of 2, 4, 8 and 16 vectors at once", at,
+                         f->name, PART_FEW);
+    for (uint32_t i = 0; i < PART_FEW; i++) {
+        double        v  = 0;
+        base_status_t st = number_read(at, f, json_array_get(list, i), &v, err);
+        if (st != BASE_OK) return st;
+        out[i] = v * GIGA;
+    }
+    return BASE_OK;
+}
+
+static base_status_t few_read_all(const char *at, json_t *object, part_few_t *few, base_err_t *err)
+{
+    const struct {
+        int     field;
+        double *out;
+    } lists[] = {{N_T2_FEW, few->t2},
+                 {N_T3_FEW, few->t3},
+                 {N_DENSE_FEW, few->dense},
+                 {N_SCREEN_FEW, few->screen}};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        base_status_t st = few_read(at, object, &node_fields[lists[i].field], lists[i].out, err);
+        if (st != BASE_OK) return st;
+    }
+    return BASE_OK;
+}
+
 static base_status_t node_read(const char *where, json_t *object, uint32_t index,
                                uint32_t default_ranks, part_cluster_t *c, base_err_t *err)
 {
@@ -228,10 +276,13 @@ static base_status_t node_read(const char *where, json_t *object, uint32_t index
                          .rank_membw    = v[N_RANK_MEMBW] * GIGA,
                          .t3_bw         = v[N_T3] * GIGA,
                          .dense_bw      = v[N_DENSE] * GIGA,
+                         .screen_bw     = v[N_SCREEN] * GIGA,
                          .ops           = v[N_GOPS] * GIGA,
                          .intra_latency = v[N_INTRA_US] * MICRO,
                          .intra_bw      = v[N_INTRA_GBS] * GIGA,
                          .ranks         = (uint32_t)v[N_RANKS]};
+    st                = few_read_all(at, object, &node.few, err);
+    if (st != BASE_OK) return st;
     return nodes_append(c, &node, given != NULL ? given : name, (uint32_t)v[N_COUNT], at, err);
 }
 

@@ -22,19 +22,34 @@ enum {
     PART_PAIR_NODES             = 256, /* most nodes of a table of pairs */
 };
 
+/* Numbers of vectors, between one and a prompt's many, whose products a node may give rates for:
+ * 2, 4, 8 and 16. Kernels are neither bound by memory there nor at their best. */
+enum { PART_FEW = 4 };
+extern const uint32_t part_few_vectors[PART_FEW];
+
+/* Products a second of all its ranks with so many vectors at once, weights from memory; all 0: not
+ * known. */
 typedef struct {
-    char     name[PART_NODE_NAME_BYTES]; /* "big1": numbered when its count is above 1 */
-    uint64_t mem_bytes;                  /* 1 MiB .. 1 PiB */
-    uint32_t cores;                      /* 0: not known */
-    double   membw;         /* bytes of weights a second that all its ranks read; 0: not known */
-    double   rank_membw;    /* the same of one rank, others idle; 0: membw / ranks */
-    double   t3_bw;         /* as membw, of weights packed as t3; 0: like membw */
-    double   dense_bw;      /* as membw, of float16 weights; 0: like membw */
-    double   ops;           /* int8 products a second of all its ranks; 0: not known */
-    double   intra_latency; /* seconds of an exchange between its ranks; 0: left out */
-    double   intra_bw;      /* bytes a second through such an exchange; 0: left out */
-    uint32_t ranks;         /* 1.. */
-    uint32_t rank0;         /* its first rank; set when the cluster is made */
+    double t2[PART_FEW], t3[PART_FEW]; /* packed weights, int8 */
+    double dense[PART_FEW];            /* float16 weights */
+    double screen[PART_FEW];           /* coarse rows of the head (NUMERICS 9) */
+} part_few_t;
+
+typedef struct {
+    char       name[PART_NODE_NAME_BYTES]; /* "big1": numbered when its count is above 1 */
+    uint64_t   mem_bytes;                  /* 1 MiB .. 1 PiB */
+    uint32_t   cores;                      /* 0: not known */
+    double     membw;      /* bytes of weights a second that all its ranks read; 0: not known */
+    double     rank_membw; /* the same of one rank, others idle; 0: membw / ranks */
+    double     t3_bw;      /* as membw, of weights packed as t3; 0: like membw */
+    double     dense_bw;   /* as membw, of float16 weights; 0: like membw */
+    double     screen_bw;  /* as membw, of coarse rows of the head; 0: like dense_bw */
+    double     ops;        /* int8 products a second of all its ranks; 0: not known */
+    part_few_t few;
+    double     intra_latency; /* seconds of an exchange between its ranks; 0: left out */
+    double     intra_bw;      /* bytes a second through such an exchange; 0: left out */
+    uint32_t   ranks;         /* 1.. */
+    uint32_t   rank0;         /* its first rank; set when the cluster is made */
 } part_node_t;
 
 /* Ranks are numbered node by node, in the order of the nodes, as mpirun fills them. */

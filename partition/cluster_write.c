@@ -25,6 +25,20 @@ static bool known_add(json_t *object, const char *name, double v)
     return v <= 0 || real_add(object, name, v);
 }
 
+/* The same for rates at part_few_vectors. */
+static bool few_add(json_t *object, const char *name, const double *rates)
+{
+    if (rates[0] <= 0) return true;
+    json_t *list = json_array();
+    bool    ok   = list != NULL;
+    for (uint32_t i = 0; ok && i < PART_FEW; i++) {
+        char text[64];
+        (void)snprintf(text, sizeof(text), "%.*g", DIGITS, rates[i] / 1e9);
+        ok = json_array_append_new(list, json_real(strtod(text, NULL))) == 0;
+    }
+    return json_object_set_new(object, name, list) == 0 && ok; /* takes NULL for a failure */
+}
+
 static json_t *node_json(const part_node_t *n)
 {
     json_t *o  = json_object();
@@ -36,7 +50,12 @@ static json_t *node_json(const part_node_t *n)
     ok = ok && known_add(o, "rank_membw_gbs", n->rank_membw / 1e9);
     ok = ok && known_add(o, "t3_gbs", n->t3_bw / 1e9);
     ok = ok && known_add(o, "dense_gbs", n->dense_bw / 1e9);
+    ok = ok && known_add(o, "screen_gbs", n->screen_bw / 1e9);
     ok = ok && known_add(o, "gops", n->ops / 1e9);
+    ok = ok && few_add(o, "t2_few_gops", n->few.t2);
+    ok = ok && few_add(o, "t3_few_gops", n->few.t3);
+    ok = ok && few_add(o, "dense_few_gops", n->few.dense);
+    ok = ok && few_add(o, "screen_few_gops", n->few.screen);
     ok = ok && known_add(o, "intra_us", n->intra_latency * 1e6);
     ok = ok && known_add(o, "intra_gbs", n->intra_bw / 1e9);
     if (ok) return o;

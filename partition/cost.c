@@ -8,6 +8,7 @@
 
 enum {
     FLOAT_COST = 4, /* int8 products in the time of one float product: 64 against 16 lanes */
+    MANY = 64, /* vectors at once, from which on `ops` holds: doctor measures it with so many */
 };
 
 /* Seconds to hand one message to the network: what many messages cost beside their latency. */
@@ -29,10 +30,21 @@ part_speed_t part_rank_speed(const part_node_t *node, uint32_t active, double te
 
     if (node->rank_membw > 0) bw = fmin(node->rank_membw, free);
     /* What the formats cost was measured with all ranks at work: it is the same for one. */
-    const double t3    = node->t3_bw > 0 && ternary_bits < 2 ? node->t3_bw / node->membw : 1;
-    const double dense = node->dense_bw > 0 ? node->dense_bw / node->membw : 1;
-    if (node->membw <= 0) return (part_speed_t){bw, bw, ops / node->ranks};
-    return (part_speed_t){bw * t3, bw * dense, ops / node->ranks};
+    const double t3     = node->t3_bw > 0 && ternary_bits < 2 ? node->t3_bw / node->membw : 1;
+    const double dense  = node->dense_bw > 0 ? node->dense_bw / node->membw : 1;
+    const double screen = node->screen_bw > 0 ? node->screen_bw / node->membw : dense;
+    part_speed_t s      = {.bw = bw, .dense = bw, .screen = bw, .ops = ops / node->ranks};
+    if (node->membw <= 0) return s;
+    s.bw     = bw * t3;
+    s.dense  = bw * dense;
+    s.screen = bw * screen;
+    /* Where one vector is not known, what more take says little. */
+    const double *const packed = ternary_bits < 2 ? node->few.t3 : node->few.t2;
+    s.few_ranks                = node->ranks;
+    if (packed[0] > 0) s.packed_few = packed;
+    if (node->few.dense[0] > 0) s.dense_few = node->few.dense;
+    if (node->few.screen[0] > 0) s.screen_few = node->few.screen;
+    return s;
 }
 
 part_load_t part_load_decode(const part_ask_t *ask)
@@ -51,7 +63,8 @@ uint32_t part_streams(const part_ask_t *ask, uint32_t stages)
 part_load_t part_load_throughput(const part_ask_t *ask, uint32_t stages)
 {
     const uint32_t n_seq = ask->n_seq == 0 ? 1 : ask->n_seq;
-    const double   group = ceil((double)n_seq / part_streams(ask, stages));
+    /* Groups may differ by one; together they take the time of as many mean ones. */
+    const double group = (double)n_seq / part_streams(ask, stages);
     return (part_load_t){group, group, ask->depth, group};
 }
 
@@ -239,13 +252,46 @@ double part_logits_time(const part_cluster_t *c, uint32_t root, const uint32_t *
 
 /* --- computing --- */
 
+double part_product_time(double vectors, double products, double once, const double *few,
+                         double ranks, double ops)
+{
+    double n0 = 1, t0 = once; /* the point before */
+
+    if (products <= 0 || few == NULL) return fmax(once, transfer(vectors * products, ops));
+    if (vectors <= 1) return once;
+    for (uint32_t i = 0; i <= PART_FEW; i++) {
+        const double n1   = i < PART_FEW ? part_few_vectors[i] : MANY;
+        const double rate = i < PART_FEW ? few[i] / ranks : ops;
+        if (rate <= 0) break;
+        /* More vectors take no less time, whatever was measured. */
+        const double t1 = fmax(t0, n1 * products / rate);
+        if (vectors < n1) return t0 + (t1 - t0) * (vectors - n0) / (n1 - n0);
+        n0 = n1;
+        t0 = t1;
+    }
+    return t0 * vectors / n0;
+}
+
+/* What 16 vectors reach holds for more, too; without a measurement FLOAT_COST says it. */
+static double float_time(double vectors, double products, double once, const double *few,
+                         part_speed_t s)
+{
+    if (few != NULL) return part_product_time(vectors, products, once, few, s.few_ranks, 0);
+    return part_product_time(vectors, FLOAT_COST * products, once, NULL, 1, s.ops);
+}
+
 double part_half_time(const part_layer_account_t *a, int half, part_speed_t s,
                       const part_load_t *load)
 {
-    const double products = a->products[half] + FLOAT_COST * a->float_products[half];
-    double t = transfer((double)a->ternary[half], s.bw) + transfer((double)a->dense[half], s.dense);
+    const double floats = FLOAT_COST * a->float_products[half];
+    const double packed = transfer((double)a->ternary[half], s.bw);
+    const double dense  = transfer((double)a->dense[half], s.dense);
+    double t = fmax(packed + dense, transfer(load->tokens * (a->products[half] + floats), s.ops));
 
-    t = fmax(t, transfer(load->tokens * products, s.ops));
+    if (s.packed_few != NULL || s.dense_few != NULL)
+        t = part_product_time(load->tokens, a->products[half], packed, s.packed_few, s.few_ranks,
+                              s.ops) +
+            float_time(load->tokens, a->float_products[half], dense, s.dense_few, s);
     if (half != PART_HALF_ATTENTION || load->positions <= 0) return t;
     /* Keys and values of every position: read once a sequence, multiplied for every token. */
     const double read  = load->caches * load->positions * (double)a->kv_position;
@@ -253,14 +299,17 @@ double part_half_time(const part_layer_account_t *a, int half, part_speed_t s,
     return t + fmax(transfer(read, s.dense), transfer(twice, s.ops));
 }
 
+/* Rates of float16 serve all stored types: what widening others takes is not modelled. */
 double part_head_time(const part_ends_t *e, const model_desc_t *desc, part_speed_t s,
                       const part_load_t *load)
 {
-    const uint64_t row  = model_row_bytes(desc->head.type, desc->width);
-    const double   all  = (double)e->head_rows * (double)row;
-    const double   read = e->screen > 0 ? (double)e->screen : all;
+    const uint64_t row      = model_row_bytes(desc->head.type, desc->width);
+    const double   all      = (double)e->head_rows * (double)row;
+    const double   products = (double)e->head_rows * desc->width; /* of a vector */
 
     if (load->outputs <= 0) return 0;
-    const double products = load->outputs * (double)e->head_rows * desc->width;
-    return fmax(transfer(read, s.dense), transfer(FLOAT_COST * products, s.ops));
+    if (e->screen > 0)
+        return float_time(load->outputs, products, transfer((double)e->screen, s.screen),
+                          s.screen_few, s);
+    return float_time(load->outputs, products, transfer(all, s.dense), s.dense_few, s);
 }

@@ -8,9 +8,13 @@
 #include "partition/account.h"
 #include "partition/choose.h"
 
-/* A rank: bytes of packed and of dense weights and int8 products per second. 0: takes no time. */
+/* A rank: bytes of packed and of dense weights and of the coarse head, int8 products per second; 0:
+ * takes no time. Products per second with part_few_vectors vectors at once, the cluster's own, of
+ * all ranks of the node; NULL: not known. */
 typedef struct {
-    double bw, dense, ops;
+    double        bw, dense, screen, ops;
+    const double *packed_few, *dense_few, *screen_few;
+    double        few_ranks; /* that the figures of a few are of together */
 } part_speed_t;
 /* `active`: its ranks that work at the same time. ternary_bits: of the packed format. */
 part_speed_t part_rank_speed(const part_node_t *node, uint32_t active, double ternary_bits);
@@ -41,6 +45,13 @@ part_group_t part_group_of(const part_cluster_t *c, const uint32_t *rank_node, u
  * bytes from all its ranks together. */
 double part_sum_time(const part_group_t *g, double bytes);
 double part_gather_time(const part_group_t *g, double bytes);
+
+/* Seconds of a product with `vectors` vectors of so many multiplications each, if one vector takes
+ * `once`. few: multiplications a second of `ranks` ranks at part_few_vectors: times are
+ * interpolated between one vector, those, and 64, from which on the rate is `ops` (0: that of 16).
+ * few NULL: the longer of `once` and what `ops` says. */
+double part_product_time(double vectors, double products, double once, const double *few,
+                         double ranks, double ops);
 
 /* One half of a layer on one rank; what a layer's exchanges take; rows of the head on one rank. */
 double part_half_time(const part_layer_account_t *a, int half, part_speed_t s,

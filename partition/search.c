@@ -267,7 +267,8 @@ static bool nodes_alike(const part_cluster_t *c, uint32_t a, uint32_t b)
     const part_node_t *x = &c->nodes[a], *y = &c->nodes[b];
     return c->pair_latency == NULL && c->pair_net == NULL && x->mem_bytes == y->mem_bytes &&
            x->ranks == y->ranks && x->membw == y->membw && x->rank_membw == y->rank_membw &&
-           x->t3_bw == y->t3_bw && x->dense_bw == y->dense_bw &&
+           x->t3_bw == y->t3_bw && x->dense_bw == y->dense_bw && x->screen_bw == y->screen_bw &&
+           memcmp(&x->few, &y->few, sizeof(x->few)) == 0 &&
            part_rank_speed(x, 1, 2).ops == part_rank_speed(y, 1, 2).ops &&
            x->intra_latency == y->intra_latency && x->intra_bw == y->intra_bw;
 }

@@ -228,6 +228,113 @@ static void times(void **state)
     part_cluster_free(&c);
 }
 
+/* Several sequences on a node that measured few vectors: the times of 1, 2, 4, 8, 16 vectors and of
+ * 64 (ops), straight lines between them. */
+static void few_times(void **state)
+{
+    (void)state;
+    const double   packed = A_WEIGHTS + F_WEIGHTS, floats = 32000.0 * 8192;
+    const double   norms = 80 * NORMS / 50e9;
+    part_cluster_t c     = fast(1, 1);
+    part_node_t   *n     = &c.nodes[0];
+    n->ops               = 256e9;
+    n->few               = (part_few_t){.t2     = {150e9, 200e9, 210e9, 220e9},
+                                        .t3     = {100e9, 150e9, 160e9, 170e9},
+                                        .dense  = {30e9, 40e9, 50e9, 60e9},
+                                        .screen = {35e9, 45e9, 55e9, 65e9}};
+    n->screen_bw         = 20e9;
+    /* Sequences; vectors of the points below and above; their rates, of the layers and the head. */
+    const struct {
+        uint32_t n_seq;
+        double   low, high, layers[2], head[2];
+    } cases[] = {
+        {2, 2, 4, {150e9, 200e9}, {30e9, 40e9}},    {3, 2, 4, {150e9, 200e9}, {30e9, 40e9}},
+        {4, 4, 8, {200e9, 210e9}, {40e9, 50e9}},    {7, 4, 8, {200e9, 210e9}, {40e9, 50e9}},
+        {8, 8, 16, {210e9, 220e9}, {50e9, 60e9}},   {11, 8, 16, {210e9, 220e9}, {50e9, 60e9}},
+        {40, 16, 64, {220e9, 256e9}, {60e9, 60e9}}, {64, 16, 64, {220e9, 256e9}, {60e9, 60e9}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const double low = cases[i].low, high = cases[i].high, at = cases[i].n_seq;
+        const double part  = (at - low) / (high - low);
+        const double t0[2] = {low * packed / cases[i].layers[0], low * floats / cases[i].head[0]};
+        const double t1[2] = {high * packed / cases[i].layers[1], high * floats / cases[i].head[1]};
+        part_choice_t a =
+            choose(&c, llama_70b, (part_ask_t){.ternary_bits = 2, .n_seq = cases[i].n_seq}, NULL);
+        near(at / a.time.throughput_tps,
+             80 * (t0[0] + part * (t1[0] - t0[0])) + norms + t0[1] + part * (t1[1] - t0[1]));
+        /* One sequence takes the time of reading, as before. */
+        near(1 / a.time.decode_tps, 80 * packed / 4 / 50e9 + norms + floats * 2 / 50e9);
+        part_choice_free(&a);
+    }
+    /* Beyond 64 the rates stay. */
+    part_choice_t a = choose(&c, llama_70b, (part_ask_t){.ternary_bits = 2, .n_seq = 128}, NULL);
+    near(128 / a.time.throughput_tps, 128 * (80 * packed / 256e9 + floats / 60e9) + norms);
+    part_choice_free(&a);
+    /* Base 3 has rates of its own. */
+    a = choose(&c, llama_70b, (part_ask_t){.ternary_bits = 1.6, .n_seq = 4}, NULL);
+    near(4 / a.time.throughput_tps, 4 * (80 * packed / 150e9 + floats / 40e9) + norms);
+    part_choice_free(&a);
+    /* A screened head: one vector at the bandwidth of coarse rows (8 / 32 float16 rows), four at
+     * their rate. */
+    const part_ask_t screened = {.ternary_bits = 2, .n_seq = 4, .screen = true};
+    a                         = choose(&c, llama_70b, screened, NULL);
+    near(4 / a.time.throughput_tps, 4 * (80 * packed / 200e9 + floats / 45e9) + norms);
+    const double coarse = a.time.head * 20e9; /* bytes: 6 bits a weight, and scales of blocks */
+    assert_true(coarse > floats * 6 / 8 && coarse < floats * 6.5 / 8);
+    part_choice_free(&a);
+    /* No number of vectors takes less than a smaller one, whatever was measured. */
+    n->few.t2[1] = 2000e9;
+    a            = choose(&c, llama_70b, (part_ask_t){.ternary_bits = 2, .n_seq = 4}, NULL);
+    near(4 / a.time.throughput_tps, 80 * 2 * packed / 150e9 + norms + 4 * floats / 40e9);
+    part_choice_free(&a);
+    n->few.t2[0] = 1e15;
+    a            = choose(&c, llama_70b, (part_ask_t){.ternary_bits = 2, .n_seq = 2}, NULL);
+    near(2 / a.time.throughput_tps, 80 * packed / 4 / 50e9 + norms + 2 * floats / 30e9);
+    part_choice_free(&a);
+    /* Figures are of all ranks of the node: two of them have half each, but two norms whole. */
+    n->few.t2[0]       = 150e9;
+    part_cluster_t two = fast(1, 2);
+    two.nodes[0].few   = n->few;
+    a = choose(&two, llama_70b, (part_ask_t){.ternary_bits = 2, .n_seq = 2, .layout = "1x2"}, NULL);
+    near(2 / a.time.throughput_tps - a.time.communication,
+         80 * (2 * packed / 150e9 + (2 * 8192 + (8192 + 28672) / 2) * 4 / 25e9) +
+             2 * floats / 30e9);
+    part_choice_free(&a);
+    part_cluster_free(&two);
+    part_cluster_free(&c);
+}
+
+/* Eight sequences in three groups are 3 + 3 + 2: a stage's turn takes as long as those together. */
+static void uneven_groups(void **state)
+{
+    (void)state;
+    part_cluster_t c = fast(3, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        c.nodes[i].few.t2[0] = 150e9;
+        for (uint32_t f = 1; f < PART_FEW; f++) c.nodes[i].few.t2[f] = 200e9;
+        c.nodes[i].few.dense[0] = 30e9;
+        for (uint32_t f = 1; f < PART_FEW; f++) c.nodes[i].few.dense[f] = 40e9;
+    }
+    c.latency            = 0;
+    c.net                = 1e15;
+    const double  packed = A_WEIGHTS + F_WEIGHTS, floats = 32000.0 * 8192;
+    part_choice_t a =
+        choose(&c, llama_70b, (part_ask_t){.ternary_bits = 2, .n_seq = 8, .layout = "3x1"}, NULL);
+    /* Times of two and three vectors; three lie halfway between two and four. */
+    const double two[]   = {2 * packed / 150e9, 2 * floats / 30e9};
+    const double three[] = {(two[0] + 4 * packed / 200e9) / 2, (two[1] + 4 * floats / 40e9) / 2};
+    double       slowest = 0;
+    for (uint32_t s = 0; s < 3; s++) {
+        const uint32_t layers = a.plan.stage_layer[s + 1] - a.plan.stage_layer[s];
+        double         t      = layers * (2 * three[0] + two[0] + 3 * NORMS / 50e9);
+        if (s == 2) t += 2 * three[1] + two[1];
+        slowest = fmax(slowest, t);
+    }
+    assert_true(fabs(8 / a.time.throughput_tps / slowest - 1) < 1e-4);
+    part_choice_free(&a);
+    part_cluster_free(&c);
+}
+
 static void exchange_times(void **state)
 {
     (void)state;
@@ -373,7 +480,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_machines),  cmocka_unit_test(falls_back),
         cmocka_unit_test(unlike_nodes),    cmocka_unit_test(asked_layouts),
-        cmocka_unit_test(times),           cmocka_unit_test(exchange_times),
+        cmocka_unit_test(times),           cmocka_unit_test(few_times),
+        cmocka_unit_test(uneven_groups),   cmocka_unit_test(exchange_times),
         cmocka_unit_test(unknown_figures), cmocka_unit_test(leaves_out),
         cmocka_unit_test(largest),
     };

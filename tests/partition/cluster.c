@@ -99,6 +99,53 @@ static void good_file(void **state)
     part_cluster_free(&c);
 }
 
+/* A file that is no cluster, in words with this piece. */
+static void refused(const char *json, const char *piece)
+{
+    part_cluster_t c   = {0};
+    base_err_t     err = {0};
+    base_status_t  st  = parse(json, &c, &err);
+    if (st != BASE_ERR_INPUT) fail_msg("%s: status %d", json, (int)st);
+    if (strstr(err.text, piece) == NULL) fail_msg("%s: '%s' lacks '%s'", json, err.text, piece);
+    assert_null(c.nodes);
+}
+
+/* Rates of few vectors: four of them, each a number in its range. */
+static void bad_few(void **state)
+{
+    (void)state;
+    const struct {
+        const char *json, *piece;
+    } bad[] = {
+        {"{\"nodes\": [{\"mem\": \"1G\", \"screen_gbs\": 0}]}", "nodes[0].screen_gbs: 0"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"t2_few_gops\": 7}]}",
+         "nodes[0].t2_few_gops: expected 4 numbers"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"t2_few_gops\": null}]}",
+         "nodes[0].t2_few_gops: expected 4 numbers"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"t3_few_gops\": []}]}",
+         "nodes[0].t3_few_gops: expected 4 numbers"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"t3_few_gops\": [1, 2, 3]}]}",
+         "nodes[0].t3_few_gops: expected 4 numbers"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"dense_few_gops\": [1, 2, 3, 4, 5]}]}",
+         "nodes[0].dense_few_gops: expected 4 numbers"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"dense_few_gops\": [1, 2, 0, 4]}]}",
+         "nodes[0].dense_few_gops: 0"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"screen_few_gops\": [1, -2, 3, 4]}]}",
+         "nodes[0].screen_few_gops: -2"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"screen_few_gops\": [1, 2, 3, \"4\"]}]}",
+         "nodes[0].screen_few_gops: expected a number"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"screen_few_gops\": [1, 2, 3, null]}]}",
+         "nodes[0].screen_few_gops: expected a number"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"t2_few_gops\": [1, 2, 3, 1e30]}]}",
+         "nodes[0].t2_few_gops: 1"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"t2_few_gops\": [1, 2, 3, 1e999]}]}", "line 1"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"t2_few_gops\": [1, 2, 3, NaN]}]}", "line 1"},
+        {"{\"nodes\": [{\"mem\": \"1G\", \"few_gops\": [1, 2, 3, 4]}]}",
+         "nodes[0].few_gops: no such field"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) refused(bad[i].json, bad[i].piece);
+}
+
 static void bad_files(void **state)
 {
     (void)state;
@@ -156,15 +203,7 @@ static void bad_files(void **state)
         {"{\"nodes\": [{\"mem\": \"1G\"}]} x", "line 1"},
         {"{\"nodes\": [{\"mem\": \"1\\u00002G\"}]}", "c.json"},
     };
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        part_cluster_t c   = {0};
-        base_err_t     err = {0};
-        base_status_t  st  = parse(bad[i].json, &c, &err);
-        if (st != BASE_ERR_INPUT) fail_msg("%s: status %d", bad[i].json, (int)st);
-        if (strstr(err.text, bad[i].piece) == NULL)
-            fail_msg("%s: '%s' lacks '%s'", bad[i].json, err.text, bad[i].piece);
-        assert_null(c.nodes);
-    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) refused(bad[i].json, bad[i].piece);
     part_cluster_t c = {0};
     assert_int_equal(parse("{\"nodes\": [{\"mem\": \"1G\", \"count\": 2000, \"ranks\": 2},"
                            " {\"mem\": \"1G\", \"count\": 49, \"ranks\": 2}]}",
@@ -190,6 +229,9 @@ static void written(void **state)
     const char all[] =
         "{\"nodes\": [{\"name\": \"a\", \"mem\": 25769803777, \"cores\": 16, \"ranks\": 2,"
         " \"membw_gbs\": 31.25, \"rank_membw_gbs\": 26.5, \"gops\": 364.125, \"intra_us\": 2.5,"
+        " \"screen_gbs\": 12.5, \"t2_few_gops\": [178.75, 206.5, 217.25, 208],"
+        " \"t3_few_gops\": [128.5, 203, 214, 215], \"dense_few_gops\": [22.5, 38, 48, 52],"
+        " \"screen_few_gops\": [36.5, 48.5, 57, 63.5],"
         " \"intra_gbs\": 7}, {\"name\": \"b\", \"mem\": \"8G\", \"ranks\": 1}, {\"name\": \"c\","
         " \"mem\": \"9G\", \"ranks\": 3}], \"latency_us\": 30.1, \"net_gbit\": 0.9, \"step_us\": "
         "40,"
@@ -205,6 +247,13 @@ static void written(void **state)
     assert_true(fabs(c.step - 40e-6) < 1e-15 && fabs(c.layer - 6.7e-6) < 1e-15);
     assert_true(fabs(part_cluster_latency(&c, 1, 2) - 4e-6) < 1e-15);
     assert_true(part_cluster_net(&c, 2, 1) == 7.5e9);
+    const part_few_t few = {.t2     = {178.75e9, 206.5e9, 217.25e9, 208e9},
+                            .t3     = {128.5e9, 203e9, 214e9, 215e9},
+                            .dense  = {22.5e9, 38e9, 48e9, 52e9},
+                            .screen = {36.5e9, 48.5e9, 57e9, 63.5e9}};
+    assert_true(c.nodes[0].screen_bw == 12.5e9 && c.nodes[1].screen_bw == 0);
+    assert_memory_equal(&c.nodes[0].few, &few, sizeof(few));
+    assert_memory_equal(&c.nodes[1].few, &(part_few_t){0}, sizeof(few));
     assert_int_equal(part_cluster_write(&c, &text, &n, &err), BASE_OK);
     assert_int_equal(text[n - 1], '\n');
     if (part_cluster_parse(text, n, "back", 9, &back, &err) != BASE_OK) fail_msg("%s", err.text);
@@ -216,6 +265,8 @@ static void written(void **state)
         assert_int_equal(back.nodes[i].cores, c.nodes[i].cores);
         assert_int_equal(back.nodes[i].ranks, c.nodes[i].ranks);
         assert_true(fabs(back.nodes[i].membw - c.nodes[i].membw) < 1);
+        assert_true(back.nodes[i].screen_bw == c.nodes[i].screen_bw);
+        assert_memory_equal(&back.nodes[i].few, &c.nodes[i].few, sizeof(few));
         for (uint32_t b = 0; b < 3; b++) {
             if (b == i) continue;
             double want = part_cluster_latency(&c, i, b);
@@ -234,6 +285,7 @@ static void written(void **state)
     assert_int_equal(back.n_ranks, 5);
     assert_int_equal(back.nodes[1].rank0, 3);
     assert_string_equal(back.nodes[1].name, "a");
+    assert_memory_equal(&back.nodes[1].few, &few, sizeof(few));
     assert_true(part_cluster_latency(&back, 0, 1) == part_cluster_latency(&c, 2, 0));
     assert_true(part_cluster_net(&back, 1, 0) == part_cluster_net(&c, 0, 2));
     part_cluster_free(&back);
@@ -270,7 +322,8 @@ static void hostile_files(void **state)
     (void)state;
     const char whole[] =
         "{\"nodes\": [{\"name\": \"big\", \"count\": 2, \"mem\": \"384G\", \"cores\": 32, "
-        "\"membw_gbs\": 1.5, \"ranks\": 1}], \"latency_us\": 3, \"net_gbit\": 10,"
+        "\"membw_gbs\": 1.5, \"ranks\": 1, \"t2_few_gops\": [1, 2, 3, 4]}], \"latency_us\": 3, "
+        "\"net_gbit\": 10,"
         " \"pair_latency_us\": [[0, 1], [2, 0]]}";
     const size_t n    = sizeof(whole) - 1;
     uint64_t     seed = 9;
@@ -305,9 +358,9 @@ static void files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),   cmocka_unit_test(good_file), cmocka_unit_test(bad_files),
-        cmocka_unit_test(written), cmocka_unit_test(saved),     cmocka_unit_test(hostile_files),
-        cmocka_unit_test(files),
+        cmocka_unit_test(sizes),         cmocka_unit_test(good_file), cmocka_unit_test(bad_files),
+        cmocka_unit_test(bad_few),       cmocka_unit_test(written),   cmocka_unit_test(saved),
+        cmocka_unit_test(hostile_files), cmocka_unit_test(files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,11 +73,21 @@ static double model_bytes(const model_desc_t *d, const part_ask_t *ask)
     return bytes;
 }
 
+static void any_few(part_few_t *few)
+{
+    double *const lists[] = {few->t2, few->t3, few->dense, few->screen};
+    for (size_t l = 0; l < sizeof(lists) / sizeof(lists[0]); l++) {
+        if (below(4) == 0) continue;
+        for (uint32_t i = 0; i < PART_FEW; i++) lists[l][i] = between(1e9, 1e11);
+    }
+}
+
 static part_cluster_t any_cluster(uint32_t n_nodes, uint32_t ranks_max, double bytes)
 {
     part_cluster_t c     = {0};
     part_node_t    one   = {.mem_bytes = 1 << 30, .ranks = 1};
     const uint32_t kinds = 1 + below(4);
+    const bool     few   = below(3) == 0;
     uint32_t       n     = 0;
     part_node_t    kind[4];
     for (uint32_t k = 0; k < kinds; k++) {
@@ -101,6 +111,7 @@ static part_cluster_t any_cluster(uint32_t n_nodes, uint32_t ranks_max, double b
     for (uint32_t i = 0; i < n_nodes; i++) {
         c.nodes[i]       = kind[below(kinds)];
         c.nodes[i].rank0 = n;
+        if (few) any_few(&c.nodes[i].few); /* nodes of a kind that differ in nothing else */
         n += c.nodes[i].ranks;
     }
     c.n_ranks = n;
@@ -191,7 +202,8 @@ static uint32_t kind(const brute_t *b, uint32_t node)
     const part_node_t *n = b->all->nodes;
     uint32_t           i = 0;
     while (i < node && (b->all->pair_net != NULL || n[i].mem_bytes != n[node].mem_bytes ||
-                        n[i].membw != n[node].membw || n[i].ranks != n[node].ranks))
+                        n[i].membw != n[node].membw || n[i].ranks != n[node].ranks ||
+                        memcmp(&n[i].few, &n[node].few, sizeof(n[i].few)) != 0))
         i++;
     return i;
 }
