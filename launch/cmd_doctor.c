@@ -38,19 +38,23 @@ typedef struct {
 /* ---- each rank for itself -------------------------------------------------------------------- */
 
 /* What counts for a plan: packed and float16 weights a second out of memory, products of many
- * tokens at once. Where a control group gives less than the threads would take, over many of its
- * periods. */
+ * tokens at once and, unless a rank is alone, of a few. Where a control group gives less than the
+ * threads would take, over many of its periods. */
 static base_status_t measure(const doctor_t *d, worker_team_t *team, const doctor_rank_t *r,
-                             doctor_rates_t *rates, base_err_t *err)
+                             bool alone, doctor_rates_t *rates, base_err_t *err)
 {
     const double       quota              = r->machine.cpu_quota;
+    const bool         slow               = quota > 0 && quota < r->n_threads;
     worker_pack_rate_t pack[WORKER_PACKS] = {{0}};
+    worker_plan_rate_t plan               = {.want_few = !alone};
     base_status_t      st =
-        worker_measure_packs(team, opt_string(d->o, OPT_CPU), quota > 0 && quota < r->n_threads,
-                             pack, &rates->dense, err);
-    rates->t2       = pack[WORKER_PACK_T2].gemv / 4;
-    rates->t3       = pack[WORKER_PACK_T3].gemv / 5;
-    rates->products = pack[WORKER_PACK_T2].gemm;
+        worker_measure_packs(team, opt_string(d->o, OPT_CPU), slow, pack, &plan, err);
+    *rates = (doctor_rates_t){.t2       = pack[WORKER_PACK_T2].gemv / 4,
+                              .t3       = pack[WORKER_PACK_T3].gemv / 5,
+                              .products = pack[WORKER_PACK_T2].gemm,
+                              .dense    = plan.dense,
+                              .screen   = plan.screen,
+                              .few      = plan.few};
     return st;
 }
 
@@ -97,10 +101,10 @@ static base_status_t examine(const doctor_t *d, comm_world_t *world, doctor_rank
     st = worker_team_create(r->n_threads, topology, fits && !opt_flag(d->o, OPT_NO_PIN), fits,
                             &team, err);
     st = comm_agree(world, st, err);
-    if (st == BASE_OK) st = measure(d, team, r, &r->rates, err);
+    if (st == BASE_OK) st = measure(d, team, r, false, &r->rates, err);
     st = comm_agree(world, st, err);
     if (st == BASE_OK && comm_local_rank(world) == 0 && comm_local_size(world) > 1)
-        st = measure(d, team, r, &rates, err);
+        st = measure(d, team, r, true, &rates, err);
     r->alone_bytes_per_s = rates.t2;
     st                   = comm_agree(world, st, err);
 out:
@@ -225,7 +229,9 @@ static void fill_node(const doctor_t *d, uint32_t host, part_node_t *node)
     node->membw     = h->rates.t2;
     node->t3_bw     = h->rates.t3;
     node->dense_bw  = h->rates.dense;
+    node->screen_bw = h->rates.screen;
     node->ops       = h->rates.products;
+    node->few       = h->rates.few;
     node->ranks     = h->n_ranks;
     if (h->n_ranks > 1) node->rank_membw = h->first->alone_bytes_per_s;
     for (uint32_t i = 0; i < d->n_links; i++)

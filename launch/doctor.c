@@ -81,6 +81,16 @@ base_status_t doctor_ranks_check(const doctor_rank_t *ranks, uint32_t n_ranks, u
     return BASE_OK;
 }
 
+static void add_few(part_few_t *sum, const part_few_t *few)
+{
+    for (int i = 0; i < PART_FEW; i++) {
+        sum->t2[i] += few->t2[i];
+        sum->t3[i] += few->t3[i];
+        sum->dense[i] += few->dense[i];
+        sum->screen[i] += few->screen[i];
+    }
+}
+
 void doctor_hosts(const doctor_rank_t *ranks, uint32_t n_ranks, doctor_host_t *hosts)
 {
     for (uint32_t r = 0; r < n_ranks; r++) {
@@ -93,7 +103,9 @@ void doctor_hosts(const doctor_rank_t *ranks, uint32_t n_ranks, doctor_host_t *h
         h->rates.t2 += ranks[r].rates.t2;
         h->rates.t3 += ranks[r].rates.t3;
         h->rates.dense += ranks[r].rates.dense;
+        h->rates.screen += ranks[r].rates.screen;
         h->rates.products += ranks[r].rates.products;
+        add_few(&h->rates.few, &ranks[r].rates.few);
     }
 }
 

@@ -5,12 +5,15 @@
 
 #include "base/status.h"
 #include "comm/comm.h"
+#include "partition/cluster.h"
 #include "worker/machine.h"
 
-/* Bytes of packed (t2, t3) and float16 weights a second from memory; int8 multiply-adds a second in
- * a prompt. Of all ranks of the host at the same time. */
+/* Bytes of packed (t2, t3) and float16 weights and coarse rows a second from memory; int8
+ * multiply-adds a second in a prompt, and multiply-adds of a few vectors. Of all ranks of the host
+ * at the same time. */
 typedef struct {
-    double t2, t3, dense, products;
+    double     t2, t3, dense, screen, products;
+    part_few_t few;
 } doctor_rates_t;
 
 /* One rank's report, sent as it is. */

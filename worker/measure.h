@@ -6,6 +6,7 @@
 #define TRIREME_WORKER_MEASURE_H
 
 #include "base/status.h"
+#include "partition/cluster.h"
 #include "worker/team.h"
 
 /* Memory for looks at the bandwidth, kept between them: a machine that is shared reads half as fast
@@ -83,17 +84,26 @@ typedef struct {
 
 enum { WORKER_PACK_TOKENS = 64 };
 
+/* What a plan wants to know besides. */
+typedef struct {
+    bool       want_few;      /* in: measure `screen` and `few`, too */
+    double     dense, screen; /* bytes a second from memory, one vector: float16, coarse head */
+    part_few_t few;
+} worker_plan_rate_t;
+
 /* rates[WORKER_PACKS]. Of several short spans, the formats by turns: the best, as the choice of a
- * format compares them; with `dense` the median, as a plan predicts what a long run will see.
+ * format compares them; with `plan` the median, as a plan predicts what a long run will see.
  * cpu     strongest kernel variant to use, as in worker_config_t; NULL: the best there is.
  * slow    the machine gets its CPU time in portions (a control group's quota): a long span of each
- *         instead, 1 s, in which many portions come.
- * dense   bytes of float16 weights a second from memory, one vector; NULL: not asked.
- * Time: 0.4 s, and the touching of memory (0.1 s at 256 MiB on two cores).
- * Memory: as worker_measure_kernels. Ranks of one host share its memory: let all call at the same
- * time. Status: OK | MEMORY. */
+ *         instead, 1 s, in which many portions come. The rates of few vectors are taken by CPU time
+ *         then, and the portion from one of the long spans.
+ * plan    NULL: not asked.
+ * Time: 0.4 s, 1 s with `plan`, 2.5 s with want_few (if slow 4, 5 and 8 s), and the touching of
+ * memory (0.1 s at 256 MiB on two cores). Memory: as worker_measure_kernels.
+ * Ranks of one host share its memory: let all call at the same time. Status: OK | MEMORY. */
 base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool slow,
-                                   worker_pack_rate_t *rates, double *dense, base_err_t *err);
+                                   worker_pack_rate_t *rates, worker_plan_rate_t *plan,
+                                   base_err_t *err);
 
 /* A number that changes with the list of kernels: what was measured with another says nothing. */
 uint64_t worker_kernels_version(void);

@@ -1,6 +1,7 @@
 /* worker/measure_kernels.c: every kernel that streams weights, all threads of the team at once. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/arena.h"
 #include "base/log.h"
@@ -23,16 +24,18 @@ enum {
     HEAD_DIM   = 128,
     PAIRS      = 5, /* of a row: looks at the bandwidth and spans of the kernel in turns */
     LOOK_US    = 6000,
-    BATCH      = 8,    /* calls between two looks at the clock, where they are short */
-    BATCH_TOK  = 16,   /* up to so many tokens they are */
-    FEW_ROWS   = 4,    /* query rows of attention: the heads of one token */
-    MANY_ROWS  = 64,   /* of a prompt */
+    BATCH      = 8,  /* calls between two looks at the clock, where they are short */
+    BATCH_TOK  = 16, /* up to so many tokens they are */
+    FEW_ROWS   = 4,  /* query rows of attention: the heads of one token */
+    MANY_ROWS  = 64, /* of a prompt */
+    CHUNK      = 4,  /* tiles of the coarse head that all vectors take before the next (screen.c) */
     MAC_ROUNDS = 2000, /* of a probe between two looks at the clock */
     PEAK_SPANS = 8,    /* of the arithmetic peaks */
     PEAK_US    = 15000,
 };
-enum { DOCTOR_TURNS = 8 }; /* who asks for all has time */
-#define SLOW_S 1.0         /* of a row, in spans of a fifth */
+enum { DOCTOR_TURNS = 8, FEW_TURNS = 3 }; /* who asks for all has time */
+#define QUICK_S 0.024                     /* of a row */
+#define SLOW_S  1.0                       /* of a row, in spans of a fifth */
 _Static_assert(ROWS *COLS * 4 + 64 <= WORKER_MEASURE_LEAST, "a call stays in its thread's part");
 _Static_assert((int)MANY_TILES >= (int)KERN_MANY_TILES, "kernels do what they do in a step");
 _Static_assert(MANY_TILES *KERN_TILE_ROWS *COLS / 4 + 64 <= WORKER_MEASURE_LEAST, "likewise");
@@ -112,6 +115,7 @@ typedef struct {
     float                  *outs;      /* OUT_FLOATS a thread */
     double                 *rates;     /* rows of one value a thread, one a span */
     double                  mac_peak, fma_peak;
+    bool                    cpu_time; /* spans end by the CPU time of each thread */
     /* the case under measurement */
     const entry_t *entry;
     size_t         n_tok, n_tiles, call_bytes; /* call_bytes: weights of a call, without padding */
@@ -164,6 +168,20 @@ static size_t call_bytes(const entry_t *e, size_t n, size_t *weights)
     }
 }
 
+static void call_screen(const kernels_t *k, const uint8_t *w, float *out)
+{
+    const size_t n = kern_screen_blocks(COLS), chunk = k->n_tok == 1 ? TILES : CHUNK;
+
+    for (size_t t = 0; t < TILES; t += chunk) {
+        for (size_t v = 0; v < k->n_tok; v++) {
+            int8_t               *q = k->qs + 2 * v * COLS;
+            const kern_screen_x_t x = {q, q + COLS, k->sums, k->xs, k->xs + n, 1, 1};
+            ((kern_screen_fn *)k->entry->fn)(out, out + ROWS, w + t * kern_screen_tile_bytes(n),
+                                             chunk, n, &x);
+        }
+    }
+}
+
 static void call(const kernels_t *k, const uint8_t *w, float *out)
 {
     const entry_t *e     = k->entry;
@@ -181,12 +199,7 @@ static void call(const kernels_t *k, const uint8_t *w, float *out)
     case K_kern_dense_fn:
         ((kern_dense_fn *)e->fn)(out, ROWS, w, dense_row_bytes(e), ROWS, COLS, k->xs, COLS, n_tok);
         break;
-    case K_kern_screen_fn: {
-        const size_t          n = kern_screen_blocks(COLS);
-        const kern_screen_x_t x = {k->qs, k->qs + COLS, k->sums, k->xs, k->xs + n, 1, 1};
-        ((kern_screen_fn *)e->fn)(out, out + ROWS, w, TILES, n, &x);
-        break;
-    }
+    case K_kern_screen_fn: call_screen(k, w, out); break;
     case K_kern_attn_scores_fn: {
         float *m = out + MANY_ROWS * KERN_PAGE;
         ((kern_attn_scores_fn *)e->fn)(out, m, m + MANY_ROWS, k->xs, n_tok, w, k->positions,
@@ -202,13 +215,22 @@ static void call(const kernels_t *k, const uint8_t *w, float *out)
 
 /* ---- one row ---- */
 
+static uint64_t span_clock_us(const kernels_t *k)
+{
+    struct timespec t;
+
+    if (!k->cpu_time) return base_clock_us();
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
 /* Calls per second of this thread for a while, going on at *at. */
 static double row_span(const kernels_t *k, float *out, uint64_t span_us, size_t begin, size_t end,
                        size_t *at)
 {
     const size_t   step  = (k->call_bytes + 63) / 64 * 64;
     const size_t   n     = k->n_tok <= BATCH_TOK && k->n_tiles == TILES ? BATCH : 1;
-    const uint64_t start = base_clock_us();
+    const uint64_t start = span_clock_us(k);
     uint64_t       spent = 0, calls = 0;
 
     while (spent < span_us || spent == 0) {
@@ -217,7 +239,7 @@ static double row_span(const kernels_t *k, float *out, uint64_t span_us, size_t 
             call(k, k->weights + *at, out);
         }
         calls += n;
-        spent = base_clock_us() - start;
+        spent = span_clock_us(k) - start;
     }
     return (double)calls * 1e6 / (double)spent;
 }
@@ -538,40 +560,97 @@ static double best(const double *v, int n)
     return most;
 }
 
-base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool slow,
-                                   worker_pack_rate_t *rates, double *dense, base_err_t *err)
-{
-    static const char *const gemv[WORKER_PACKS] = {"gemv_t2_i8", "gemv_t3_i8"};
-    static const char *const gemm[WORKER_PACKS] = {"gemm_t2_i8", "gemm_t3_i8"};
-    const int                turns              = slow ? 1 : dense != NULL ? DOCTOR_TURNS : 3;
-    const worker_measure_t   config             = {.cpu = cpu, .seconds = slow ? SLOW_S : 0.024};
-    kernels_t                k                  = {.team = team, .config = &config, .mac_peak = 1};
-    base_arena_t             arena              = {0};
-    double                   seen[2 * WORKER_PACKS + 1][DOCTOR_TURNS];
-    base_status_t            st = inputs(&k, err);
+static const char *const gemv[WORKER_PACKS] = {"gemv_t2_i8", "gemv_t3_i8"};
+static const char *const gemm[WORKER_PACKS] = {"gemm_t2_i8", "gemm_t3_i8"};
 
-    if (st == BASE_OK) st = open_kernels(&k, &arena, err);
-    memset(rates, 0, WORKER_PACKS * sizeof(*rates));
-    if (dense != NULL) *dense = 0;
-    for (int i = 0; st == BASE_OK && i < turns; i++) {
+/* Of a slot, with many tokens. */
+static double products_of(kernels_t *k, const char *slot, size_t n_tok)
+{
+    return measure_row(k, strongest(k->config, slot), n_tok).products_per_s;
+}
+
+/* seen[]: what is measured in turns, each the median of its own. */
+enum {
+    SEEN_GEMV,
+    SEEN_GEMM  = SEEN_GEMV + WORKER_PACKS,
+    SEEN_DENSE = SEEN_GEMM + WORKER_PACKS,
+    SEEN
+};
+
+static void measure_one_and_many(kernels_t *k, int turns, worker_pack_rate_t *rates,
+                                 worker_plan_rate_t *plan)
+{
+    double seen[SEEN][DOCTOR_TURNS];
+
+    for (int i = 0; i < turns; i++) {
         for (int p = 0; p < WORKER_PACKS; p++) {
-            worker_measure_row_t row = measure_row(&k, strongest(&config, gemv[p]), 1);
-            seen[p][i]               = row.products_per_s;
-            row = measure_row(&k, strongest(&config, gemm[p]), WORKER_PACK_TOKENS);
-            seen[WORKER_PACKS + p][i] = row.products_per_s;
+            seen[SEEN_GEMV + p][i] = products_of(k, gemv[p], 1);
+            seen[SEEN_GEMM + p][i] = products_of(k, gemm[p], WORKER_PACK_TOKENS);
         }
-        if (dense != NULL)
-            seen[2 * WORKER_PACKS][i] =
-                measure_row(&k, strongest(&config, "dense_f16"), 1).bytes_per_s;
+        if (plan == NULL) continue;
+        seen[SEEN_DENSE][i] = measure_row(k, strongest(k->config, "dense_f16"), 1).bytes_per_s;
     }
-    for (int p = 0; st == BASE_OK && p < WORKER_PACKS; p++) {
+    for (int p = 0; p < WORKER_PACKS; p++) {
+        const double *one = seen[SEEN_GEMV + p], *many = seen[SEEN_GEMM + p];
         rates[p].gemv =
-            dense != NULL ? base_median_f64(seen[p], (size_t)turns) : best(seen[p], turns);
-        rates[p].gemm = dense != NULL ? base_median_f64(seen[WORKER_PACKS + p], (size_t)turns)
-                                      : best(seen[WORKER_PACKS + p], turns);
+            plan != NULL ? base_median_f64(seen[SEEN_GEMV + p], (size_t)turns) : best(one, turns);
+        rates[p].gemm =
+            plan != NULL ? base_median_f64(seen[SEEN_GEMM + p], (size_t)turns) : best(many, turns);
     }
-    if (st == BASE_OK && dense != NULL)
-        *dense = base_median_f64(seen[2 * WORKER_PACKS], (size_t)turns);
+    if (plan != NULL) plan->dense = base_median_f64(seen[SEEN_DENSE], (size_t)turns);
+}
+
+/* What few vectors reach, and one of the coarse head. portion: of the CPU time that the threads get
+ * when spans are by CPU time; else 1. */
+static void measure_few(kernels_t *k, int turns, double portion, worker_plan_rate_t *plan)
+{
+    const struct {
+        const char *slot;
+        double     *out;
+    } rows[] = {{gemm[WORKER_PACK_T2], plan->few.t2},
+                {gemm[WORKER_PACK_T3], plan->few.t3},
+                {"dense_f16", plan->few.dense},
+                {"screen_6", plan->few.screen}};
+    enum { ROWS_FEW = sizeof(rows) / sizeof(rows[0]) };
+    double seen[ROWS_FEW][PART_FEW][FEW_TURNS], screen[FEW_TURNS];
+
+    for (int i = 0; i < turns; i++) {
+        screen[i] = measure_row(k, strongest(k->config, "screen_6"), 1).bytes_per_s;
+        for (int r = 0; r < ROWS_FEW; r++)
+            for (int f = 0; f < PART_FEW; f++)
+                seen[r][f][i] = products_of(k, rows[r].slot, part_few_vectors[f]);
+    }
+    plan->screen = portion * base_median_f64(screen, (size_t)turns);
+    for (int r = 0; r < ROWS_FEW; r++)
+        for (int f = 0; f < PART_FEW; f++)
+            rows[r].out[f] = portion * base_median_f64(seen[r][f], (size_t)turns);
+}
+
+base_status_t worker_measure_packs(worker_team_t *team, const char *cpu, bool slow,
+                                   worker_pack_rate_t *rates, worker_plan_rate_t *plan,
+                                   base_err_t *err)
+{
+    const worker_measure_t config  = {.cpu = cpu, .seconds = slow ? SLOW_S : QUICK_S};
+    const worker_measure_t quick   = {.cpu = cpu, .seconds = QUICK_S};
+    kernels_t              k       = {.team = team, .config = &config, .mac_peak = 1};
+    base_arena_t           arena   = {0};
+    double                 portion = 1;
+    base_status_t          st      = inputs(&k, err);
+
+    memset(rates, 0, WORKER_PACKS * sizeof(*rates));
+    if (plan != NULL) *plan = (worker_plan_rate_t){.want_few = plan->want_few};
+    if (st == BASE_OK) st = open_kernels(&k, &arena, err);
+    if (st != BASE_OK) goto out;
+    measure_one_and_many(&k, slow ? 1 : plan != NULL ? DOCTOR_TURNS : 3, rates, plan);
+    if (plan == NULL || !plan->want_few) goto out;
+    k.config = &quick;
+    if (slow) {
+        k.cpu_time = true;
+        portion =
+            rates[WORKER_PACK_T2].gemm / products_of(&k, gemm[WORKER_PACK_T2], WORKER_PACK_TOKENS);
+    }
+    measure_few(&k, slow ? 1 : FEW_TURNS, portion, plan);
+out:
     worker_meter_destroy(&k.meter);
     base_arena_destroy(&arena);
     base_arena_destroy(&k.arena);

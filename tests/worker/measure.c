@@ -49,16 +49,26 @@ static void packs(void **state)
     (void)state;
     worker_team_t     *team = NULL;
     worker_pack_rate_t r[WORKER_PACKS];
-    double             dense = 0;
+    worker_plan_rate_t plan = {.want_few = true};
     base_err_t         err;
 
     assert_int_equal(worker_team_create(2, NULL, false, false, &team, &err), BASE_OK);
-    assert_int_equal(worker_measure_packs(team, NULL, false, r, &dense, &err), BASE_OK);
+    assert_int_equal(worker_measure_packs(team, NULL, false, r, &plan, &err), BASE_OK);
     for (int i = 0; i < WORKER_PACKS; i++) {
         print_message("%s: %.1f G weights/s, %.1f G products/s\n", i == 0 ? "t2" : "t3",
                       r[i].gemv * 1e-9, r[i].gemm * 1e-9);
         assert_true(r[i].gemv > 1e6 && r[i].gemv < 1e14);
         assert_true(r[i].gemm > 1e6 && r[i].gemm < 1e15);
+    }
+    assert_true(plan.dense > 1e6 && plan.dense < 1e13);
+    assert_true(plan.screen > 1e6 && plan.screen < 1e13);
+    for (int i = 0; i < PART_FEW; i++) {
+        const double few[] = {plan.few.t2[i], plan.few.t3[i], plan.few.dense[i],
+                              plan.few.screen[i]};
+        print_message("%u vectors: t2 %.1f, t3 %.1f, float16 %.1f, coarse head %.1f G products/s\n",
+                      part_few_vectors[i], few[0] * 1e-9, few[1] * 1e-9, few[2] * 1e-9,
+                      few[3] * 1e-9);
+        for (int j = 0; j < 4; j++) assert_true(few[j] > 1e6 && few[j] < 1e15);
     }
     worker_team_destroy(&team);
     assert_true(worker_kernels_version() != 0);
