@@ -27,6 +27,8 @@ for h, n in zip(v["hosts"], c["nodes"]):
     assert h["name"] == os.uname().nodename and h["threads"] == 1
     assert h["mem_total"] == total and 0 < h["mem_free"] <= h["mem_allowed"] <= total, h
     assert 0.05 < h["membw_gbs"] < 1000 and h["int8_gops"] > 0.5, h
+    few = [n[f"{k}_few_gops"] for k in ("t2", "t3", "dense", "screen")]
+    assert all(len(f) == 4 and min(f) > 0.01 for f in few) and n["screen_gbs"] > 0.01, n
     assert n["mem"] == h["mem_allowed"] and n.get("ranks", 1) == 1 and n["cores"] == 1, n
 assert v["cluster"] == c, (v["cluster"], c)
 assert c["latency_us"] > 0 and c["net_gbit"] > 0, c

@@ -76,6 +76,37 @@ static void want_one(bool problem, const char *word, const char *other)
     assert_true(found[0].remedy[0] != '\0');
 }
 
+/* Ranks of a host compute side by side: its figures are theirs together. */
+static void test_sums(void **state)
+{
+    (void)state;
+    sound(3);
+    ranks[1].host = 0;
+    ranks[2].host = 1;
+    for (uint32_t r = 0; r < 3; r++) {
+        const double k = 1 << r;
+        ranks[r].rates = (doctor_rates_t){.t2       = 10 * k,
+                                          .t3       = 20 * k,
+                                          .dense    = 30 * k,
+                                          .screen   = 40 * k,
+                                          .products = 50 * k,
+                                          .few      = {.t2     = {k, 2 * k, 3 * k, 4 * k},
+                                                       .t3     = {5 * k, 6 * k, 7 * k, 8 * k},
+                                                       .dense  = {9 * k, 10 * k, 11 * k, 12 * k},
+                                                       .screen = {13 * k, 14 * k, 15 * k, 16 * k}}};
+    }
+    memset(hosts, 0, sizeof(hosts));
+    doctor_hosts(ranks, n_ranks, hosts);
+    const doctor_rates_t two = hosts[0].rates; /* 1 + 2 */
+    assert_true(two.t2 == 30 && two.t3 == 60 && two.dense == 90 && two.screen == 120);
+    assert_true(two.products == 150);
+    for (int i = 0; i < PART_FEW; i++) {
+        assert_true(two.few.t2[i] == 3 * (1 + i) && two.few.t3[i] == 3 * (5 + i));
+        assert_true(two.few.dense[i] == 3 * (9 + i) && two.few.screen[i] == 3 * (13 + i));
+    }
+    assert_memory_equal(&hosts[1].rates, &ranks[2].rates, sizeof(two));
+}
+
 static void test_sound(void **state)
 {
     (void)state;
@@ -248,10 +279,11 @@ static void test_many(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sound),   cmocka_unit_test(test_cores),
-        cmocka_unit_test(test_memory),  cmocka_unit_test(test_slow_host),
-        cmocka_unit_test(test_network), cmocka_unit_test(test_unlike),
-        cmocka_unit_test(test_reports), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_sums),      cmocka_unit_test(test_sound),
+        cmocka_unit_test(test_cores),     cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_slow_host), cmocka_unit_test(test_network),
+        cmocka_unit_test(test_unlike),    cmocka_unit_test(test_reports),
+        cmocka_unit_test(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,6 +74,31 @@ static void packs(void **state)
     assert_true(worker_kernels_version() != 0);
 }
 
+/* As under a quota, with spans by CPU time: without one its portion is the whole, and what is
+ * measured so lies where the plain way puts it. Others on the machine take from both. */
+static void slowly(void **state)
+{
+    (void)state;
+    worker_team_t     *team = NULL;
+    worker_pack_rate_t r[WORKER_PACKS];
+    worker_plan_rate_t plan = {.want_few = true}, plain = {.want_few = true};
+    base_err_t         err;
+
+    assert_int_equal(worker_team_create(1, NULL, false, false, &team, &err), BASE_OK);
+    assert_int_equal(worker_measure_packs(team, NULL, false, r, &plain, &err), BASE_OK);
+    assert_int_equal(worker_measure_packs(team, NULL, true, r, &plan, &err), BASE_OK);
+    for (int i = 0; i < PART_FEW; i++) {
+        const double ratios[] = {plan.few.t2[i] / plain.few.t2[i], plan.few.t3[i] / plain.few.t3[i],
+                                 plan.few.dense[i] / plain.few.dense[i],
+                                 plan.few.screen[i] / plain.few.screen[i]};
+        for (int j = 0; j < 4; j++) {
+            print_message("%u vectors: %.2f\n", part_few_vectors[i], ratios[j]);
+            assert_true(ratios[j] > 0.1 && ratios[j] < 10);
+        }
+    }
+    worker_team_destroy(&team);
+}
+
 /* Kernels for many tokens are handed what a step hands them: with less, one of them would be timed
  * as another that it falls back on. */
 static base_status_t take_row(void *ctx, const worker_measure_row_t *row, uint32_t done,
@@ -108,10 +133,8 @@ static void whole_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory),
-        cmocka_unit_test(bandwidth),
-        cmocka_unit_test(packs),
-        cmocka_unit_test(whole_calls),
+        cmocka_unit_test(memory), cmocka_unit_test(bandwidth),   cmocka_unit_test(packs),
+        cmocka_unit_test(slowly), cmocka_unit_test(whole_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
