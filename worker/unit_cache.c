@@ -274,7 +274,8 @@ static base_status_t find_others(worker_unit_cache_t *c, const char *dir, const 
     return st;
 }
 
-/* A folder that may only be read, as in an image or made by somebody else, is read. */
+/* A folder that may only be read, as in an image or made by somebody else, or that is full, is
+ * read. */
 static base_status_t open_to_read(worker_unit_cache_t *c, const char *dir, const char *name,
                                   int why, base_err_t *err)
 {
@@ -296,7 +297,8 @@ static base_status_t open_own(worker_unit_cache_t *c, const char *dir, const cha
     char path[LIMIT_PATH_BYTES];
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
-    if (fd < 0 && (errno == EROFS || errno == EACCES || errno == EPERM))
+    if (fd < 0 &&
+        (errno == EROFS || errno == EACCES || errno == EPERM || errno == ENOSPC || errno == EDQUOT))
         return open_to_read(c, dir, name, errno, err);
     if (fd < 0) return base_fail(err, BASE_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
     base_status_t st = add_file(c, fd, dir, name, err);

@@ -5,7 +5,7 @@
 # serial: yes
 # sanitize: no
 """The folder of the model is hidden on the other hosts; each host keeps its own cache. A bit flipped in one host's
-cache is found, named, and that piece is sent again."""
+cache is found, named, and that piece is sent again; a full one is told, and does without."""
 import json
 import pathlib
 import shutil
@@ -51,6 +51,11 @@ def check(tmp):
         sent, _, text = begin(h, "1x3")
         said = [line for line in text.splitlines() if "damaged" in line]
         assert 0 < sent < cold / 4 and len(said) == 1 and f"{cache}/mine" in said[0], (sent, cold, text)
+        # A folder in which no file can be made: nothing is kept there, and the run goes on.
+        h.enter(2, f"mount -t tmpfs -o nr_inodes=1 none {cache}/mine")
+        sent, _, text = begin(h, "1x3")
+        said_full = [line for line in text.splitlines() if "No space left" in line]
+        assert sent > 0 and len(said_full) == 1 and "nothing more is kept" in said_full[0], (sent, text)
         print(f"{cold} bytes sent at first, 0 again, {other} for another layout, {sent} for a damaged piece: {said[0]}")
 
 
