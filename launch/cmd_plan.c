@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/checked.h"
+#include "base/log.h"
 #include "launch/cli.h"
 #include "launch/output.h"
 #include "launch/plan_report.h"
@@ -67,6 +68,20 @@ static base_status_t model_read(const launch_plan_args_t *args, plan_run_t *r, b
     return st;
 }
 
+/* One name for two nodes: a launcher takes them for one machine, with one memory. */
+static void warn_of_twins(const char *path, const part_cluster_t *cluster)
+{
+    for (uint32_t i = 1; i < cluster->n_nodes; i++)
+        for (uint32_t k = 0; k < i; k++)
+            if (strcmp(cluster->nodes[i].name, cluster->nodes[k].name) == 0) {
+                base_log(BASE_LOG_WARN,
+                         "--cluster %.200s: nodes %u and %u are both named %s: planned as two "
+                         "machines, but a launcher starts both on one; give each its own name",
+                         path, k + 1, i + 1, cluster->nodes[i].name);
+                return;
+            }
+}
+
 static base_status_t cluster_read(const launch_plan_args_t *args, part_cluster_t *cluster,
                                   base_err_t *err)
 {
@@ -84,7 +99,9 @@ static base_status_t cluster_read(const launch_plan_args_t *args, part_cluster_t
                 "--cluster %.200s: describes nodes and network; leave --nodes, --mem, --cores, "
                 "--membw, --latency and --netbw out",
                 args->cluster);
-        return part_cluster_load(args->cluster, ranks, cluster, err);
+        base_status_t st = part_cluster_load(args->cluster, ranks, cluster, err);
+        if (st == BASE_OK) warn_of_twins(args->cluster, cluster);
+        return st;
     }
     if (args->mem == NULL)
         return base_fail(err, BASE_ERR_USAGE,

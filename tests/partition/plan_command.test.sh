@@ -39,6 +39,17 @@ p = json.load(open(sys.argv[1]))
 assert eval(sys.argv[2]), (sys.argv[2], p)' "$dir/out" "$1" || fail "$1"
 }
 
+# Two nodes of one name are one machine to a launcher; names made by count may meet another's.
+for nodes in '{"name": "a", "mem": "8G"}, {"name": "a", "mem": "8G"}' \
+    '{"name": "a", "mem": "8G", "count": 2}, {"name": "b", "mem": "8G"}, {"name": "a2", "mem": "8G"}'; do
+    echo "{\"nodes\": [$nodes]}" >"$dir/twins.json"
+    plan 0 --shape tiny-mha --cluster "$dir/twins.json"
+    says 'nodes [12] and [24] are both named a2\?: .*give each its own name'
+done
+echo '{"nodes": [{"name": "a", "mem": "8G", "count": 2}, {"name": "b", "mem": "8G"}]}' >"$dir/apart.json"
+plan 0 --shape tiny-mha --cluster "$dir/apart.json"
+[ ! -s "$dir/err" ] || fail "distinct names: $(cat "$dir/err")"
+
 plan 0 --shape llama-70b --type tq1_0 --mem 24G --pack t3 --cores 16 --membw 60 --json
 holds 'p["fits"] is True and p["layout"] == "1x1" and p["stages"] == 1 and p["pack"] == "t3"'
 holds 'len(p["memory_per_rank"]) == 1 and 14 * 2**30 < p["memory_per_rank"][0] < 24 * 2**30'
