@@ -27,14 +27,15 @@ static part_ask_t ask_of(const part_wish_t *wish, const part_assignment_t *a)
     return ask;
 }
 
-base_status_t cluster_plan(const char *path, const part_wish_t *wish, part_assignment_t *a,
-                           base_err_t *err)
+base_status_t cluster_plan(const char *path, const part_wish_t *wish, bool file_first,
+                           part_assignment_t *a, base_err_t *err)
 {
     part_cluster_t cluster = {0};
     part_choice_t *choice  = NULL; /* large: not on the stack */
     part_ask_t     ask     = ask_of(wish, a);
     base_status_t  st      = base_alloc((void **)&choice, 1, sizeof(*choice), "plan", err);
 
+    ask.file_first = file_first;
     if (st == BASE_OK) st = part_cluster_load(path, 1, &cluster, err);
     if (st != BASE_OK) goto out;
     if (cluster.n_ranks != wish->n_ranks) {

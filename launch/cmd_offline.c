@@ -86,6 +86,7 @@ int cmd_plan(const options_t *o)
     a.depth             = opt_u32(o, OPT_PLAN_DEPTH);
     a.n_prompt          = opt_u32(o, OPT_PLAN_PROMPT);
     a.streams           = opt_u32(o, OPT_STREAMS);
+    a.files             = opt_string(o, OPT_FILES);
     a.explain           = opt_flag(o, OPT_EXPLAIN);
     a.scale             = o->v[OPT_SCALE].ints;
     a.n_scale           = o->v[OPT_SCALE].n;

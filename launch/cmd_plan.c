@@ -141,6 +141,7 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
     ask.depth            = args->depth;
     ask.n_prompt         = args->n_prompt != 0 ? args->n_prompt : PROMPT_DEFAULT;
     ask.streams          = args->streams;
+    ask.file_first       = args->files == NULL || strcmp(args->files, "first") == 0;
 
     ask.pipeline_parallel = args->pipeline_parallel;
     ask.tensor_parallel   = args->tensor_parallel;

@@ -31,7 +31,7 @@ typedef struct {
     uint32_t     n_seq;                              /* -np; 0: 1 */
     model_type_t type_k, type_v;                     /* -ctk, -ctv */
     uint32_t     n_batch;                            /* -b; 0: 512 */
-    const char  *layout;                             /* --layout; NULL: the first that fits */
+    const char  *layout;                             /* --layout; NULL: the best */
     uint32_t     pipeline_parallel, tensor_parallel; /* aliases */
     const char  *split;                              /* --split */
     const char  *pack;     /* --pack t2|t3|auto; NULL: auto: t2, or t3 where only that fits */
@@ -40,6 +40,7 @@ typedef struct {
     uint32_t     depth;    /* --n-depth */
     uint32_t     n_prompt; /* --n-prompt; 0: 512 */
     uint32_t     streams;  /* --streams */
+    const char  *files;    /* --files first|all; NULL: first */
     bool         explain;  /* --explain */
     /* --scale: numbers of nodes like the first. With them --weak, and --output
      * text|json|csv|svg. */

@@ -36,6 +36,7 @@ struct engine {
     model_t             *model; /* rank 0 */
     engine_source_t      source;
     char                 hint[192]; /* rank 0: who else can read the model */
+    bool                 some_cannot;
     part_assignment_t    part;
     worker_topology_t   *topology;
     worker_team_t       *team;
@@ -157,7 +158,9 @@ static base_status_t plan_model(engine_t *e, const engine_config_t *config, part
     a->desc = e->model->desc;
     st      = fill_numbers(config, &a->desc, a, err);
     if (st != BASE_OK) return st;
-    if (config->cluster != NULL) return cluster_plan(config->cluster, &wish, a, err);
+    if (config->cluster != NULL)
+        return cluster_plan(config->cluster, &wish, e->some_cannot && config->shape == NULL, a,
+                            err);
     return part_plan_make(&wish, &a->desc, &a->plan, err);
 }
 
@@ -428,7 +431,8 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st != BASE_OK) goto out;
     st = comm_agree(world, launch_share_cores(world, e->topology, err), err);
     if (st == BASE_OK)
-        st = engine_source_hint(world, config->model_path, e->hint, sizeof(e->hint), err);
+        st = engine_source_hint(world, config->model_path, e->hint, sizeof(e->hint),
+                                &e->some_cannot, err);
     if (st != BASE_OK) goto out;
     warn_narrow(e, config);
     st = assign(e, config, &agreed, err);

@@ -19,10 +19,10 @@ typedef struct {
 } engine_source_t;
 
 /* Rank 0: can other ranks read a file that this one cannot? Every rank says whether its path is
- * readable; `text` of bytes becomes a hint that names the first that can, or "". Collective over
- * the world. */
+ * readable; `text` of bytes becomes a hint that names the first that can, or "". *some_cannot: some
+ * of the others cannot. Collective over the world. */
 base_status_t engine_source_hint(comm_world_t *world, const char *path, char *text, size_t bytes,
-                                 base_err_t *err);
+                                 bool *some_cannot, base_err_t *err);
 
 /* model_path: this rank's own -m, may be NULL. root: rank 0's open files, NULL elsewhere. part:
  * unpacked; with files, not generated. A rank that has other files than rank 0 under the path is

@@ -35,7 +35,7 @@ static json_t *json_rank(const plan_run_t *r, uint32_t rank)
     const char          *node = r->choice.used.nodes[part_cluster_node(&r->choice.used, rank)].name;
 
     /* clang-format off */
-    return json_pack("{s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I}",
+    return json_pack("{s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
                      "node", out_json_text(node, strlen(node)),
                      "stage", (int)stage,
                      "shard", (int)shard,
@@ -48,7 +48,8 @@ static json_t *json_rank(const plan_run_t *r, uint32_t rank)
                      "screen_bytes", (json_int_t)m->screen,
                      "kv_bytes", (json_int_t)m->kv,
                      "activation_bytes", (json_int_t)m->activations,
-                     "embed_bytes", (json_int_t)m->embed);
+                     "embed_bytes", (json_int_t)m->embed,
+                     "embed_held", m->embed_held);
     /* clang-format on */
 }
 

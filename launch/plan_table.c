@@ -56,39 +56,27 @@ static void print_rank(const plan_run_t *r, uint32_t rank)
     (void)snprintf(span[0], sizeof(span[0]), "%u-%u", layers.begin, layers.end - 1);
     (void)snprintf(span[1], sizeof(span[1]), "%u/%u", s.q.end - s.q.begin, s.kv.end - s.kv.begin);
     (void)snprintf(span[2], sizeof(span[2]), "%u", s.ffn.end - s.ffn.begin);
+    const uint64_t dense = m->dense + m->screen + (m->embed_held ? m->embed : 0);
     (void)printf("%4u  %-12s %5u  %-9s %-8s %6s %8.2f %8.2f %8.2f %8.2f %8.2f %5.0f %%  %s\n", rank,
                  c->used.nodes[node].name, stage, span[0], span[1], span[2],
-                 (double)m->ternary / GIB, (double)(m->dense + m->screen) / GIB,
-                 (double)m->kv / GIB, (double)m->activations / GIB, (double)m->total / GIB,
-                 share * 100, (double)c->node_bytes[node] <= usable ? "yes" : "NO");
+                 (double)m->ternary / GIB, (double)dense / GIB, (double)m->kv / GIB,
+                 (double)m->activations / GIB, (double)m->total / GIB, share * 100,
+                 (double)c->node_bytes[node] <= usable ? "yes" : "NO");
 }
 
-/* Rank 0's node has the file; ranks that get weights from it hold rows of the embedding too. */
+/* Rows of the embedding that ranks hold because their node has no file. */
 static void print_embedding(const plan_run_t *r)
 {
     const part_choice_t *c    = &r->choice;
     uint64_t             most = 0;
-    uint32_t             who  = 0;
 
-    for (uint32_t rank = 1; rank < c->n_ranks; rank++) {
-        if (c->memory[rank].embed <= most ||
-            part_cluster_node(&c->used, rank) == part_cluster_node(&c->used, 0))
-            continue;
-        most = c->memory[rank].embed;
-        who  = rank;
-    }
+    for (uint32_t rank = 0; rank < c->n_ranks; rank++)
+        if (c->memory[rank].embed_held && c->memory[rank].embed > most)
+            most = c->memory[rank].embed;
     if (most == 0) return;
-    const uint32_t node = part_cluster_node(&c->used, who);
-    uint64_t       need = c->node_bytes[node];
-    for (uint32_t rank = 1; rank < c->n_ranks; rank++)
-        if (part_cluster_node(&c->used, rank) == node) need += c->memory[rank].embed;
-    (void)printf(
-        "where the model's file is not, ranks of the first stage hold rows of the embedding "
-        "besides: %.2f GiB%s\n",
-        (double)most / GIB,
-        (double)need <= (double)part_node_usable(&c->used.nodes[node])
-            ? ""
-            : ", which does NOT fit: copy the file there");
+    (void)printf("the model's file is on %s alone: other ranks of the first stage hold rows of the "
+                 "embedding (up to %.2f GiB, under dense); with --files all none does\n",
+                 c->used.nodes[0].name, (double)most / GIB);
 }
 
 /* --- the speed --- */
@@ -146,6 +134,12 @@ static void print_others(const plan_run_t *r)
 
 /* --- why --- */
 
+static bool layout_asked(const part_ask_t *ask)
+{
+    return (ask->layout != NULL && strcmp(ask->layout, "auto") != 0) ||
+           ask->pipeline_parallel != 0 || ask->tensor_parallel != 0;
+}
+
 static const char *aim(const plan_run_t *r)
 {
     return r->ask.optimize == PART_FOR_DECODE    ? "decode"
@@ -161,12 +155,12 @@ static const part_tried_t *best_of(const part_trials_t *t, uint32_t n_nodes)
     return NULL;
 }
 
-static void print_reason(const plan_run_t *r)
+/* Against fewer nodes, and all. */
+static void print_numbers(const plan_run_t *r)
 {
     const part_choice_t *c   = &r->choice;
     const part_tried_t  *one = best_of(&r->trials, 1);
     const part_tried_t  *all = best_of(&r->trials, r->cluster.n_nodes);
-    const part_time_t   *t   = &c->time;
 
     if (c->n_nodes == 1 && r->cluster.n_nodes > 1)
         (void)printf("  %s holds the model alone, and the network would cost more than other nodes "
@@ -176,6 +170,20 @@ static void print_reason(const plan_run_t *r)
     if (c->n_nodes > 1 && one != NULL)
         (void)printf("  One node alone reaches %.*f tokens/s.\n", plan_digits(1 / one->value),
                      1 / one->value);
+    if (c->n_nodes < r->cluster.n_nodes && all != NULL)
+        (void)printf("  With all %u nodes the best is %.*f tokens/s (%ux%u).\n", r->cluster.n_nodes,
+                     plan_digits(1 / all->value), 1 / all->value, all->stages, all->shards);
+    if (c->n_nodes < r->cluster.n_nodes && all == NULL)
+        (void)printf("  No plan of all %u nodes was good enough to be listed.\n",
+                     r->cluster.n_nodes);
+}
+
+static void print_reason(const plan_run_t *r)
+{
+    const part_choice_t *c = &r->choice;
+    const part_time_t   *t = &c->time;
+
+    if (!layout_asked(&r->ask)) print_numbers(r);
     if (c->plan.shards > 1)
         (void)printf(
             "  %u shards read their parts of a layer at the same time and pay with exchanges "
@@ -187,12 +195,6 @@ static void print_reason(const plan_run_t *r)
                      c->plan.stages,
                      r->ask.n_seq > 1 && r->ask.streams != 1 ? "several sequences keep them busy"
                                                              : "with one sequence the others wait");
-    if (c->n_nodes < r->cluster.n_nodes && all != NULL)
-        (void)printf("  With all %u nodes the best is %.*f tokens/s (%ux%u).\n", r->cluster.n_nodes,
-                     plan_digits(1 / all->value), 1 / all->value, all->stages, all->shards);
-    if (c->n_nodes < r->cluster.n_nodes && all == NULL)
-        (void)printf("  No plan of all %u nodes was good enough to be listed.\n",
-                     r->cluster.n_nodes);
 }
 
 static void print_explanation(const plan_run_t *r)
@@ -205,8 +207,9 @@ static void print_explanation(const plan_run_t *r)
                          : "speeds are not known (membw, latency and netbw of the cluster)");
         return;
     }
-    (void)printf("\nwhy: the fastest for %s of %llu plans compared%s\n", aim(r),
-                 (unsigned long long)r->trials.plans,
+    (void)printf("\nwhy: the fastest for %s of %llu plan%s compared%s%s\n", aim(r),
+                 (unsigned long long)r->trials.plans, base_plural(r->trials.plans),
+                 layout_asked(&r->ask) ? " of the layout that was given" : "",
                  r->trials.exact ? "; none of the model's space is faster" : "");
     (void)printf("  layout  nodes   tokens/s  fullest rank  of its node\n");
     for (uint32_t i = 0; i < r->trials.n && i < EXPLAINED_MAX; i++) {
@@ -237,7 +240,10 @@ static void print_command(const plan_run_t *r)
     const part_choice_t *c = &r->choice;
     char                 layout[32];
 
-    (void)printf("run it: ");
+    if (c->n_nodes == 1 && r->cluster.n_nodes > 1)
+        (void)printf("run it on %s: ", c->used.nodes[0].name);
+    else
+        (void)printf("run it: ");
     if (c->n_ranks > 1) {
         (void)printf("mpirun -n %u --host ", c->n_ranks);
         print_hosts(r);
@@ -257,7 +263,7 @@ static void print_command(const plan_run_t *r)
         if (printed++ < LEFT_OUT_PRINTED) (void)printf(" %s", r->cluster.nodes[i].name);
         if (printed == LEFT_OUT_PRINTED + 1) (void)printf(" ...");
     }
-    (void)printf(": faster without\n");
+    (void)printf(": %s\n", layout_asked(&r->ask) ? "the layout has fewer ranks" : "faster without");
 }
 
 static void print_needs(const plan_run_t *r)

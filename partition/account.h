@@ -58,7 +58,9 @@ typedef struct {
 } part_ends_t;
 part_ends_t part_ends(const part_place_t *place, const model_desc_t *desc,
                       const part_sizes_t *sizes);
-uint64_t    part_activations(const part_place_t *place, const model_desc_t *desc,
-                             const part_widest_t *widest, const part_sizes_t *sizes);
+/* Rows of the embedding on a place of the first stage, where they are not read from the file. */
+uint64_t part_embed_bytes(const part_place_t *place, const model_desc_t *desc);
+uint64_t part_activations(const part_place_t *place, const model_desc_t *desc,
+                          const part_widest_t *widest, const part_sizes_t *sizes);
 
 #endif

@@ -58,7 +58,10 @@ static base_status_t evaluate(const model_desc_t *desc, const part_ask_t *ask, p
     uint32_t rank = 0;
     for (uint32_t n = 0; n < c->n_nodes; n++) {
         for (uint32_t i = 0; i < c->used.nodes[n].ranks; i++, rank++) {
-            c->memory[rank] = part_memory(&c->plan, desc, rank, &sizes);
+            part_memory_t *m = &c->memory[rank];
+            *m               = part_memory(&c->plan, desc, rank, &sizes);
+            m->embed_held    = ask->file_first && n > 0 && m->embed > 0;
+            if (m->embed_held) m->total += m->embed;
             c->node_bytes[n] += c->memory[rank].total + PART_RANK_OVERHEAD;
         }
         double share = (double)c->node_bytes[n] / (double)part_node_usable(&c->used.nodes[n]);
@@ -307,17 +310,62 @@ out:
     return st;
 }
 
-/* The stages of a layout that is asked for together with all_nodes; 0: none is. */
-static base_status_t asked_stages(const part_cluster_t *cluster, const model_desc_t *desc,
-                                  const part_ask_t *ask, uint32_t *stages, base_err_t *err)
+/* --- a layout that is asked for --- */
+
+static part_wish_t wish_of(const part_cluster_t *cluster, const part_ask_t *ask)
 {
-    const part_wish_t wish   = {.n_ranks           = cluster->n_ranks,
-                                .n_hosts           = cluster->n_nodes,
-                                .layout            = ask->layout,
-                                .pipeline_parallel = ask->pipeline_parallel,
-                                .tensor_parallel   = ask->tensor_parallel};
-    uint32_t          shards = 0;
-    return part_layout_choose(&wish, desc->n_layers, stages, &shards, err);
+    return (part_wish_t){.n_ranks           = cluster->n_ranks,
+                         .n_hosts           = cluster->n_nodes,
+                         .layout            = ask->layout,
+                         .pipeline_parallel = ask->pipeline_parallel,
+                         .tensor_parallel   = ask->tensor_parallel};
+}
+
+/* The nodes of most memory, in the cluster's order, that have so many ranks together; 0: none
+ * have. */
+static uint32_t largest_nodes(const part_cluster_t *cluster, uint32_t wanted, uint32_t *order)
+{
+    bool     in[LIMIT_RANKS] = {false};
+    uint32_t n               = 0;
+
+    while (wanted > 0) {
+        uint32_t best = cluster->n_nodes;
+        for (uint32_t i = 0; i < cluster->n_nodes; i++) {
+            const part_node_t *node = &cluster->nodes[i];
+            if (in[i] || node->ranks > wanted) continue;
+            if (best == cluster->n_nodes || node->mem_bytes > cluster->nodes[best].mem_bytes)
+                best = i;
+        }
+        if (best == cluster->n_nodes) return 0;
+        in[best] = true;
+        wanted -= cluster->nodes[best].ranks;
+    }
+    for (uint32_t i = 0; i < cluster->n_nodes; i++)
+        if (in[i]) order[n++] = i;
+    return n;
+}
+
+/* By order of preference, of ranks fewer than the cluster's: on the nodes of most memory. */
+static base_status_t choose_of_largest(const part_cluster_t *cluster, const model_desc_t *desc,
+                                       const part_ask_t *ask, uint32_t n_ranks,
+                                       part_choice_t *choice, part_trials_t *trials,
+                                       base_err_t *err)
+{
+    uint32_t       order[LIMIT_RANKS];
+    part_cluster_t some = {0};
+    const uint32_t n    = largest_nodes(cluster, n_ranks, order);
+    base_status_t  st   = BASE_OK;
+
+    if (n == 0)
+        return base_fail(err, BASE_ERR_USAGE,
+                         "the layout has %u ranks, but no whole nodes of the cluster make as many",
+                         n_ranks);
+    st = part_cluster_pick(cluster, order, n, &some, err);
+    if (st == BASE_OK) st = choose_first(&some, desc, ask, true, choice, trials, err);
+    for (uint32_t i = 0; st == BASE_OK && i < choice->n_nodes; i++)
+        choice->order[i] = order[choice->order[i]];
+    part_cluster_free(&some);
+    return st;
 }
 
 base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t *desc,
@@ -326,27 +374,32 @@ base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t
 {
     const bool asked =
         !is_auto(ask->layout) || ask->pipeline_parallel != 0 || ask->tensor_parallel != 0;
-    part_found_t  found  = {0};
-    uint32_t      stages = 0;
-    base_status_t st     = BASE_OK;
+    part_wish_t    wish    = wish_of(cluster, ask);
+    const uint32_t said    = asked && !ask->all_nodes ? part_layout_ranks(&wish) : 0;
+    const bool     fewer   = said != 0 && said < cluster->n_ranks;
+    part_only_t    only    = {0};
+    part_found_t   found   = {0};
+    part_plan_t    plan    = {0};
+    base_status_t  st      = BASE_OK;
+    const bool     by_time = part_speeds_known(cluster) && is_auto(ask->split);
 
     if (trials != NULL) memset(trials, 0, sizeof(*trials));
-    if (!part_speeds_known(cluster) || !is_auto(ask->split) || (asked && !ask->all_nodes))
-        return choose_first(cluster, desc, ask, asked, choice, trials, err);
+    if (fewer) wish.n_ranks = said;
     /* Says also what is wrong with a model that cannot be cut. */
-    st =
-        try_split(cluster, desc, ask, is_auto(ask->layout) ? NULL : ask->layout, NULL, choice, err);
-    part_choice_free(choice);
-    if (st == BASE_OK && asked) st = asked_stages(cluster, desc, ask, &stages, err);
-    if (st == BASE_OK) st = part_search(cluster, desc, ask, stages, &found, trials, err);
+    if (by_time) st = part_plan_make(&wish, desc, &plan, err);
+    part_plan_free(&plan);
+    if (by_time && st == BASE_OK && asked)
+        st = part_layout_choose(&wish, desc->n_layers, &only.stages, &only.shards, err);
+    if (by_time && st == BASE_OK) st = part_search(cluster, desc, ask, only, &found, trials, err);
     if (st != BASE_OK) goto out;
-    if (found.value == INFINITY) {
-        if (trials != NULL) memset(trials, 0, sizeof(*trials));
-        st = choose_first(cluster, desc, ask, asked, choice, trials, err);
+    if (by_time && found.value < INFINITY) {
+        if (trials != NULL) trials->by_value = true;
+        st = found_take(cluster, desc, ask, &found, choice, err);
         goto out;
     }
-    if (trials != NULL) trials->by_value = true;
-    st = found_take(cluster, desc, ask, &found, choice, err);
+    if (trials != NULL) memset(trials, 0, sizeof(*trials));
+    st = fewer ? choose_of_largest(cluster, desc, ask, said, choice, trials, err)
+               : choose_first(cluster, desc, ask, asked, choice, trials, err);
 out:
     part_found_free(&found);
     return st;

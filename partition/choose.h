@@ -40,6 +40,9 @@ typedef struct {
      * 0: as the engine does; 1: a step leaves the last stage before the next one starts. */
     uint32_t streams;
     bool     all_nodes; /* use every node, in the order given: ranks that are started already */
+    /* Only rank 0's node has the model's file: other ranks of the first stage hold their rows of
+     * the embedding, which they would read from it. */
+    bool file_first;
 } part_ask_t;
 
 /* Predicted times. Weights are read at the nodes' bandwidth or computed at their rate, whichever is
@@ -102,9 +105,11 @@ uint64_t part_node_usable(const part_node_t *node);
  * the plan of the least value that fits: over nodes used and their order, layouts, shares and cuts
  * (partition/search.h says how far it looks). Else the first that fits of: the layout that `run`
  * takes by itself (one stage per node); layouts whose shards stay inside a node, fewest stages
- * first; the others, fewest stages first. A layout or split in `ask` is kept. When none fits, the
- * one that comes nearest, with fits == false. trials may be NULL. Status: OK | USAGE, INPUT as
- * part_plan_make | MEMORY. part_choice_free accepts zeroed ones. */
+ * first; the others, fewest stages first. A layout or split in `ask` is kept; a layout of fewer
+ * ranks than the cluster's is laid on the best of its nodes (by speeds that are not known, or with
+ * a split: on the largest). When none fits, the one that comes nearest, with fits == false. trials
+ * may be NULL. Status: OK | USAGE, INPUT as part_plan_make | MEMORY. part_choice_free accepts
+ * zeroed ones. */
 base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t *desc,
                                const part_ask_t *ask, part_choice_t *choice, part_trials_t *trials,
                                base_err_t *err);

@@ -65,6 +65,7 @@ base_status_t part_grid_create(const part_problem_t *p, uint32_t max_ranks, part
         {(void **)&g->share, max_ranks, sizeof(*g->share)},
         {(void **)&g->layer, (size_t)max_ranks * p->n_kinds, sizeof(*g->layer)},
         {(void **)&g->ends, max_ranks, sizeof(*g->ends)},
+        {(void **)&g->embed, max_ranks, sizeof(*g->embed)},
         {(void **)&g->rows, max_ranks, sizeof(*g->rows)},
         {(void **)&g->group, max_ranks, sizeof(*g->group)},
         {(void **)&g->speed, max_ranks, sizeof(*g->speed)},
@@ -86,9 +87,9 @@ base_status_t part_grid_create(const part_problem_t *p, uint32_t max_ranks, part
 
 void part_grid_free(part_grid_t *g)
 {
-    void *const rooms[] = {g->share, g->layer,  g->ends,  g->rows,  g->group,
-                           g->speed, g->fixed,  g->per,   g->cap,   g->by_time,
-                           g->best,  g->before, g->value, g->reach, g->from};
+    void *const rooms[] = {g->share,  g->layer, g->ends,  g->embed, g->rows,    g->group,
+                           g->speed,  g->fixed, g->per,   g->cap,   g->by_time, g->best,
+                           g->before, g->value, g->reach, g->from};
     for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) free(rooms[i]);
     memset(g, 0, sizeof(*g));
 }
@@ -133,9 +134,12 @@ void part_grid_set(part_grid_t *g, const uint32_t *rank_node, uint32_t stages, u
         for (uint32_t k = 0; k < p->n_kinds; k++)
             g->layer[(size_t)k * shards + i] =
                 part_layer_account(g->share[i], p->desc, &p->desc->layers[p->first[k]], &p->sizes);
-        const part_place_t last = place_of(g, stages - 1, i);
-        g->ends[i]              = part_ends(&last, p->desc, &p->sizes);
-        g->rows[i]              = g->ends[i].head_rows;
+        const part_place_t first = place_of(g, 0, i), last = place_of(g, stages - 1, i);
+        g->ends[i]  = part_ends(&last, p->desc, &p->sizes);
+        g->rows[i]  = g->ends[i].head_rows;
+        g->embed[i] = p->ask->file_first && rank_node[i] != rank_node[0]
+                          ? part_embed_bytes(&first, p->desc)
+                          : 0;
     }
     g->straddles = false;
     for (uint32_t s = 0; s < stages; s++) {
@@ -207,6 +211,7 @@ static uint64_t base_bytes(const part_grid_t *g, uint32_t stage, uint32_t shard,
                         &g->layer[(size_t)k * g->shards + shard]);
         if (p->n_kinds == 1) break;
     }
+    if (stage == 0) bytes += g->embed[shard];
     if (place.last) bytes += g->ends[shard].dense + g->ends[shard].screen;
     return bytes + part_activations(&place, p->desc, &widest, &p->sizes);
 }

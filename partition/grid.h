@@ -33,6 +33,7 @@ typedef struct {
     part_share_t         *share; /* [shards] */
     part_layer_account_t *layer; /* [kind][shards] */
     part_ends_t          *ends;  /* [shards]: of the last stage */
+    uint64_t             *embed; /* [shards]: of the first stage, held there; file_first */
     uint64_t             *rows;  /* [shards]: of the head */
     part_group_t         *group; /* [stages] */
     part_speed_t         *speed; /* [stages][shards] */

@@ -65,6 +65,30 @@ static base_status_t alias_merge(const char *option, uint32_t alias, const char 
     return BASE_OK;
 }
 
+/* "2x4"; true also for NULL and "auto", which leave both 0. */
+static bool layout_parse(const char *layout, uint32_t *stages, uint32_t *shards)
+{
+    const char *c = layout;
+
+    *stages = *shards = 0;
+    if (layout == NULL || strcmp(layout, "auto") == 0) return true;
+    *stages = number_take(&c, LIMIT_RANKS);
+    if (*stages == 0 || *c != 'x') return false;
+    c++;
+    *shards = number_take(&c, LIMIT_RANKS);
+    return *shards != 0 && *c == '\0';
+}
+
+uint32_t part_layout_ranks(const part_wish_t *wish)
+{
+    uint32_t s = 0, t = 0;
+
+    if (!layout_parse(wish->layout, &s, &t)) return 0;
+    if (s == 0) s = wish->pipeline_parallel;
+    if (t == 0) t = wish->tensor_parallel;
+    return s == 0 || t > LIMIT_RANKS / s ? 0 : s * t;
+}
+
 base_status_t part_layout_choose(const part_wish_t *wish, uint32_t n_layers, uint32_t *stages,
                                  uint32_t *shards, base_err_t *err)
 {
@@ -74,20 +98,12 @@ base_status_t part_layout_choose(const part_wish_t *wish, uint32_t n_layers, uin
     base_status_t st = BASE_OK;
 
     base_assert(wish->n_ranks >= 1 && n_layers >= 1);
-    if (layout != NULL && strcmp(layout, "auto") != 0) {
-        const char *c = layout;
-        s             = number_take(&c, LIMIT_RANKS);
-        if (s != 0 && *c == 'x') {
-            c++;
-            t = number_take(&c, LIMIT_RANKS);
-        }
-        if (s == 0 || t == 0 || *c != '\0')
-            return base_fail(
-                err, BASE_ERR_USAGE,
-                "--layout '%.40s': expected STAGESxSHARDS, as in 2x4, or auto; %u ranks allow %s",
-                layout, wish->n_ranks,
-                layouts_fitting(wish->n_ranks, n_layers, fitting, sizeof(fitting)));
-    }
+    if (!layout_parse(layout, &s, &t))
+        return base_fail(
+            err, BASE_ERR_USAGE,
+            "--layout '%.40s': expected STAGESxSHARDS, as in 2x4, or auto; %u ranks allow %s",
+            layout, wish->n_ranks,
+            layouts_fitting(wish->n_ranks, n_layers, fitting, sizeof(fitting)));
     st = alias_merge("pipeline-parallel-size", wish->pipeline_parallel, layout, &s, err);
     if (st != BASE_OK) return st;
     st = alias_merge("tensor-parallel-size", wish->tensor_parallel, layout, &t, err);

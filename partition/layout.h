@@ -10,6 +10,9 @@
 base_status_t part_layout_choose(const part_wish_t *wish, uint32_t n_layers, uint32_t *stages,
                                  uint32_t *shards, base_err_t *err);
 
+/* Ranks that the wish's layout makes; 0: it does not say, or is wrong. */
+uint32_t part_layout_ranks(const part_wish_t *wish);
+
 /* The shares of --split: n of them into weights (all 1 for "auto", "even" and NULL). `what` they
  * are shares of, for the text. Status: OK | USAGE. */
 base_status_t part_split_parse(const char *split, uint32_t n, const char *what, uint32_t *weights,

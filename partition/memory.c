@@ -213,6 +213,14 @@ part_ends_t part_ends(const part_place_t *place, const model_desc_t *desc,
     return e;
 }
 
+uint64_t part_embed_bytes(const part_place_t *place, const model_desc_t *desc)
+{
+    if (desc->tied && place->last) return 0; /* they are the head's */
+    const part_range_t rows = part_share_vocab(place->share, desc);
+    return base_round_up((rows.end - rows.begin) * model_row_bytes(desc->embed.type, desc->width),
+                         ALIGN);
+}
+
 bool part_layers_alike(const model_layer_t *a, const model_layer_t *b)
 {
     bool same = a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads && a->ffn == b->ffn;
@@ -254,10 +262,6 @@ part_memory_t part_memory(const part_plan_t *plan, const model_desc_t *desc, uin
     m.screen      = ends.screen;
     m.activations = part_activations(&place, desc, &widest, sizes);
     m.total       = m.ternary + m.dense + m.screen + m.kv + m.activations;
-    if (stage == 0 && !(desc->tied && place.last)) {
-        const part_range_t rows  = part_share_vocab(place.share, desc);
-        const uint64_t     bytes = model_row_bytes(desc->embed.type, desc->width);
-        m.embed                  = base_round_up((rows.end - rows.begin) * bytes, ALIGN);
-    }
+    if (stage == 0) m.embed = part_embed_bytes(&place, desc);
     return m;
 }

@@ -92,7 +92,8 @@ typedef struct {
     uint64_t kv;          /* pages of the KV cache */
     uint64_t activations; /* step arena, without the buffers of each thread */
     uint64_t total;
-    uint64_t embed; /* rows of the embedding, not in total: held only by ranks without the file */
+    uint64_t embed; /* rows of the embedding; held, and in total, only where there is no file */
+    bool     embed_held; /* part_memory: false; part_plan_choose knows (part_ask_t.file_first) */
 } part_memory_t;
 
 /* The screened head (NUMERICS 9): bytes of the coarse rows of `rows` rows of the head; can the head

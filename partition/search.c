@@ -26,8 +26,8 @@ typedef struct {
     part_grid_t    grid;
     part_found_t  *found;
     part_trials_t *trials;
-    uint32_t       only_stages; /* 0: any */
-    bool           cuts_left;   /* some cut was not tried */
+    part_only_t    only;
+    bool           cuts_left; /* some cut was not tried */
     uint64_t       plans;
     /* Room. */
     uint32_t *order, *rank_node, *weights, *bounds, *sorted;
@@ -281,14 +281,15 @@ static uint32_t kind_of(const part_cluster_t *c, uint32_t node)
     return i;
 }
 
-/* Nodes that lie wholly in one stage: kind by kind, or the same plan comes twice. */
+/* Nodes that lie wholly in one stage: kind by kind, or the same plan comes twice. The first node
+ * is like no other where it alone has the file. */
 static bool canonical(const search_t *s, uint32_t n_nodes, uint32_t shards)
 {
     uint32_t begin = 0;
     for (uint32_t i = 0; i + 1 < n_nodes; i++) {
         const uint32_t middle = begin + s->p.cluster->nodes[s->order[i]].ranks;
         const uint32_t end    = middle + s->p.cluster->nodes[s->order[i + 1]].ranks;
-        if (begin / shards == (end - 1) / shards &&
+        if (begin / shards == (end - 1) / shards && !(i == 0 && s->p.ask->file_first) &&
             kind_of(s->p.cluster, s->order[i]) > kind_of(s->p.cluster, s->order[i + 1]))
             return false;
         begin = middle;
@@ -302,7 +303,8 @@ static void try_order(search_t *s, uint32_t n_nodes, bool alike, bool exact)
 
     for (uint32_t shards = 1; shards <= n; shards++) {
         if (n % shards != 0 || n / shards > s->p.desc->n_layers) continue;
-        if (s->only_stages != 0 && n / shards != s->only_stages) continue;
+        if (s->only.shards != 0 && (shards != s->only.shards || n / shards != s->only.stages))
+            continue;
         if (exact && !canonical(s, n_nodes, shards)) continue;
         try_layout(s, n_nodes, n / shards, shards, alike, exact);
     }
@@ -388,11 +390,30 @@ static void try_count(search_t *s, uint32_t n, bool alike)
     try_order(s, n, false, false);
 }
 
+/* The best by a key that make the ranks of the one layout to look at. */
+static void try_asked(search_t *s, bool alike)
+{
+    const uint32_t wanted = s->only.stages * s->only.shards;
+    uint32_t       n = 0, ranks = 0;
+
+    for (uint32_t i = 0; i < s->p.cluster->n_nodes; i++) {
+        const uint32_t more = s->p.cluster->nodes[s->sorted[i]].ranks;
+        if (ranks + more > wanted) continue;
+        ranks += more;
+        s->sorted[n++] = s->sorted[i];
+    }
+    if (ranks == wanted) try_count(s, n, alike);
+}
+
 static void try_counts(search_t *s, node_key_fn key, bool alike)
 {
     const uint32_t all = s->p.cluster->n_nodes;
 
     sort_nodes(s, key, s->sorted);
+    if (s->only.shards != 0) {
+        try_asked(s, alike);
+        return;
+    }
     const double before = s->found->value;
     for (uint32_t n = all; n >= 1;) {
         try_count(s, n, alike);
@@ -415,7 +436,7 @@ static void run(search_t *s)
 
     for (uint32_t i = 1; i < c->n_nodes && alike; i++) alike = nodes_alike(c, 0, i);
     for (uint32_t i = 0; i < c->n_nodes; i++) s->order[i] = i;
-    if (s->p.ask->all_nodes || s->only_stages != 0) {
+    if (s->p.ask->all_nodes) {
         try_order(s, c->n_nodes, alike, c->n_ranks <= PART_EXACT_RANKS);
     } else if (c->n_ranks <= PART_EXACT_RANKS) {
         every_order(s, 0, 0);
@@ -429,11 +450,11 @@ static void run(search_t *s)
 }
 
 base_status_t part_search(const part_cluster_t *cluster, const model_desc_t *desc,
-                          const part_ask_t *ask, uint32_t stages, part_found_t *found,
+                          const part_ask_t *ask, part_only_t only, part_found_t *found,
                           part_trials_t *trials, base_err_t *err)
 {
     const uint32_t n  = cluster->n_ranks;
-    search_t       s  = {.found = found, .trials = trials, .only_stages = stages};
+    search_t       s  = {.found = found, .trials = trials, .only = only};
     base_status_t  st = BASE_OK;
 
     memset(found, 0, sizeof(*found));

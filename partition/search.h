@@ -3,7 +3,8 @@
  *
  * A plan here: which nodes take part (with all their ranks) and in which order; stages x shards;
  * the shares of the shards, the same in every stage; the layers of each stage. Nodes that lie
- * wholly in one stage stand kind by kind, in the order in which the cluster first names the kinds.
+ * wholly in one stage stand kind by kind, in the order in which the cluster first names the kinds;
+ * but any may be the first of all where that one alone has the file (part_ask_t.file_first).
  *
  * Up to PART_EXACT_RANKS ranks every set and order of nodes, every layout and every share on a grid
  * of part_share_parts() parts is compared, each with its best cut: no plan of that space is better
@@ -27,10 +28,14 @@ typedef struct {
     uint32_t *order, *weights, *bounds;
 } part_found_t;
 
-/* The cluster's speeds are known. `stages`: 0, or the only number of stages to look at (all nodes
- * in their order then). Status: OK (also when nothing fits) | MEMORY. */
+/* The only layout to look at; zeroed: all. */
+typedef struct {
+    uint32_t stages, shards;
+} part_only_t;
+
+/* The cluster's speeds are known. Status: OK (also when nothing fits) | MEMORY. */
 base_status_t part_search(const part_cluster_t *cluster, const model_desc_t *desc,
-                          const part_ask_t *ask, uint32_t stages, part_found_t *found,
+                          const part_ask_t *ask, part_only_t only, part_found_t *found,
                           part_trials_t *trials, base_err_t *err);
 void          part_found_free(part_found_t *found);
 

@@ -161,6 +161,9 @@ static void asked_layouts(void **state)
     base_err_t   err  = {0};
     part_ask_t   bad  = {.ternary_bits = 2, .n_ctx = 64, .n_batch = 1, .n_out = 1, .layout = "3x1"};
     assert_int_equal(part_plan_choose(&c, &desc, &bad, &a, &trials, &err), BASE_ERR_USAGE);
+    assert_non_null(strstr(err.text, "no whole nodes")); /* of two ranks each */
+    bad.layout = "5x1";
+    assert_int_equal(part_plan_choose(&c, &desc, &bad, &a, &trials, &err), BASE_ERR_USAGE);
     assert_non_null(strstr(err.text, "1x4, 2x2, 4x1"));
     bad.layout            = "2x2";
     bad.pipeline_parallel = 4;
@@ -354,10 +357,12 @@ static void exchange_times(void **state)
     double latency[] = {0, 11e-6, 22e-6, 0}, links[] = {0, 1e9, 2e9, 0};
     c.pair_latency = latency;
     c.pair_net     = links;
+    ask.all_nodes  = true; /* in this order: the other is faster */
     a              = choose(&c, llama_70b, ask, NULL);
     near(a.time.communication, 11e-6 + hidden / 1e9 + 22e-6 + 512 / 2e9);
     part_choice_free(&a);
     c.pair_latency = c.pair_net = NULL;
+    ask.all_nodes               = false;
     /* Pipelined, two groups of one sequence: the slower stage decides, or the way of one token. */
     ask.n_seq = ask.streams = 2;
     a                       = choose(&c, llama_70b, ask, NULL);

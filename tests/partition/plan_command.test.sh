@@ -98,6 +98,39 @@ for words in 'left out: node2 node3' 'network would cost more' 'none of the mode
     grep -q "$words" "$dir/out" || fail "--explain lacks '$words': $(cat "$dir/out")"
 done
 
+# One node of several is named; a layout of fewer ranks goes to the best nodes, or the largest.
+grep -q '^run it on node1: trireme run ' "$dir/out" || fail "which node: $(cat "$dir/out")"
+cat >"$dir/unlike.json" <<'JSON'
+{"nodes": [{"name": "a", "mem": "24G", "membw_gbs": 20}, {"name": "b", "mem": "8G", "membw_gbs": 60},
+           {"name": "c", "mem": "24G", "membw_gbs": 40}, {"name": "d", "mem": "24G", "membw_gbs": 60}],
+ "latency_us": 30, "net_gbit": 10}
+JSON
+plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 1x2 --json
+holds 'p["layout"] == "1x2" and sorted(r["node"] for r in p["ranks"]) == ["b", "d"] and p["left_out"] == ["a", "c"]'
+plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 2x1 --split even --json # as they come
+holds 'sorted(r["node"] for r in p["ranks"]) == ["a", "c"] and p["left_out"] == ["b", "d"]'
+plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 1x2 --explain
+grep -q 'left out: a c: the layout has fewer ranks' "$dir/out" || fail "left out: $(cat "$dir/out")"
+grep -q 'of the layout that was given' "$dir/out" || fail "--explain of a layout: $(cat "$dir/out")"
+! grep -q 'No node holds' "$dir/out" || fail "--explain of a layout: what was not looked at"
+plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 1x4 --json # all, unlike: not even
+holds 'p["split"] != "even" and len(p["ranks"]) == 4 and p["left_out"] == []'
+
+# Where the file is: rows of the embedding (128256 x 16384 x 2 bytes of the 405B shape, a third of them
+# in blocks of 16) in the first stage, but for rank 0's node. All that a rank holds is its total.
+rows='all(abs(r["embed_bytes"] - 128256 * 16384 * 2 / 3) <= 16 * 16384 * 2 for r in p["ranks"][:3])'
+total='r["ternary_bytes"] + r["dense_bytes"] + r["screen_bytes"] + r["kv_bytes"] + r["activation_bytes"]'
+for files in "" "--files first" "--files all"; do
+    # shellcheck disable=SC2086  # none, or two words
+    plan 0 --shape llama3-405b -c 4096 --nodes 6 --mem 24G --layout 2x3 $files --json
+    held=$([ "$files" = "--files all" ] && echo False || echo "i in (1, 2)")
+    holds "$rows and all(r['embed_bytes'] == 0 for r in p['ranks'][3:])"
+    holds "all(r['embed_held'] == ($held) for i, r in enumerate(p['ranks']))"
+    holds "all($total + r['embed_held'] * r['embed_bytes'] == m for r, m in zip(p['ranks'], p['memory_per_rank']))"
+done
+plan 0 --shape llama3-405b -c 4096 --nodes 6 --mem 24G --layout 2x3
+grep -q 'file is on node1 alone' "$dir/out" || fail "where the file is: $(cat "$dir/out")"
+
 # How many nodes would do: so many do, one less does not; by speeds that are given and without, also a great many.
 for ask in "llama3-8b --mem 3G -c 8192 -np 8 --pack t3 -b 64 --membw 40 --latency 50 --netbw 10" \
     "llama-13b --mem 2G -c 8192 --nodes 3 --pack t3 --membw 40 --latency 50 --netbw 10" \
@@ -166,8 +199,8 @@ if [ -n "${TRIREME_MPIRUN:-}" ]; then
     python3 -c '
 import json, sys
 p, b = (json.load(open(f)) for f in sys.argv[1:])
-planned = sum(r["ternary_bytes"] + r["dense_bytes"] + (i > 0) * r["embed_bytes"] for i, r in enumerate(p["ranks"]))
-assert p["ranks"][1]["embed_bytes"] > 0 and p["ranks"][2]["embed_bytes"] == 0, p["ranks"]
+planned = sum(r["ternary_bytes"] + r["dense_bytes"] + r["embed_held"] * r["embed_bytes"] for r in p["ranks"])
+assert [r["embed_held"] for r in p["ranks"]] == [False, True, False, False], p["ranks"]
 held = b[0]["weight_bytes"]
 assert planned == held, f"planned {planned} bytes of weights, held {held}"' "$dir/out" "$dir/bench" ||
         fail "weights of ranks without the file"

@@ -8,7 +8,7 @@
 #include "partition/search.h"
 #include "tests/partition/fixture.h"
 
-enum { NODES_MAX = 6, SMALL_CASES = 10000, LARGE_CASES = 300 };
+enum { NODES_MAX = 6, SMALL_CASES = 10000, ASKED_CASES = 2000, LARGE_CASES = 300 };
 
 /* --- random models and clusters --- */
 
@@ -58,7 +58,8 @@ static part_ask_t any_ask(void)
                         .depth        = below(2) * 64,
                         .n_prompt     = below(2) * 300,
                         .streams      = below(5),
-                        .optimize     = (part_optimize_t)below(3)};
+                        .optimize     = (part_optimize_t)below(3),
+                        .file_first   = below(3) == 0};
 }
 
 /* What all layers weigh together, about. */
@@ -140,20 +141,31 @@ typedef struct {
     uint32_t              layer[NODES_MAX + 1], weight[NODES_MAX], order[NODES_MAX];
     double                best;
     uint64_t              plans;
+    uint32_t              only_stages, only_shards; /* 0: any layout */
     part_problem_t        problem;
     part_grid_t           grid; /* for the value of a plan; its memory is added up by fits() */
     uint32_t              rank_node[NODES_MAX];
     char                  text[200]; /* the best, for a person */
 } brute_t;
 
+/* Of one rank, on the n-th node of the plan. Where the first node alone has the file, others of the
+ * first stage hold rows of the embedding. */
+static uint64_t bytes_of(const part_plan_t *plan, const model_desc_t *desc, const part_ask_t *ask,
+                         uint32_t rank, uint32_t n)
+{
+    const part_sizes_t  sizes = part_sizes_of(ask);
+    const part_memory_t m     = part_memory(plan, desc, rank, &sizes);
+    const bool          rows  = ask->file_first && n > 0 && rank < plan->shards;
+    return m.total + (rows ? m.embed : 0) + PART_RANK_OVERHEAD;
+}
+
 static bool fits(brute_t *b)
 {
-    const part_sizes_t sizes = part_sizes_of(b->ask);
-    uint32_t           rank  = 0;
+    uint32_t rank = 0;
     for (uint32_t n = 0; n < b->used.n_nodes; n++) {
         uint64_t sum = 0;
         for (uint32_t i = 0; i < b->used.nodes[n].ranks; i++)
-            sum += part_memory(&b->plan, b->desc, rank++, &sizes).total + PART_RANK_OVERHEAD;
+            sum += bytes_of(&b->plan, b->desc, b->ask, rank++, n);
         if (sum > part_node_usable(&b->used.nodes[n])) return false;
     }
     return true;
@@ -213,6 +225,7 @@ static bool same_inside(const brute_t *b)
 {
     for (uint32_t i = 0; i + 1 < b->used.n_nodes; i++) {
         const part_node_t *x = &b->used.nodes[i], *y = x + 1;
+        if (i == 0 && b->ask->file_first) continue; /* the first node is like no other */
         if (x->rank0 / b->plan.shards == (y->rank0 + y->ranks - 1) / b->plan.shards &&
             kind(b, b->order[i]) > kind(b, b->order[i + 1]))
             return true;
@@ -230,6 +243,8 @@ static void brute_order(brute_t *b, uint32_t n)
     for (uint32_t shards = 1; shards <= b->used.n_ranks; shards++) {
         b->plan = (part_plan_t){b->used.n_ranks / shards, shards, b->layer, b->weight};
         if (b->used.n_ranks % shards != 0 || b->plan.stages > b->desc->n_layers || same_inside(b))
+            continue;
+        if (b->only_shards != 0 && (shards != b->only_shards || b->plan.stages != b->only_stages))
             continue;
         for (uint32_t i = 0; i < shards; i++) b->weight[i] = 1;
         part_grid_set(&b->grid, b->rank_node, b->plan.stages, shards, b->weight);
@@ -256,20 +271,19 @@ static void brute_orders(brute_t *b, uint32_t n, uint32_t used)
 /* The account of the plan, added up anew from what --layout and --split would make of it. */
 static void check_account(const part_choice_t *c, const model_desc_t *desc, const part_ask_t *ask)
 {
-    char               layout[32];
-    const part_sizes_t sizes = part_sizes_of(ask);
-    part_plan_t        said  = {0};
-    base_err_t         err   = {0};
-    part_wish_t        wish  = {.n_ranks = c->n_ranks,
-                                .layout  = part_layout_name(&c->plan, layout, sizeof(layout)),
-                                .split   = c->split};
+    char        layout[32];
+    part_plan_t said = {0};
+    base_err_t  err  = {0};
+    part_wish_t wish = {.n_ranks = c->n_ranks,
+                        .layout  = part_layout_name(&c->plan, layout, sizeof(layout)),
+                        .split   = c->split};
     if (part_plan_make(&wish, desc, &said, &err) != BASE_OK) fail_msg("%s: %s", c->split, err.text);
     assert_memory_equal(said.stage_layer, c->plan.stage_layer, (said.stages + 1) * 4);
     uint32_t rank = 0;
     for (uint32_t n = 0; n < c->n_nodes; n++) {
         uint64_t sum = 0;
         for (uint32_t i = 0; i < c->used.nodes[n].ranks; i++)
-            sum += part_memory(&said, desc, rank++, &sizes).total + PART_RANK_OVERHEAD;
+            sum += bytes_of(&said, desc, ask, rank++, n);
         if (c->fits) assert_true(sum <= part_node_usable(&c->used.nodes[n]));
         assert_int_equal(sum, c->node_bytes[n]);
     }
@@ -326,6 +340,50 @@ static void small_clusters(void **state)
     assert_true(none > 100 && none < SMALL_CASES / 2 && left_out > 1000 && both > 50);
 }
 
+/* A layout that is asked for, of all ranks or fewer: the best nodes, order, shares and layers. */
+static void asked_layouts(void **state)
+{
+    (void)state;
+    uint32_t fewer = 0, none = 0, fit = 0;
+    for (uint32_t i = 0; i < ASKED_CASES; i++) {
+        const uint32_t n      = 1 + below(4);
+        model_desc_t   desc   = any_model(5);
+        part_ask_t     ask    = any_ask();
+        part_cluster_t c      = any_cluster(n, n > 2 ? 1 : 2, model_bytes(&desc, &ask));
+        brute_t        brute  = {.all = &c, .desc = &desc, .ask = &ask, .best = INFINITY};
+        part_choice_t  choice = {0};
+        base_err_t     err    = {0};
+        char           layout[32];
+        brute.only_stages = 1 + below(c.n_ranks < desc.n_layers ? c.n_ranks : desc.n_layers);
+        brute.only_shards = 1 + below(c.n_ranks / brute.only_stages);
+        (void)snprintf(layout, sizeof(layout), "%ux%u", brute.only_stages, brute.only_shards);
+        ask.layout             = layout;
+        const base_status_t st = part_plan_choose(&c, &desc, &ask, &choice, NULL, &err);
+        brute_orders(&brute, 0, 0);
+        if (brute.plans == 0) { /* no whole nodes make so many ranks */
+            assert_int_equal(st, BASE_ERR_USAGE);
+            none++;
+        } else {
+            if (st != BASE_OK) fail_msg("case %u: %s: %s", i, layout, err.text);
+            check_account(&choice, &desc, &ask);
+            assert_int_equal(choice.plan.stages, brute.only_stages);
+            assert_int_equal(choice.plan.shards, brute.only_shards);
+            if (choice.fits != (brute.best < INFINITY)) fail_msg("case %u: fits", i);
+            if (choice.fits && choice.time.value > brute.best * (1 + 1e-6))
+                fail_msg("case %u: %s: %.9g, brute force has %.9g: %s", i, layout,
+                         choice.time.value, brute.best, brute.text);
+            fit += choice.fits;
+            fewer += choice.fits && choice.n_ranks < c.n_ranks;
+        }
+        part_choice_free(&choice);
+        part_cluster_free(&c);
+        free(desc.layers);
+    }
+    printf("%u of %d fit, %u of fewer ranks; %u of no whole nodes\n", fit, ASKED_CASES, fewer,
+           none);
+    assert_true(fewer > ASKED_CASES / 10 && fit > ASKED_CASES / 3 && none > 0);
+}
+
 /* Larger ones: fits, and no worse than any even layout of all nodes. */
 static void large_clusters(void **state)
 {
@@ -344,8 +402,9 @@ static void large_clusters(void **state)
             if (c.n_ranks % s != 0) continue;
             (void)snprintf(layout, sizeof(layout), "%ux%u", s, c.n_ranks / s);
             ask.layout = layout;
+            ask.split  = "even";
             assert_int_equal(part_plan_choose(&c, &desc, &ask, &plain, NULL, &err), BASE_OK);
-            ask.layout = NULL;
+            ask.layout = ask.split = NULL;
             if (plain.fits && !choice.fits) fail_msg("case %u: %s fits", i, layout);
             if (plain.fits && choice.time.value > plain.time.value * (1 + 1e-6))
                 fail_msg("case %u: %ux%u of %u nodes: %.9g, %s of all has %.9g", i,
@@ -397,6 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_clusters),
+        cmocka_unit_test(asked_layouts),
         cmocka_unit_test(large_clusters),
         cmocka_unit_test(thousand_ranks),
     };
