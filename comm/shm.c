@@ -3,14 +3,50 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/checked.h"
+#include "base/log.h"
 #include "comm/internal.h"
+
+/* Where MPI libraries keep shared windows if they can, and what they want there besides. */
+#define SHM_FOLDER "/dev/shm"
+enum { SHM_BESIDES = 256 << 10 };
 
 static uint8_t *align_up(void *p)
 {
     return (uint8_t *)p + (COMM_LINE - (uintptr_t)p % COMM_LINE) % COMM_LINE;
+}
+
+/* Windows are files without blocks: a folder that is too full is noticed by a signal at the first
+ * write, or by one rank while the others wait for its window. Here it is asked in time. */
+static bool room_for(uint64_t bytes)
+{
+    struct statvfs fs;
+
+    if (access(SHM_FOLDER, W_OK) != 0 || statvfs(SHM_FOLDER, &fs) != 0) return true; /* not used */
+    return (uint64_t)fs.f_bavail * fs.f_frsize >= bytes + SHM_BESIDES;
+}
+
+/* Does every rank of the host see room for the windows of all? Rank 0 says so if not, once a
+ * process. */
+static base_status_t ask_room(MPI_Comm comm, uint64_t bytes, int rank, int *all_good,
+                              base_err_t *err)
+{
+    static bool   told = false;
+    int           good = room_for(bytes) ? 1 : 0;
+    base_status_t st =
+        comm_check(MPI_Allreduce(&good, all_good, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce", err);
+    if (st != BASE_OK || *all_good != 0 || rank != 0 || told) return st;
+    told = true;
+    base_log(BASE_LOG_WARN,
+             "too little room in " SHM_FOLDER " for %llu KiB that the ranks of this machine share: "
+             "they send messages instead, which is slower; enlarge it (docker, podman: --shm-size "
+             "256m; mount -o remount,size=256m " SHM_FOLDER ")",
+             (unsigned long long)((bytes + 1023) / 1024));
+    return BASE_OK;
 }
 
 base_status_t comm_shm_open(MPI_Comm comm, size_t bytes, comm_shm_t *shm, base_err_t *err)
@@ -26,6 +62,8 @@ base_status_t comm_shm_open(MPI_Comm comm, size_t bytes, comm_shm_t *shm, base_e
     if (st == BASE_OK) st = comm_check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank", err);
     if (st != BASE_OK) return st;
     bytes = base_round_up(bytes, COMM_LINE) + COMM_LINE; /* a window may begin anywhere */
+    st    = ask_room(comm, (uint64_t)bytes * (uint64_t)size, rank, &all_good, err);
+    if (st != BASE_OK || all_good == 0) return st;
     if (base_alloc(&memory, (size_t)size, sizeof(uint8_t *), "shared memory", NULL) != BASE_OK)
         good = 0;
     parts = memory;

@@ -56,6 +56,21 @@ static bool texts_end(const doctor_rank_t *r)
     return good;
 }
 
+/* A rate, also one that is not known (0); rates of few vectors stand behind each other. */
+static bool rates_are_numbers(const doctor_rank_t *rank)
+{
+    const doctor_rates_t *r = &rank->rates;
+    const double some[] = {rank->alone_bytes_per_s, r->t2, r->t3, r->dense, r->screen, r->products};
+    const double *const few[] = {r->few.t2, r->few.t3, r->few.dense, r->few.screen};
+
+    for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++)
+        if (!(some[i] >= 0 && some[i] <= DOCTOR_RATE_MAX)) return false;
+    for (size_t l = 0; l < sizeof(few) / sizeof(few[0]); l++)
+        for (size_t i = 0; i < PART_FEW; i++)
+            if (!(few[l][i] >= 0 && few[l][i] <= DOCTOR_RATE_MAX)) return false;
+    return true;
+}
+
 base_status_t doctor_ranks_check(const doctor_rank_t *ranks, uint32_t n_ranks, uint32_t n_hosts,
                                  base_err_t *err)
 {
@@ -72,6 +87,8 @@ base_status_t doctor_ranks_check(const doctor_rank_t *ranks, uint32_t n_ranks, u
                              k->machine.n_nets, WORKER_MACHINE_NETS);
         if (!texts_end(k))
             return base_fail(err, BASE_ERR_PEER, "rank %u reports a text that does not end", r);
+        if (!rates_are_numbers(k))
+            return base_fail(err, BASE_ERR_PEER, "rank %u reports a rate that is no number", r);
     }
     for (uint32_t h = 0; h < n_hosts; h++) {
         bool used = false;

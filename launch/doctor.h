@@ -65,9 +65,11 @@ typedef struct {
 } doctor_report_t;
 
 enum { DOCTOR_FINDINGS_MAX = 64 };
+#define DOCTOR_RATE_MAX 1e18 /* bytes or products a second of one rank */
 
 /* Reports came from other processes: every host has a number below n_hosts and every host a rank,
- * counts are in their limits, and texts end. Status: OK | PEER (which rank, what). */
+ * counts are in their limits, texts end, and rates are numbers from 0. Status: OK | PEER (which
+ * rank, what). */
 base_status_t doctor_ranks_check(const doctor_rank_t *ranks, uint32_t n_ranks, uint32_t n_hosts,
                                  base_err_t *err);
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/arena.h"
 #include "partition/cluster.h"
@@ -131,20 +132,23 @@ out:
 base_status_t part_cluster_save(const part_cluster_t *cluster, const char *path, base_err_t *err)
 {
     char          beside[4096];
+    struct stat   info;
     char         *text = NULL;
     size_t        n    = 0;
     FILE         *file = NULL;
     base_status_t st   = part_cluster_write(cluster, &text, &n, err);
 
     if (st != BASE_OK) return st;
-    int length = snprintf(beside, sizeof(beside), "%s.part", path);
+    /* A pipe or device stays what it is; of files a reader sees the old one or the new one. */
+    const bool plain  = stat(path, &info) != 0 || S_ISREG(info.st_mode);
+    const int  length = snprintf(beside, sizeof(beside), "%s%s", path, plain ? ".part" : "");
     if (length > 0 && (size_t)length < sizeof(beside)) file = fopen(beside, "wb");
     bool ok = file != NULL && fwrite(text, 1, n, file) == n;
     if (file != NULL) ok = fclose(file) == 0 && ok;
-    if (!ok || rename(beside, path) != 0) {
+    if (!ok || (plain && rename(beside, path) != 0)) {
         st = base_fail(err, BASE_ERR_IO, "%s: cannot write the cluster file: %s", path,
                        strerror(errno));
-        if (file != NULL) (void)remove(beside);
+        if (file != NULL && plain) (void)remove(beside);
     }
     free(text);
     return st;

@@ -36,5 +36,15 @@ assert (sys.argv[3] == "1") == any(f["level"] == "problem" for f in v["findings"
 PY
 want 0 "" plan --shape bitnet-2b-4t --cluster "$tmp/cluster.json" -c 512
 want 3 "cannot write" doctor -t 1 --save "$tmp/no/such/folder.json"
+# A pipe gets the text and stays a pipe; a folder is refused and stays empty.
+mkfifo "$tmp/pipe"
+timeout 60 cat "$tmp/pipe" >"$tmp/piped" &
+"$T" doctor -t 1 --save "$tmp/pipe" >"$tmp/out" 2>"$tmp/err" || [ $? -eq 1 ] || fail "doctor --save PIPE: $(cat "$tmp/err")"
+wait
+[ -p "$tmp/pipe" ] || fail "doctor --save replaced a pipe"
+want 0 "" plan --shape bitnet-2b-4t --cluster "$tmp/piped" -c 512
+mkdir "$tmp/folder"
+want 3 "directory" doctor -t 1 --save "$tmp/folder"
+[ -z "$(ls "$tmp/folder")" ] || fail "doctor --save FOLDER: $(ls "$tmp/folder")"
 want 2 "" doctor --model x
 finish

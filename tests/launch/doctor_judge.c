@@ -1,4 +1,5 @@
 /* tests/launch/doctor_judge.c: what trireme doctor says of made-up clusters. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -251,6 +252,15 @@ static void test_reports(void **state)
         memset(texts[i], 'x', bytes[i]);
         assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_ERR_PEER);
         assert_non_null(strstr(err.text, "rank 2 "));
+    }
+    double *const rates[] = {&ranks[1].alone_bytes_per_s, &ranks[1].rates.t3,
+                             &ranks[1].rates.few.screen[PART_FEW - 1]};
+    const double  bad[]   = {NAN, INFINITY, -1};
+    for (size_t i = 0; i < 9; i++) {
+        sound(3);
+        *rates[i / 3] = bad[i % 3];
+        assert_int_equal(doctor_ranks_check(ranks, 3, 3, &err), BASE_ERR_PEER);
+        assert_non_null(strstr(err.text, "rank 1 "));
     }
 }
 
