@@ -1,7 +1,6 @@
 # Two memory domains for real, in qemu's software emulation: weights and KV cache lie on the domain that reads them.
 # timeout: 900
 # labels: mpi
-# serial: yes
 # sanitize: no
 """The machine's CPUs are numbered across its domains in turn (0 and 2, 1 and 3), as some firmware does it. Its kernel answers
 where a page is, and can be told to give a program memory of one domain alone: then the shares of near pages must fall to

@@ -2,7 +2,7 @@
 # timeout: 300
 # ranks: 3
 # labels: mpi
-# serial: yes
+# lock: hosts
 # sanitize: no
 """The folder of the model is hidden on the other hosts; each host keeps its own cache. A bit flipped in one host's
 cache is found, named, and that piece is sent again; a full one is told, and does without."""

@@ -2,7 +2,7 @@
 # --mpi=pmix, mpirun in a job, and srun without a PMI, which is recognised.
 # timeout: 600
 # labels: mpi
-# serial: yes
+# lock: hosts
 # sanitize: no
 import contextlib
 import os

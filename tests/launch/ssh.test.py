@@ -1,7 +1,7 @@
 # launch/mpirun-ethernet.sh over three emulated hosts: by ssh to a daemon on each, by a launch agent, with uneven slots.
 # timeout: 600
 # labels: mpi
-# serial: yes
+# lock: hosts
 # sanitize: no
 import contextlib
 import os
