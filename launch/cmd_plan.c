@@ -108,8 +108,13 @@ static base_status_t cluster_read(const launch_plan_args_t *args, part_cluster_t
                          "no cluster: give --cluster FILE.json, or --mem 24G and --nodes N");
     if (!part_size_parse(args->mem, &node.mem_bytes) || node.mem_bytes < 1 << 20 ||
         node.mem_bytes > UINT64_C(1) << 50)
-        return base_fail(err, BASE_ERR_USAGE, "--mem %.60s: expected a size as in 24G, 1.5T, 512M",
+        return base_fail(err, BASE_ERR_USAGE,
+                         "--mem %.60s: expected a size from 1M to 1024T, as in 24G, 1.5T, 512M",
                          args->mem);
+    if ((uint64_t)ranks * (args->nodes == 0 ? 1 : args->nodes) > LIMIT_RANKS)
+        return base_fail(err, BASE_ERR_USAGE,
+                         "--nodes %u with --ranks-per-node %u: %d ranks at most", args->nodes,
+                         ranks, LIMIT_RANKS);
     return part_cluster_uniform(args->nodes == 0 ? 1 : args->nodes, &node, latency,
                                 args->net_gbit > 0 ? args->net_gbit * 1e9 / 8 : 0, cluster, err);
 }

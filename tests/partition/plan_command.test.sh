@@ -153,6 +153,10 @@ plan 2 --shape llama-70b
 says 'no cluster'
 plan 2 --shape llama-70b --mem lots
 says '\-\-mem lots'
+plan 2 --shape llama-70b --mem 1
+says '\-\-mem 1: expected a size from 1M'
+plan 2 --shape llama-70b --mem 24G --nodes 4096 --ranks-per-node 2
+says '4096 ranks at most'
 plan 2 --shape llama-70b --mem 24G --layout 2x2
 says 'possible: 1x1'
 plan 2 --shape llama-70b --mem 24G --layout two
