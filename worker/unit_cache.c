@@ -275,7 +275,7 @@ static base_status_t find_others(worker_unit_cache_t *c, const char *dir, const 
 }
 
 /* A folder that may only be read, as in an image or made by somebody else, or that is full, is
- * read. */
+ * read; what is no file there is left alone. */
 static base_status_t open_to_read(worker_unit_cache_t *c, const char *dir, const char *name,
                                   int why, base_err_t *err)
 {
@@ -290,16 +290,29 @@ static base_status_t open_to_read(worker_unit_cache_t *c, const char *dir, const
     return st == BASE_OK ? scan(c, c->n_files - 1, &end, err) : st;
 }
 
+/* Why a file cannot be written that does not keep the folder from being read. */
+static bool is_harmless(int why)
+{
+    static const int list[] = {EROFS, EACCES, EPERM, ENOSPC, EDQUOT, EISDIR, ELOOP};
+    for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
+        if (list[i] == why) return true;
+    return false;
+}
+
 /* The file that this rank appends to. Another run may have it: then nothing is written. */
 static base_status_t open_own(worker_unit_cache_t *c, const char *dir, const char *name,
                               base_err_t *err)
 {
-    char path[LIMIT_PATH_BYTES];
+    char        path[LIMIT_PATH_BYTES];
+    struct stat info;
     (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
-    if (fd < 0 &&
-        (errno == EROFS || errno == EACCES || errno == EPERM || errno == ENOSPC || errno == EDQUOT))
-        return open_to_read(c, dir, name, errno, err);
+    if (fd < 0 && is_harmless(errno)) return open_to_read(c, dir, name, errno, err);
+    if (fd >= 0 && (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))) {
+        (void)close(fd);
+        base_log(BASE_LOG_WARN, "%s: is no regular file; nothing more is kept", path);
+        return BASE_OK;
+    }
     if (fd < 0) return base_fail(err, BASE_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
     base_status_t st = add_file(c, fd, dir, name, err);
     /* Locked before the end is looked for: another run may be appending. */

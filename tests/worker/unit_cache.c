@@ -193,6 +193,30 @@ static void swapped(void **state)
     }
 }
 
+/* Something else where its file would be: not used, left alone, and nothing is kept. */
+static void no_file(void **state)
+{
+    char path[LIMIT_PATH_BYTES];
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        struct stat          info;
+        const model_window_t w      = window(0);
+        static const mode_t  want[] = {S_IFDIR, S_IFIFO, S_IFLNK};
+        keep_both(path, sizeof(path));
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(kind == 0   ? mkdir(path, 0700)
+                         : kind == 1 ? mkfifo(path, 0600)
+                                     : symlink(root, path),
+                         0);
+        worker_unit_cache_t *c = open_cache(&ours, one, 0);
+        worker_unit_cache_keep(c, &w, data[0]);
+        assert_false(gives(c, 0));
+        worker_unit_cache_close(&c);
+        assert_int_equal(lstat(path, &info), 0);
+        assert_int_equal(info.st_mode & S_IFMT, want[kind]);
+    }
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -212,10 +236,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(found_again),
-        cmocka_unit_test(of_a_stranger),
-        cmocka_unit_test(edited),
-        cmocka_unit_test(swapped),
+        cmocka_unit_test(found_again), cmocka_unit_test(of_a_stranger), cmocka_unit_test(edited),
+        cmocka_unit_test(swapped),     cmocka_unit_test(no_file),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
