@@ -234,7 +234,8 @@ base_status_t comm_feed_poll(comm_feed_t *feed, comm_arrival_t *arrivals, uint32
                              base_err_t *err);
 /* Wait until no ask is open, whatever the answers say. */
 base_status_t comm_feed_drain(comm_feed_t *feed, base_err_t *err);
-/* A short rest after `waited_us` of polling in vain. */
+/* A short rest after `waited_us` of polling in vain. A server that is waited for too long is
+ * named. */
 void comm_feed_rest(comm_feed_t *feed, uint64_t waited_us);
 
 /* Traffic since start or the last reset: bytes this rank sent (or put into shared memory) in

@@ -57,6 +57,7 @@ struct comm_feed {
     MPI_Request  *answers; /* [n_slots], then [n_slots] of the asks on their way */
     int          *done;
     MPI_Status   *statuses;
+    uint64_t      late_us; /* when the next word about the server is due; 0: a new wait */
 };
 
 /* ---- the server ------------------------------------------------------------------------------ */
@@ -334,11 +335,23 @@ base_status_t comm_feed_drain(comm_feed_t *feed, base_err_t *err)
                      "MPI_Irecv", err);
 }
 
+/* Or this rank's own threads are at work. */
+static bool waits_for_server(const comm_feed_t *f)
+{
+    for (uint32_t i = 0; i < f->n_slots; i++)
+        if (f->answers[i] != MPI_REQUEST_NULL) return true;
+    return false;
+}
+
 /* A large message moves only while both sides look: so no sleep at first. */
 void comm_feed_rest(comm_feed_t *feed, uint64_t waited_us)
 {
-    if (waited_us < AWAKE_US)
+    if (waited_us < AWAKE_US) {
+        feed->late_us = 0;
         (void)sched_yield();
-    else
-        comm_nap(feed->world, waited_us);
+        return;
+    }
+    if (waits_for_server(feed) && comm_patience_over(feed->world, waited_us, &feed->late_us))
+        comm_patience_tell_feed(feed->world, feed->server, waited_us);
+    comm_nap(feed->world, waited_us);
 }

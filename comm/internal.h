@@ -190,6 +190,7 @@ base_status_t comm_patience_open(comm_world_t *world, base_err_t *err); /* colle
  * twice the time of the one before. Local. */
 bool comm_patience_over(const comm_world_t *world, uint64_t waited_us, uint64_t *next_us);
 void comm_patience_tell(const comm_world_t *world, int rank, uint64_t waited_us);
+void comm_patience_tell_feed(const comm_world_t *world, int rank, uint64_t waited_us);
 
 /* ---- interrupt.c ---- */
 

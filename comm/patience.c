@@ -37,11 +37,19 @@ bool comm_patience_over(const comm_world_t *world, uint64_t waited_us, uint64_t 
     return true;
 }
 
+static const char causes[] =
+    "Likely cause: it is stopped, it is much slower than this rank, or its machine is gone. Still "
+    "waiting";
+
 void comm_patience_tell(const comm_world_t *world, int rank, uint64_t waited_us)
 {
-    base_log(BASE_LOG_WARN,
-             "rank %d on host %.*s has not answered for %.1f s, in step %llu. Likely cause: it is "
-             "stopped, it is much slower than this rank, or its machine is gone. Still waiting",
+    base_log(BASE_LOG_WARN, "rank %d on host %.*s has not answered for %.1f s, in step %llu. %s",
              rank, COMM_NAME_BYTES, world->names[rank], (double)waited_us * 1e-6,
-             (unsigned long long)world->steps);
+             (unsigned long long)world->steps, causes);
+}
+
+void comm_patience_tell_feed(const comm_world_t *world, int rank, uint64_t waited_us)
+{
+    base_log(BASE_LOG_WARN, "rank %d on host %.*s has sent no weights for %.1f s. %s", rank,
+             COMM_NAME_BYTES, world->names[rank], (double)waited_us * 1e-6, causes);
 }

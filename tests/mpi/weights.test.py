@@ -93,6 +93,17 @@ def check_protocol(model, tmp):
         print(ours[0])
 
 
+def check_late(model, tmp):
+    """Who waits for weights that do not come says from whom, and goes on when they do."""
+    env = (f"LD_PRELOAD={trireme.preload('fault', tmp)}", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0",
+           "FAULT_LATE=2", "TRIREME_PATIENCE=1")
+    got, _, text = logits([model, NOTHING], tmp, "--layout", "1x2", "-t", "2", env=env)
+    said = [line for line in text.splitlines() if "has sent no weights for" in line]
+    assert got == alone(model, tmp) and len(said) == 2, text  # after 1 s and after 2 s
+    assert "[rank 1]" in said[0] and "rank 0 on host" in said[0], said
+    print(said[0])
+
+
 def check_hint(model, tmp):
     """Rank 0 has no file: all end, and the text says who has one."""
     done, text = start([NOTHING, model], ["--logits", f"{tmp}/no.npy", "-t", "1"], check=False)
@@ -117,3 +128,4 @@ with tempfile.TemporaryDirectory() as tmp:
     check_hint(main, tmp)
     check_flips(main, tmp)
     check_protocol(main, tmp)
+    check_late(main, tmp)

@@ -4,11 +4,13 @@
  *   FAULT_WAIT=N     rank 1 fails at its first look at requests after it asked for its N-th control
  *                    message. Looks are not counted: how many a wait takes is a matter of load.
  *   FAULT_ASK=N      rank 1's N-th ask for weights is a byte too short
- *   FAULT_ANSWER=N   rank 0 cannot send its N-th answer */
+ *   FAULT_ANSWER=N   rank 0 cannot send its N-th answer
+ *   FAULT_LATE=N     rank 0 sends its N-th answer four seconds late */
 #include <mpi.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* comm/internal.h: COMM_TAG_*; comm/control.c */
 enum { CONTROL_TAG = 1, ASK_TAG = 9, ANSWER_TAG = 1024, HEAD_BYTES = 8 };
@@ -25,9 +27,10 @@ static int due(const char *name, int wanted, long *seen)
 int MPI_Isend(const void *buf, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm,
               MPI_Request *request)
 {
-    static long seen, asks, answers;
+    static long seen, asks, answers, late;
     if (tag == ASK_TAG && due("FAULT_ASK", 1, &asks)) count--;
     if (tag >= ANSWER_TAG && due("FAULT_ANSWER", 0, &answers)) return MPI_ERR_OTHER;
+    if (tag >= ANSWER_TAG && due("FAULT_LATE", 0, &late)) (void)sleep(4);
     if (tag == CONTROL_TAG && count > HEAD_BYTES && due("FAULT_MESSAGE", 0, &seen))
         memset((uint8_t *)(uintptr_t)buf + HEAD_BYTES, 0xff, (size_t)(count - HEAD_BYTES));
     return PMPI_Isend(buf, count, type, to, tag, comm, request);
