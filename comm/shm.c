@@ -22,12 +22,13 @@ static uint8_t *align_up(void *p)
 
 /* Windows are files without blocks: a folder that is too full is noticed by a signal at the first
  * write, or by one rank while the others wait for its window. Here it is asked in time. */
-static bool room_for(uint64_t bytes)
+static bool room_for(uint64_t bytes, uint64_t *room)
 {
     struct statvfs fs;
 
     if (access(SHM_FOLDER, W_OK) != 0 || statvfs(SHM_FOLDER, &fs) != 0) return true; /* not used */
-    return (uint64_t)fs.f_bavail * fs.f_frsize >= bytes + SHM_BESIDES;
+    *room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return *room >= bytes;
 }
 
 /* Does every rank of the host see room for the windows of all? Rank 0 says so if not, once a
@@ -36,16 +37,18 @@ static base_status_t ask_room(MPI_Comm comm, uint64_t bytes, int rank, int *all_
                               base_err_t *err)
 {
     static bool   told = false;
-    int           good = room_for(bytes) ? 1 : 0;
+    uint64_t      room = 0;
+    int           good = room_for(bytes + SHM_BESIDES, &room) ? 1 : 0;
     base_status_t st =
         comm_check(MPI_Allreduce(&good, all_good, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce", err);
     if (st != BASE_OK || *all_good != 0 || rank != 0 || told) return st;
     told = true;
     base_log(BASE_LOG_WARN,
-             "too little room in " SHM_FOLDER " for %llu KiB that the ranks of this machine share: "
-             "they send messages instead, which is slower; enlarge it (docker, podman: --shm-size "
-             "256m; mount -o remount,size=256m " SHM_FOLDER ")",
-             (unsigned long long)((bytes + 1023) / 1024));
+             "too little room in " SHM_FOLDER ": the ranks of this machine want to share %llu KiB, "
+             "%llu KiB are free. They send messages instead, which is slower; enlarge it (docker, "
+             "podman: --shm-size 256m; mount -o remount,size=256m " SHM_FOLDER ")",
+             (unsigned long long)((bytes + SHM_BESIDES + 1023) / 1024),
+             (unsigned long long)(room / 1024));
     return BASE_OK;
 }
 
