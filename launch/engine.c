@@ -458,6 +458,8 @@ base_status_t engine_start(comm_world_t *world, const engine_config_t *config, e
     if (st == BASE_OK)
         st = comm_grid_reserve(e->grid, (size_t)e->limits.n_batch * e->part.desc.width, err);
     if (st == BASE_OK) st = start_worker(e, config, err);
+    if (st == BASE_OK && e->source.origin.source != NULL)
+        st = model_source_unchanged(e->source.origin.source, err);
     st = comm_agree(world, st, err);
     engine_source_loaded(&e->source, world);
     if (st != BASE_OK) goto out;

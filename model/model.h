@@ -208,6 +208,9 @@ const char *model_source_path(const model_source_t *source, uint32_t file);
 uint64_t    model_source_bytes(const model_source_t *source, uint32_t file);
 /* Nanoseconds since 1970 at which a mapped file was last changed; 0 for others. */
 uint64_t model_source_time(const model_source_t *source, uint32_t file);
+/* Are the mapped files as they were when they were mapped? Not if they were written into since;
+ * others that took their names do not matter. Status: OK | INPUT (text names the file). */
+base_status_t model_source_unchanged(const model_source_t *source, base_err_t *err);
 
 /* Does the tensor lie inside its file, with consistent type, shape and bytes (checked
  * arithmetic)? An absent one (MODEL_NONE) passes: model_desc_check() knows which may be absent.

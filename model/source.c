@@ -20,7 +20,9 @@ typedef struct {
     const uint8_t *data;
     uint64_t       bytes;
     uint64_t       time_ns; /* of the last change */
-    bool           mapped;  /* by us: to be unmapped */
+    dev_t          device;
+    ino_t          inode;
+    bool           mapped; /* by us: to be unmapped */
     /* bytes given back since all were */
     _Atomic uint64_t dropped;
 } source_file_t;
@@ -60,6 +62,11 @@ static base_status_t copy_path(source_file_t *f, const char *path, base_err_t *e
     return BASE_OK;
 }
 
+static uint64_t change_ns(const struct stat *info)
+{
+    return (uint64_t)info->st_mtim.tv_sec * 1000000000u + (uint64_t)info->st_mtim.tv_nsec;
+}
+
 static base_status_t map_open_file(source_file_t *f, int fd, base_err_t *err)
 {
     struct stat info;
@@ -81,7 +88,9 @@ static base_status_t map_open_file(source_file_t *f, int fd, base_err_t *err)
                          (uint64_t)info.st_size, strerror(errno));
     f->data    = p;
     f->bytes   = (uint64_t)info.st_size;
-    f->time_ns = (uint64_t)info.st_mtim.tv_sec * 1000000000u + (uint64_t)info.st_mtim.tv_nsec;
+    f->time_ns = change_ns(&info);
+    f->device  = info.st_dev;
+    f->inode   = info.st_ino;
     f->mapped  = true;
     return BASE_OK;
 }
@@ -241,6 +250,23 @@ uint64_t model_source_time(const model_source_t *source, uint32_t file)
 {
     base_assert(file < source->n_files);
     return source->files[file].time_ns;
+}
+
+base_status_t model_source_unchanged(const model_source_t *source, base_err_t *err)
+{
+    for (uint32_t i = 0; i < source->n_files; i++) {
+        const source_file_t *f = &source->files[i];
+        struct stat          info;
+        if (!f->mapped || stat(f->path, &info) != 0 || info.st_dev != f->device ||
+            info.st_ino != f->inode)
+            continue;
+        if ((uint64_t)info.st_size != f->bytes || change_ns(&info) != f->time_ns)
+            return base_fail(err, BASE_ERR_INPUT,
+                             "%s: was written while it was read; what was read may be of two "
+                             "models. Start again when it is whole",
+                             f->path);
+    }
+    return BASE_OK;
 }
 
 void model_source_forget(const model_source_t *source, uint32_t file)
