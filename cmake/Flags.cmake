@@ -16,6 +16,9 @@ endif()
 set(CMAKE_C_FLAGS_RELEASE "-O2 -g1")
 set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
 set(CMAKE_C_FLAGS_DEBUG "-O0 -g3")
+if(TRIREME_SANITIZE) # with -g the largest kernels alone take a minute and a half
+    set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g1")
+endif()
 
 set(TRIREME_WARNINGS -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes
     -Wmissing-prototypes -Wundef -Wvla -Wformat=2)
