@@ -6,8 +6,9 @@
  *
  * Every preset makes a test of it, fuzz.NAME: it runs all of corpus/NAME/, then the seeds, then
  * mutations of them.
- *   PROGRAM          TRIREME_FUZZ_ROUNDS mutations of the seeds, from TRIREME_FUZZ_SEED on; a
- *                    failure repeats with the same seed
+ *   PROGRAM          TRIREME_FUZZ_ROUNDS mutations of the seeds (if unset, the target's number, a
+ *                    quarter of it under a sanitizer), from TRIREME_FUZZ_SEED on; a failure repeats
+ *                    with the same seed
  *   PROGRAM FOLDER   write the seeds there: a corpus for libFuzzer to begin with
  *
  * The preset `fuzz` (clang) links it with libFuzzer, under the address and undefined-behaviour
@@ -28,6 +29,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "tests/support/cases.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -273,10 +275,10 @@ static inline unsigned fuzz_corpus(const char *program)
 
 /* `mutate` changes a seed once; a round changes one seed one to four times. */
 static inline int fuzz_main(int argc, char **argv, const fuzz_bytes_t *seeds, size_t n_seeds,
-                            void (*mutate)(fuzz_bytes_t *b, uint64_t *state), uint64_t rounds)
+                            void (*mutate)(fuzz_bytes_t *b, uint64_t *state), uint32_t rounds)
 {
-    const uint64_t seed = fuzz_number("TRIREME_FUZZ_SEED", 1);
-    rounds              = fuzz_number("TRIREME_FUZZ_ROUNDS", rounds);
+    const uint64_t seed     = fuzz_number("TRIREME_FUZZ_SEED", 1),
+                   n_rounds = fuzz_number("TRIREME_FUZZ_ROUNDS", cases_of(rounds));
     for (size_t i = 0; i < n_seeds && argc > 1; i++) {
         char path[4096];
         (void)snprintf(path, sizeof(path), "%s/seed%zu", argv[1], i);
@@ -287,7 +289,7 @@ static inline int fuzz_main(int argc, char **argv, const fuzz_bytes_t *seeds, si
     if (argc > 1) return 0;
     const unsigned n_corpus = fuzz_corpus(argv[0]);
     for (size_t i = 0; i < n_seeds; i++) fuzz_run_one(&seeds[i]);
-    for (uint64_t i = 0; i < rounds; i++) {
+    for (uint64_t i = 0; i < n_rounds; i++) {
         uint64_t            state = seed + i;
         const fuzz_bytes_t *from  = &seeds[fuzz_random(&state) % n_seeds];
         fuzz_bytes_t        b     = {fuzz_copy(from->data, from->n), from->n, from->n};
@@ -295,7 +297,7 @@ static inline int fuzz_main(int argc, char **argv, const fuzz_bytes_t *seeds, si
         fuzz_run_one(&b);
         free(b.data);
     }
-    (void)printf("%u of the corpus, %" PRIu64 " rounds from seed %" PRIu64 "\n", n_corpus, rounds,
+    (void)printf("%u of the corpus, %" PRIu64 " rounds from seed %" PRIu64 "\n", n_corpus, n_rounds,
                  seed);
     return 0;
 }

@@ -4,6 +4,7 @@
 
 #include "partition/assignment_wire.h"
 #include "tests/partition/fixture.h"
+#include "tests/support/cases.h"
 
 static const char *paths[] = {"/models/a-00001-of-00002.gguf", "/models/a-00002-of-00002.gguf"};
 
@@ -260,7 +261,7 @@ static void hostile_bytes(void **state)
         }
         bytes[at] = whole[at];
     }
-    for (uint32_t round = 0; round < 100000; round++) {
+    for (uint32_t round = 0; round < cases_of(100000); round++) {
         size_t length = round % 2 == 0 ? fixture_random(&seed) % 200 : n;
         if (round % 2 == 0)
             for (size_t i = 0; i < length; i++) bytes[i] = (uint8_t)fixture_random(&seed);

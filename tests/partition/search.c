@@ -7,6 +7,7 @@
 #include "partition/choose.h"
 #include "partition/search.h"
 #include "tests/partition/fixture.h"
+#include "tests/support/cases.h"
 
 enum { NODES_MAX = 6, SMALL_CASES = 10000, ASKED_CASES = 2000, LARGE_CASES = 300 };
 
@@ -303,8 +304,9 @@ static uint32_t nodes_of_case(uint32_t i)
 static void small_clusters(void **state)
 {
     (void)state;
-    uint64_t plans = 0, none = 0, left_out = 0, both = 0, ties = 0;
-    for (uint32_t i = 0; i < SMALL_CASES; i++) {
+    const uint32_t cases = cases_of(SMALL_CASES);
+    uint64_t       plans = 0, none = 0, left_out = 0, both = 0, ties = 0;
+    for (uint32_t i = 0; i < cases; i++) {
         const uint32_t n    = nodes_of_case(i);
         model_desc_t   desc = any_model(n > 4 ? 3 : n > 2 ? 5 : 7);
         part_ask_t     ask  = any_ask();
@@ -332,20 +334,22 @@ static void small_clusters(void **state)
         part_cluster_free(&c);
         free(desc.layers);
     }
-    printf("%d cases, %llu plans: nothing fits in %llu, nodes left out in %llu, both cuts in %llu, "
+    printf("%u cases, %llu plans: nothing fits in %llu, nodes left out in %llu, both cuts in %llu, "
            "nothing better than the grid in %llu\n",
-           SMALL_CASES, (unsigned long long)plans, (unsigned long long)none,
-           (unsigned long long)left_out, (unsigned long long)both, (unsigned long long)ties);
+           cases, (unsigned long long)plans, (unsigned long long)none, (unsigned long long)left_out,
+           (unsigned long long)both, (unsigned long long)ties);
     /* The cases are worth something. */
-    assert_true(none > 100 && none < SMALL_CASES / 2 && left_out > 1000 && both > 50);
+    assert_true(none > cases / 100 && none < cases / 2 && left_out > cases / 10 &&
+                both > cases / 200);
 }
 
 /* A layout that is asked for, of all ranks or fewer: the best nodes, order, shares and layers. */
 static void asked_layouts(void **state)
 {
     (void)state;
-    uint32_t fewer = 0, none = 0, fit = 0;
-    for (uint32_t i = 0; i < ASKED_CASES; i++) {
+    const uint32_t cases = cases_of(ASKED_CASES);
+    uint32_t       fewer = 0, none = 0, fit = 0;
+    for (uint32_t i = 0; i < cases; i++) {
         const uint32_t n      = 1 + below(4);
         model_desc_t   desc   = any_model(5);
         part_ask_t     ask    = any_ask();
@@ -368,7 +372,8 @@ static void asked_layouts(void **state)
             check_account(&choice, &desc, &ask);
             assert_int_equal(choice.plan.stages, brute.only_stages);
             assert_int_equal(choice.plan.shards, brute.only_shards);
-            if (choice.fits != (brute.best < INFINITY)) fail_msg("case %u: fits", i);
+            if (brute.best < INFINITY && !choice.fits) /* shares off the grid may fit alone */
+                fail_msg("case %u: %s: a plan that fits was missed", i, layout);
             if (choice.fits && choice.time.value > brute.best * (1 + 1e-6))
                 fail_msg("case %u: %s: %.9g, brute force has %.9g: %s", i, layout,
                          choice.time.value, brute.best, brute.text);
@@ -379,16 +384,15 @@ static void asked_layouts(void **state)
         part_cluster_free(&c);
         free(desc.layers);
     }
-    printf("%u of %d fit, %u of fewer ranks; %u of no whole nodes\n", fit, ASKED_CASES, fewer,
-           none);
-    assert_true(fewer > ASKED_CASES / 10 && fit > ASKED_CASES / 3 && none > 0);
+    printf("%u of %u fit, %u of fewer ranks; %u of no whole nodes\n", fit, cases, fewer, none);
+    assert_true(fewer > cases / 10 && fit > cases / 3 && none > 0);
 }
 
 /* Larger ones: fits, and no worse than any even layout of all nodes. */
 static void large_clusters(void **state)
 {
     (void)state;
-    for (uint32_t i = 0; i < LARGE_CASES; i++) {
+    for (uint32_t i = 0; i < cases_of(LARGE_CASES); i++) {
         model_desc_t   desc   = any_model(40);
         part_ask_t     ask    = any_ask();
         part_cluster_t c      = any_cluster(7 + below(60), 4, model_bytes(&desc, &ask) / 4);
