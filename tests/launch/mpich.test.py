@@ -1,7 +1,6 @@
 # A build with MPICH gives the logits of one rank; launchers that do not fit the library are recognised and explained.
 # timeout: 1800
 # labels: mpi
-# serial: yes
 # sanitize: no
 import pathlib
 import subprocess

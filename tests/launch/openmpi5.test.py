@@ -1,7 +1,6 @@
 # A build with Open MPI 5 gives the logits of one rank. Without a package index that can be reached: skipped.
 # timeout: 1800
 # labels: mpi
-# serial: yes
 # sanitize: no
 import os
 import pathlib
