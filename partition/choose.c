@@ -358,8 +358,10 @@ static base_status_t choose_of_largest(const part_cluster_t *cluster, const mode
 
     if (n == 0)
         return base_fail(err, BASE_ERR_USAGE,
-                         "the layout has %u ranks, but no whole nodes of the cluster make as many",
-                         n_ranks);
+                         "layout of %u rank%s: nodes take part with all their ranks (%s has %u), "
+                         "and no whole nodes of the cluster make %u together",
+                         n_ranks, base_plural(n_ranks), cluster->nodes[0].name,
+                         cluster->nodes[0].ranks, n_ranks);
     st = part_cluster_pick(cluster, order, n, &some, err);
     if (st == BASE_OK) st = choose_first(&some, desc, ask, true, choice, trials, err);
     for (uint32_t i = 0; st == BASE_OK && i < choice->n_nodes; i++)
