@@ -2,7 +2,7 @@
 # usage: [RANKS=N] launch/local.sh COMMAND [options]        launch/local.sh run -m M -p TEXT
 # On this machine: one rank on each NUMA node, bound to it; RANKS=N for another number, unbound.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)
 trireme=${TRIREME:-$here/../build/release/bin/trireme}
 [ -x "$trireme" ] || trireme=$(command -v trireme) || { echo "local.sh: no trireme found; set TRIREME" >&2; exit 1; }
 

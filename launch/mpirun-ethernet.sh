@@ -10,8 +10,9 @@ set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 subnet=$1 hosts=$2
 shift 2
+case $hosts in -*) hosts=./$hosts ;; esac
 [ -s "$hosts" ] || { echo "mpirun-ethernet.sh: HOSTFILE $hosts: no such file, or empty" >&2; sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)
 trireme=${TRIREME:-$here/../build/release/bin/trireme}
 [ -x "$trireme" ] || trireme=$(command -v trireme) || { echo "mpirun-ethernet.sh: no trireme found; set TRIREME" >&2; exit 1; }
 

@@ -18,7 +18,10 @@ done
 mkdir "$tmp/bin"
 cat >"$tmp/bin/srun" <<'SRUN'
 #!/usr/bin/env bash
-if [ "$1" = --mpi=list ]; then echo "MPI plugin types are... $FAKE_PMI"; exit; fi
+if [ "$1" = --mpi=list ]; then # Slurm goes on talking
+    echo "MPI plugin types are... $FAKE_PMI" && sleep 0.2 && echo "specific versions available: none" || exit 141
+    exit
+fi
 echo "srun $*"
 SRUN
 printf '#!/usr/bin/env bash\necho "mpirun $*"\n' >"$tmp/bin/mpirun"
@@ -36,6 +39,18 @@ TRIREME_TEMP=0 PATH=$tmp/bin:$PATH "$SOURCE/launch/mpirun-ethernet.sh" 10.0.0.0/
     fail "mpirun-ethernet.sh: exit $?"
 for word in "--hostfile $tmp/hosts" "--mca btl_tcp_if_include 10.0.0.0/24" "-x TRIREME_TEMP" "$T run -p x"; do
     grep -qF -- "$word" "$tmp/out" || fail "mpirun-ethernet.sh: no '$word' in: $(cat "$tmp/out")"
+done
+# folders that CDPATH names are not looked into, and a name that looks like an option is none
+mkdir -p "$tmp/other/launch" "$tmp/tree/launch"
+cp "$SOURCE"/launch/{local.sh,mpirun-ethernet.sh} "$tmp/tree/launch"
+mkdir -p "$tmp/tree/build/release/bin" && ln -s "$T" "$tmp/tree/build/release/bin/trireme"
+cp "$tmp/hosts" "$tmp/tree/-hosts"
+(
+    cd "$tmp/tree" && unset TRIREME && export CDPATH=$tmp/other PATH=$tmp/bin:$PATH
+    RANKS=2 launch/local.sh run -p x && launch/mpirun-ethernet.sh 10.0.0.0/24 -hosts run -p x
+) >"$tmp/out" 2>"$tmp/err" || fail "launch/ by a relative path: $(cat "$tmp/err")"
+for word in "$tmp/tree/launch/../build/release/bin/trireme run -p x" "--hostfile ./-hosts"; do
+    grep -qF -- "$word" "$tmp/out" || fail "launch/ by a relative path: no '$word' in: $(cat "$tmp/out" "$tmp/err")"
 done
 "$SOURCE/launch/mpirun-ethernet.sh" 2>"$tmp/err"
 same "mpirun-ethernet.sh without arguments" 2 $?

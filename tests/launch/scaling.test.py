@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,22 @@ with tempfile.TemporaryDirectory() as tmp:
         assert float(r["predicted_tps"]) > 0 and r["threads"] == "1", r
     text = (out / "report.md").read_text()
     assert all(f"| {layout} |" in text for layout in ("1x1", "1x2", "2x1", "1x3", "3x1")), text
+
+    # Names are texts: no gnuplot command, no quote that ends, no brace of a format.
+    tools, hostile = pathlib.Path(tmp, "bin"), pathlib.Path(tmp, "it's `touch x` \"{m}.gguf")
+    tools.mkdir()
+    (tools / "gnuplot").write_text(f"#!/bin/sh\ncat >>'{tmp}/plots'\n")
+    (tools / "gnuplot").chmod(0o755)
+    shutil.copyfile(trireme.DEFAULT_MODEL, hostile)
+    odd = pathlib.Path(tmp, "o'ut {n}")
+    done = subprocess.run([str(SCALING), str(hostile), str(odd), "--ranks", "1,2", "--layouts", "1x1,1x2", "-t", "1", "-p", "8", "-n", "0",
+                           "-r", "1", "--launcher", "mpirun -np {n} --bind-to none -x A={b} --map-by :OVERSUBSCRIBE"], capture_output=True,
+                          text=True, env=env | {"PATH": f"{tools}:{os.environ['PATH']}", "A": "x"}, cwd=tmp)
+    assert done.returncode == 0, done.stderr
+    said = pathlib.Path(tmp, "plots").read_text().splitlines()
+    name = hostile.name.replace("'", "''")
+    assert f"set title '{name}: prompt, the best layout of each rank count' noenhanced" in said, said
+    assert "set output '" + str(odd).replace("'", "''") + "/prompt.svg'" in said, said
 
     # A layout that cannot be run is a line of its own; nothing that ran is a failure.
     done = subprocess.run([*command, "--ranks", "1", "--bench", "--cpu nonsense"], capture_output=True, text=True, env=env)
