@@ -282,14 +282,15 @@ static uint32_t kind_of(const part_cluster_t *c, uint32_t node)
 }
 
 /* Nodes that lie wholly in one stage: kind by kind, or the same plan comes twice. The first node
- * is like no other where it alone has the file. */
-static bool canonical(const search_t *s, uint32_t n_nodes, uint32_t shards)
+ * is like no other where it alone has the file, unless the embedding is the head of all ranks. */
+static bool canonical(const search_t *s, uint32_t n_nodes, uint32_t stages, uint32_t shards)
 {
-    uint32_t begin = 0;
+    const bool unlike = s->p.ask->file_first && !(s->p.desc->tied && stages == 1);
+    uint32_t   begin  = 0;
     for (uint32_t i = 0; i + 1 < n_nodes; i++) {
         const uint32_t middle = begin + s->p.cluster->nodes[s->order[i]].ranks;
         const uint32_t end    = middle + s->p.cluster->nodes[s->order[i + 1]].ranks;
-        if (begin / shards == (end - 1) / shards && !(i == 0 && s->p.ask->file_first) &&
+        if (begin / shards == (end - 1) / shards && !(i == 0 && unlike) &&
             kind_of(s->p.cluster, s->order[i]) > kind_of(s->p.cluster, s->order[i + 1]))
             return false;
         begin = middle;
@@ -305,7 +306,7 @@ static void try_order(search_t *s, uint32_t n_nodes, bool alike, bool exact)
         if (n % shards != 0 || n / shards > s->p.desc->n_layers) continue;
         if (s->only.shards != 0 && (shards != s->only.shards || n / shards != s->only.stages))
             continue;
-        if (exact && !canonical(s, n_nodes, shards)) continue;
+        if (exact && !canonical(s, n_nodes, n / shards, shards)) continue;
         try_layout(s, n_nodes, n / shards, shards, alike, exact);
     }
 }

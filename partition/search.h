@@ -4,7 +4,8 @@
  * A plan here: which nodes take part (with all their ranks) and in which order; stages x shards;
  * the shares of the shards, the same in every stage; the layers of each stage. Nodes that lie
  * wholly in one stage stand kind by kind, in the order in which the cluster first names the kinds;
- * but any may be the first of all where that one alone has the file (part_ask_t.file_first).
+ * but any may be the first of all where that one alone has the file (part_ask_t.file_first), and
+ * others hold rows of the embedding for it.
  *
  * Up to PART_EXACT_RANKS ranks every set and order of nodes, every layout and every share on a grid
  * of part_share_parts() parts is compared, each with its best cut: no plan of that space is better

@@ -226,7 +226,8 @@ static bool same_inside(const brute_t *b)
 {
     for (uint32_t i = 0; i + 1 < b->used.n_nodes; i++) {
         const part_node_t *x = &b->used.nodes[i], *y = x + 1;
-        if (i == 0 && b->ask->file_first) continue; /* the first node is like no other */
+        if (i == 0 && b->ask->file_first && !(b->desc->tied && b->plan.stages == 1))
+            continue; /* the first node is like no other */
         if (x->rank0 / b->plan.shards == (y->rank0 + y->ranks - 1) / b->plan.shards &&
             kind(b, b->order[i]) > kind(b, b->order[i + 1]))
             return true;
