@@ -134,12 +134,6 @@ static void print_others(const plan_run_t *r)
 
 /* --- why --- */
 
-static bool layout_asked(const part_ask_t *ask)
-{
-    return (ask->layout != NULL && strcmp(ask->layout, "auto") != 0) ||
-           ask->pipeline_parallel != 0 || ask->tensor_parallel != 0;
-}
-
 static const char *aim(const plan_run_t *r)
 {
     return r->ask.optimize == PART_FOR_DECODE    ? "decode"
@@ -183,7 +177,7 @@ static void print_reason(const plan_run_t *r)
     const part_choice_t *c = &r->choice;
     const part_time_t   *t = &c->time;
 
-    if (!layout_asked(&r->ask)) print_numbers(r);
+    if (!part_layout_asked(&r->ask)) print_numbers(r);
     if (c->plan.shards > 1)
         (void)printf(
             "  %u shards read their parts of a layer at the same time and pay with exchanges "
@@ -209,7 +203,7 @@ static void print_explanation(const plan_run_t *r)
     }
     (void)printf("\nwhy: the fastest for %s of %llu plan%s compared%s%s\n", aim(r),
                  (unsigned long long)r->trials.plans, base_plural(r->trials.plans),
-                 layout_asked(&r->ask) ? " of the layout that was given" : "",
+                 part_layout_asked(&r->ask) ? " of the layout that was given" : "",
                  r->trials.exact ? "; none of the model's space is faster" : "");
     (void)printf("  layout  nodes   tokens/s  fullest rank  of its node\n");
     for (uint32_t i = 0; i < r->trials.n && i < EXPLAINED_MAX; i++) {
@@ -235,12 +229,14 @@ static void print_hosts(const plan_run_t *r)
         (void)printf(",... (%u nodes, in the order of the table)", u->n_nodes);
 }
 
+/* Ranks on several machines are started on the first, which has the model's file: Open MPI puts the
+ * machine that mpirun runs on in front of all others, whatever --host says. */
 static void print_command(const plan_run_t *r)
 {
     const part_choice_t *c = &r->choice;
     char                 layout[32];
 
-    if (c->n_nodes == 1 && r->cluster.n_nodes > 1)
+    if (r->cluster.n_nodes > 1)
         (void)printf("run it on %s: ", c->used.nodes[0].name);
     else
         (void)printf("run it: ");
@@ -263,7 +259,8 @@ static void print_command(const plan_run_t *r)
         if (printed++ < LEFT_OUT_PRINTED) (void)printf(" %s", r->cluster.nodes[i].name);
         if (printed == LEFT_OUT_PRINTED + 1) (void)printf(" ...");
     }
-    (void)printf(": %s\n", layout_asked(&r->ask) ? "the layout has fewer ranks" : "faster without");
+    (void)printf(": %s\n",
+                 part_layout_asked(&r->ask) ? "the layout has fewer ranks" : "faster without");
 }
 
 static void print_needs(const plan_run_t *r)

@@ -32,6 +32,11 @@ static bool is_auto(const char *text)
     return text == NULL || strcmp(text, "auto") == 0;
 }
 
+bool part_layout_asked(const part_ask_t *ask)
+{
+    return !is_auto(ask->layout) || ask->pipeline_parallel != 0 || ask->tensor_parallel != 0;
+}
+
 /* The nodes that take part, by their places in the cluster. */
 static base_status_t use_nodes(const part_cluster_t *cluster, const uint32_t *order, uint32_t n,
                                part_choice_t *c, base_err_t *err)
@@ -374,8 +379,7 @@ base_status_t part_plan_choose(const part_cluster_t *cluster, const model_desc_t
                                const part_ask_t *ask, part_choice_t *choice, part_trials_t *trials,
                                base_err_t *err)
 {
-    const bool asked =
-        !is_auto(ask->layout) || ask->pipeline_parallel != 0 || ask->tensor_parallel != 0;
+    const bool     asked   = part_layout_asked(ask);
     part_wish_t    wish    = wish_of(cluster, ask);
     const uint32_t said    = asked && !ask->all_nodes ? part_layout_ranks(&wish) : 0;
     const bool     fewer   = said != 0 && said < cluster->n_ranks;

@@ -45,6 +45,9 @@ typedef struct {
     bool file_first;
 } part_ask_t;
 
+/* Is one layout asked for: by `layout` (not "auto") or its aliases? */
+bool part_layout_asked(const part_ask_t *ask);
+
 /* Predicted times. Weights are read at the nodes' bandwidth or computed at their rate, whichever is
  * slower, by the slowest shard of each half layer; exchanges by latency and bytes. Seconds; what a
  * missing figure would need is 0 and left out: `known` says which. */

@@ -174,16 +174,17 @@ class Hosts:
             f'#!/bin/sh\nhost=$1\nshift\ncase "$host" in\n{cases}\n*) echo "agent: unknown host $host" >&2; exit 1 ;;\nesac\n')
         os.chmod(self.agent, 0o755)
 
-    def mpirun_command(self, command, ranks=1, options=()):
-        """The command line, to be run anywhere. ranks: of each host, or a list. command: a list, or
-        several lists of (count, command) as mpirun joins them by ':'."""
+    def mpirun_command(self, command, ranks=1, options=(), order=None):
+        """The command line, to be run anywhere. ranks: of each host, or a list. order: the hosts with ranks, as the ranks shall
+        lie on them; it is started on the first, which Open MPI puts in front of all others. command: a list, or several lists
+        of (count, command) as mpirun joins them by ':'."""
         counts = [ranks] * self.n if isinstance(ranks, int) else list(ranks)
-        listed = ",".join(f"{address(i)}:{c}" for i, c in enumerate(counts) if c > 0)
+        listed = ",".join(f"{address(i)}:{counts[i]}" for i in (range(self.n) if order is None else order) if counts[i] > 0)
         mca = {"plm_rsh_agent": self.agent, "btl_tcp_if_include": f"{NET}.0/24", "oob_tcp_if_include": f"{NET}.0/24",
                "orte_keep_fqdn_hostnames": "1", "btl_vader_single_copy_mechanism": "none",
                "plm_rsh_no_tree_spawn": "1"}
         flags = [part for key, value in mca.items() for part in ("--mca", key, value)]
-        first = [*self.prefix(0), "env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+        first = [*self.prefix(0 if order is None else order[0]), "env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
                  "PMIX_MCA_gds=^ds12", "mpirun", *flags, "--host", listed, "--bind-to", "none", "--map-by",
                  "slot:OVERSUBSCRIBE", *options]
         if command and isinstance(command[0], tuple):
@@ -191,9 +192,9 @@ class Hosts:
             return first + [word for i, p in enumerate(parts) for word in ([":"] if i else []) + p]
         return [*first, "-np", str(sum(counts)), *map(str, command)]
 
-    def mpirun(self, command, ranks=1, options=(), timeout=300, check=True, **kwargs):
+    def mpirun(self, command, ranks=1, options=(), timeout=300, check=True, order=None, **kwargs):
         """Run it; a subprocess.CompletedProcess with bytes of both outputs."""
-        done = subprocess.run(self.mpirun_command(command, ranks, options), capture_output=True, timeout=timeout,
+        done = subprocess.run(self.mpirun_command(command, ranks, options, order), capture_output=True, timeout=timeout,
                               stdin=subprocess.DEVNULL, **kwargs)
         if check and done.returncode != 0:
             raise RuntimeError(f"exit status {done.returncode} of {command}\n{done.stderr.decode(errors='replace')}")

@@ -99,7 +99,9 @@ def check_late(model, tmp):
            "FAULT_LATE=2", "TRIREME_PATIENCE=1")
     got, _, text = logits([model, NOTHING], tmp, "--layout", "1x2", "-t", "2", env=env)
     said = [line for line in text.splitlines() if "has sent no weights for" in line]
-    assert got == alone(model, tmp) and len(said) == 2, text  # after 1 s and after 2 s
+    waited = [float(line.partition("no weights for ")[2].split()[0]) for line in said]
+    assert got == alone(model, tmp) and len(said) >= 2, text  # after 1 s, after 2 s; after 4 s on a busy machine
+    assert all(seconds >= 2**i for i, seconds in enumerate(waited)) and len(said) <= 4, text
     assert "[rank 1]" in said[0] and "rank 0 on host" in said[0], said
     print(said[0])
 

@@ -116,6 +116,11 @@ grep -q 'of the layout that was given' "$dir/out" || fail "--explain of a layout
 plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 1x4 --json # all, unlike: not even
 holds 'p["split"] != "even" and len(p["ranks"]) == 4 and p["left_out"] == []'
 
+# mpirun is to be started on the first node of the plan, which it would put in front anyway.
+plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 2x1
+first=$(sed -n 's/^ *0  \([a-d]\) .*/\1/p' "$dir/out")
+grep -q "^run it on $first: mpirun -n 2 --host $first:1," "$dir/out" || fail "where to start: $(cat "$dir/out")"
+
 # Where the file is: rows of the embedding (128256 x 16384 x 2 bytes of the 405B shape, a third of them
 # in blocks of 16) in the first stage, but for rank 0's node. All that a rank holds is its total.
 rows='all(abs(r["embed_bytes"] - 128256 * 16384 * 2 / 3) <= 16 * 16384 * 2 for r in p["ranks"][:3])'
