@@ -48,6 +48,8 @@ int comm_local_rank(const comm_world_t *world); /* among the ranks of this host 
 int comm_local_size(const comm_world_t *world);
 int comm_host_count(const comm_world_t *world);
 int comm_host_index(const comm_world_t *world); /* hosts numbered by their lowest rank */
+/* What the host of a rank calls itself, cut to 63 bytes; rank < comm_size. Owned by the world. */
+const char *comm_host_name(const comm_world_t *world, int rank);
 
 /* How many threads of this rank compute at a time (1 until told): where the CPUs of the host do not
  * suffice for the threads of all its ranks, waits give the CPU away at once. Collective over the

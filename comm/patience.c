@@ -28,6 +28,11 @@ base_status_t comm_patience_open(comm_world_t *world, base_err_t *err)
                       "MPI_Allgather", err);
 }
 
+const char *comm_host_name(const comm_world_t *world, int rank)
+{
+    return world->names == NULL ? "" : world->names[rank];
+}
+
 bool comm_patience_over(const comm_world_t *world, uint64_t waited_us, uint64_t *next_us)
 {
     if (world->patience_us == 0) return false;

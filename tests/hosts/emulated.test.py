@@ -40,6 +40,31 @@ def test_bits(tmp):
             out.unlink()
 
 
+def test_names(tmp):
+    """run --cluster knows the nodes by the names of the hosts: shares are of the host a rank runs on, in whatever
+    order mpirun put them, and nodes without ranks are left out."""
+    node = lambda name, gbs: {"name": name, "mem": "4G", "membw_gbs": gbs}
+    network = {"latency_us": 0.01, "net_gbit": 100000}
+    file = tmp / "cluster.json"
+    file.write_text(json.dumps({"nodes": [node("host0", 1), node("host3", 1), node("host1", 1), node("host2.lan", 4)],
+                                **network}))
+    command = [trireme.BINARY, "bench", "-m", trireme.DEFAULT_MODEL, "-p", "0", "-n", "1", "-r", "1", "-t", "1", "-o", "json",
+               "--cluster", file, "--layout", "1x3"]
+    with hosts.Hosts(3) as h:
+        for order in ((0, 1, 2), (0, 2, 1), (2, 0, 1)):
+            said = h.mpirun(command, order=order).stderr.decode()
+            split = said.partition("layout 1x3, split ")[2].split()[0].split(",")
+            shares = [int(share) for share in split]
+            assert shares.index(max(shares)) == order.index(2) and sorted(shares)[1] < max(shares), (order, said)
+            assert "warning" not in said, said
+        for nodes, words in (([node("host0", 1), node("host1", 1), node("x", 9)], "rank 2 runs on host2, which it does not name"),
+                             ([node("host0", 1), {**node("host1", 9), "ranks": 2}], "host1 has 2 in it, and 1 here")):
+            file.write_text(json.dumps({"nodes": nodes, **network}))
+            done = h.mpirun(command)
+            said = done.stderr.decode()
+            assert words in said and "nodes are taken in the order of the file" in said, said
+
+
 def test_wire():
     """100 Mbit/s and 1 ms, as trireme doctor measures them: less than it, but not by much. Latency is taken off
     the 21 ms of a span twice, and is longer by up to 1 ms when other tests have the CPU: a tenth."""
@@ -106,6 +131,7 @@ except hosts.Unavailable as e:
     trireme.skip(str(e))
 with tempfile.TemporaryDirectory() as d:
     test_bits(pathlib.Path(d))
+    test_names(pathlib.Path(d))
     test_hidden(pathlib.Path(d))
 test_wire()
 test_quota()

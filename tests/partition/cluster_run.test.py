@@ -4,6 +4,7 @@ the same text as without it."""
 # labels: mpi
 import json
 import pathlib
+import socket
 import sys
 import tempfile
 
@@ -31,6 +32,20 @@ with tempfile.TemporaryDirectory() as tmp:
     # What was asked for is kept.
     got = json.loads(trireme.run([*ASK, "--cluster", fast, "--layout", "2x1"], ranks=2).stdout)
     assert got["layout"] == "2x1" and got["tokens"] == plain["tokens"]
+    # Ranks on a host that the file names, with fewer nodes and ranks than it has; and with another count of ranks.
+    node = {"mem": "4G", "membw_gbs": 5}
+    here = {**node, "name": socket.gethostname(), "ranks": 2}
+    some = pathlib.Path(tmp, "some.json")
+    some.write_text(json.dumps({"nodes": [{**node, "name": "other"}, here], "latency_us": 5000, "net_gbit": 1}))
+    done = trireme.run([*ASK, "--cluster", some], ranks=2)
+    assert json.loads(done.stdout)["tokens"] == plain["tokens"] and b"warning" not in done.stderr, done.stderr
+    done = trireme.run([*ASK, "--cluster", some], ranks=3, check=False)
+    assert done.returncode == 0 and b"has 2 in it, and 3 here" in done.stderr, done.stderr
+    here["ranks"] = 4
+    some.write_text(json.dumps({"nodes": [here]}))
+    done = trireme.run([*ASK, "--cluster", some], ranks=2, check=False)
+    want = f"has 4 ranks, but 2 were started ({socket.gethostname()} has 4 in it, and 2 here)"
+    assert done.returncode == 2 and want.encode() in done.stderr, done.stderr
     # A file of another cluster, and none.
     done = trireme.run([*ASK, "--cluster", fast], check=False)
     assert done.returncode == 2 and b"has 2 ranks, but 1 was started" in done.stderr, done.stderr

@@ -9,7 +9,13 @@
 #include "tests/partition/fixture.h"
 #include "tests/support/cases.h"
 
-enum { NODES_MAX = 6, SMALL_CASES = 10000, ASKED_CASES = 2000, LARGE_CASES = 300 };
+enum {
+    NODES_MAX     = 6,
+    SMALL_CASES   = 10000,
+    ASKED_CASES   = 2000,
+    STARTED_CASES = 2000,
+    LARGE_CASES   = 300
+};
 
 /* --- random models and clusters --- */
 
@@ -244,8 +250,8 @@ static void brute_order(brute_t *b, uint32_t n)
     for (uint32_t r = 0; r < b->used.n_ranks; r++) b->rank_node[r] = part_cluster_node(&b->used, r);
     for (uint32_t shards = 1; shards <= b->used.n_ranks; shards++) {
         b->plan = (part_plan_t){b->used.n_ranks / shards, shards, b->layer, b->weight};
-        if (b->used.n_ranks % shards != 0 || b->plan.stages > b->desc->n_layers || same_inside(b))
-            continue;
+        if (b->used.n_ranks % shards != 0 || b->plan.stages > b->desc->n_layers) continue;
+        if (!b->ask->all_nodes && same_inside(b)) continue;
         if (b->only_shards != 0 && (shards != b->only_shards || b->plan.stages != b->only_stages))
             continue;
         for (uint32_t i = 0; i < shards; i++) b->weight[i] = 1;
@@ -389,6 +395,44 @@ static void asked_layouts(void **state)
     assert_true(fewer > cases / 10 && fit > cases / 3 && none > 0);
 }
 
+/* Ranks that are started already: on all nodes in the order given, like nodes anywhere in it. */
+static void started_ranks(void **state)
+{
+    (void)state;
+    const uint32_t cases = cases_of(STARTED_CASES);
+    uint32_t       fit = 0, uneven = 0;
+    for (uint32_t i = 0; i < cases; i++) {
+        const uint32_t n      = 1 + below(4);
+        model_desc_t   desc   = any_model(5);
+        part_ask_t     ask    = any_ask();
+        part_cluster_t c      = any_cluster(n, n > 2 ? 1 : 2, model_bytes(&desc, &ask));
+        brute_t        brute  = {.all = &c, .desc = &desc, .ask = &ask, .best = INFINITY};
+        part_choice_t  choice = {0};
+        base_err_t     err    = {0};
+
+        ask.all_nodes = true;
+        for (uint32_t a = 0; a < n; a++) brute.order[a] = a;
+        if (part_plan_choose(&c, &desc, &ask, &choice, NULL, &err) != BASE_OK)
+            fail_msg("case %u: %s", i, err.text);
+        check_account(&choice, &desc, &ask);
+        brute_order(&brute, n);
+        assert_int_equal(choice.n_nodes, n);
+        for (uint32_t a = 0; a < n; a++) assert_int_equal(choice.order[a], a);
+        if (brute.best < INFINITY && !choice.fits)
+            fail_msg("case %u: a plan that fits was missed", i);
+        if (choice.fits && choice.time.value > brute.best * (1 + 1e-6))
+            fail_msg("case %u: %ux%u: %.9g, brute force has %.9g: %s", i, choice.plan.stages,
+                     choice.plan.shards, choice.time.value, brute.best, brute.text);
+        fit += choice.fits;
+        uneven += choice.fits && strcmp(choice.split, "even") != 0;
+        part_choice_free(&choice);
+        part_cluster_free(&c);
+        free(desc.layers);
+    }
+    printf("%u of %u fit, %u not even\n", fit, cases, uneven);
+    assert_true(fit > cases / 3 && uneven > cases / 10);
+}
+
 /* Larger ones: fits, and no worse than any even layout of all nodes. */
 static void large_clusters(void **state)
 {
@@ -460,9 +504,8 @@ static void thousand_ranks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_clusters),
-        cmocka_unit_test(asked_layouts),
-        cmocka_unit_test(large_clusters),
+        cmocka_unit_test(small_clusters), cmocka_unit_test(asked_layouts),
+        cmocka_unit_test(started_ranks),  cmocka_unit_test(large_clusters),
         cmocka_unit_test(thousand_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
