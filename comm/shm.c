@@ -1,8 +1,10 @@
 /* comm/shm.c: memory shared by the ranks of one host. */
 #include "comm/shm.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -31,17 +33,11 @@ static bool room_for(uint64_t bytes, uint64_t *room)
     return *room >= bytes;
 }
 
-/* Does every rank of the host see room for the windows of all? Rank 0 says so if not, once a
- * process. */
-static base_status_t ask_room(MPI_Comm comm, uint64_t bytes, int rank, int *all_good,
-                              base_err_t *err)
+/* Rank 0, once a process. */
+static void tell(int rank, uint64_t bytes, uint64_t room)
 {
-    static bool   told = false;
-    uint64_t      room = 0;
-    int           good = room_for(bytes + SHM_BESIDES, &room) ? 1 : 0;
-    base_status_t st =
-        comm_check(MPI_Allreduce(&good, all_good, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce", err);
-    if (st != BASE_OK || *all_good != 0 || rank != 0 || told) return st;
+    static bool told = false;
+    if (rank != 0 || told) return;
     told = true;
     base_log(BASE_LOG_WARN,
              "too little room in " SHM_FOLDER ": the ranks of this machine want to share %llu KiB, "
@@ -49,14 +45,44 @@ static base_status_t ask_room(MPI_Comm comm, uint64_t bytes, int rank, int *all_
              "podman: --shm-size 256m; mount -o remount,size=256m " SHM_FOLDER ")",
              (unsigned long long)((bytes + SHM_BESIDES + 1023) / 1024),
              (unsigned long long)(room / 1024));
-    return BASE_OK;
+}
+
+/* Does every rank of the host see room for the windows of all? */
+static base_status_t ask_room(MPI_Comm comm, uint64_t bytes, int rank, int *all_good,
+                              base_err_t *err)
+{
+    uint64_t      room = 0;
+    int           good = room_for(bytes + SHM_BESIDES, &room) ? 1 : 0;
+    base_status_t st =
+        comm_check(MPI_Allreduce(&good, all_good, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce", err);
+    if (st == BASE_OK && *all_good == 0) tell(rank, bytes, room);
+    return st;
+}
+
+/* How a rank's part of the window came out; the least is that of all. */
+typedef enum { PART_FULL, PART_NONE, PART_GOOD } part_state_t;
+
+/* Blocks for the own part, whose room another program may have taken since it was asked for: told
+ * by Linux 5.14 and newer, where writing would end the process. Then zeros. */
+static part_state_t fill_part(uint8_t *part, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    const uintptr_t page  = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = (uintptr_t)part / page * page;
+    const size_t    whole = (uintptr_t)part + bytes - begin;
+    if (madvise(part - ((uintptr_t)part - begin), whole, MADV_POPULATE_WRITE) != 0 &&
+        (errno == EFAULT || errno == ENOMEM))
+        return PART_FULL;
+#endif
+    memset(part, 0, bytes);
+    return PART_GOOD;
 }
 
 base_status_t comm_shm_open(MPI_Comm comm, size_t bytes, comm_shm_t *shm, base_err_t *err)
 {
     uint8_t     **parts = NULL;
     void         *own = NULL, *memory = NULL;
-    int           size = 0, rank = 0, good = 1, all_good = 0;
+    int           size = 0, rank = 0, all_good = 0, state = PART_GOOD, least = PART_NONE;
     base_status_t st = BASE_OK;
 
     shm->win   = MPI_WIN_NULL;
@@ -68,28 +94,28 @@ base_status_t comm_shm_open(MPI_Comm comm, size_t bytes, comm_shm_t *shm, base_e
     st    = ask_room(comm, (uint64_t)bytes * (uint64_t)size, rank, &all_good, err);
     if (st != BASE_OK || all_good == 0) return st;
     if (base_alloc(&memory, (size_t)size, sizeof(uint8_t *), "shared memory", NULL) != BASE_OK)
-        good = 0;
+        state = PART_NONE;
     parts = memory;
     if (MPI_Win_allocate_shared((MPI_Aint)bytes, 1, MPI_INFO_NULL, comm, &own, &shm->win) !=
         MPI_SUCCESS) {
         shm->win = MPI_WIN_NULL;
-        good     = 0;
+        state    = PART_NONE;
     }
-    for (int r = 0; r < size && good; r++) {
+    for (int r = 0; r < size && state == PART_GOOD; r++) {
         MPI_Aint length = 0;
         int      unit   = 0;
         void    *base   = NULL;
         if (MPI_Win_shared_query(shm->win, r, &length, &unit, &base) != MPI_SUCCESS ||
             length < (MPI_Aint)bytes)
-            good = 0;
+            state = PART_NONE;
         else
             parts[r] = align_up(base);
     }
-    if (good) memset(parts[rank], 0, bytes - COMM_LINE);
+    if (state == PART_GOOD) state = (int)fill_part(parts[rank], bytes - COMM_LINE);
     /* also the barrier behind which everyone sees zeros */
-    st = comm_check(MPI_Allreduce(&good, &all_good, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce",
-                    err);
-    if (st == BASE_OK && all_good) {
+    st = comm_check(MPI_Allreduce(&state, &least, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce", err);
+    if (st == BASE_OK && least == PART_FULL) tell(rank, (uint64_t)bytes * (uint64_t)size, 0);
+    if (st == BASE_OK && least == PART_GOOD) {
         shm->parts = parts;
         parts      = NULL;
     }

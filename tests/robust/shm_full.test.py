@@ -40,6 +40,16 @@ def main():
             _, said = launching.command(small(size, command), what, env=env, seconds=60)
             assert said.count("too little room in /dev/shm") == times, said
             launching.same(what, out, want)
+        # It becomes full between asking for room and writing: at the second and the third thing to share.
+        library = trireme.preload("fault", tmp)
+        for nth in ("2", "3"):
+            what, out = f"/dev/shm full at window {nth}", pathlib.Path(tmp, "out.npy")
+            late = env | {"LD_PRELOAD": library, "FAULT_SHM": nth,
+                          "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0"}
+            command = [*trireme.MPIRUN, "-n", "4", trireme.BINARY, *launching.evaluate(out, "--layout", "2x2")]
+            _, said = launching.command(small("16m", command), what, env=late, seconds=60)
+            assert said.count("too little room in /dev/shm") == 1, said
+            launching.same(what, out, want)
 
 
 main()

@@ -5,7 +5,9 @@
  *                    message. Looks are not counted: how many a wait takes is a matter of load.
  *   FAULT_ASK=N      rank 1's N-th ask for weights is a byte too short
  *   FAULT_ANSWER=N   rank 0 cannot send its N-th answer
- *   FAULT_LATE=N     rank 0 sends its N-th answer four seconds late */
+ *   FAULT_LATE=N     rank 0 sends its N-th answer four seconds late
+ *   FAULT_SHM=N      rank 0 fills /dev/shm when it has its N-th shared window */
+#include <fcntl.h>
 #include <mpi.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -50,4 +52,18 @@ int MPI_Testall(int n, MPI_Request *requests, int *done, MPI_Status *statuses)
 {
     if (wait_fails) return MPI_ERR_OTHER;
     return PMPI_Testall(n, requests, done, statuses);
+}
+
+int MPI_Win_allocate_shared(MPI_Aint bytes, int unit, MPI_Info info, MPI_Comm comm, void *base,
+                            MPI_Win *win)
+{
+    static char block[4096];
+    static long seen;
+    const int   rc = PMPI_Win_allocate_shared(bytes, unit, info, comm, base, win);
+    if (due("FAULT_SHM", 0, &seen)) {
+        const int fd = open("/dev/shm/full", O_CREAT | O_WRONLY, 0600);
+        while (write(fd, block, sizeof(block)) == (ssize_t)sizeof(block)) {}
+        (void)close(fd);
+    }
+    return rc;
 }
