@@ -150,8 +150,8 @@ base_status_t part_split_parse(const char *split, uint32_t n, const char *what, 
     }
     if (found != n)
         return base_fail(err, BASE_ERR_USAGE,
-                         "--split '%.60s': %u shares, but the layout has %u %s", split, found, n,
-                         what);
+                         "--split '%.60s': %u share%s of %s, but the layout has %u", split, found,
+                         base_plural(found), what, n);
     return BASE_OK;
 }
 

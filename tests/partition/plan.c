@@ -129,7 +129,8 @@ static void splits(void **state)
     expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1/4,0,2"},
                  "layers of each");
     expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1/"}, "layers of each");
-    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "3,1/4,1,1"}, "2 shares");
+    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "3,1/4,1,1"},
+                 "'3,1': 2 shares of shards (in front of the slash), but the layout has 1");
     part_wish_t stages = {.n_ranks = 2, .layout = "2x1", .split = "5,1"};
     assert_int_equal(part_plan_make(&stages, &desc, &plan, NULL), BASE_OK);
     assert_int_equal(plan.stage_layer[1], 5);
@@ -142,10 +143,12 @@ static void splits(void **state)
         expect_error((part_wish_t){.n_ranks = 3, .split = bad[i]},
                      "expected auto, even, or shares");
     expect_error((part_wish_t){.n_ranks = 3, .split = "1,1"},
-                 "2 shares, but the layout has 3 shards");
+                 "2 shares of shards, but the layout has 3");
     expect_error((part_wish_t){.n_ranks = 3, .split = "1,1,1,1"}, "4 shares");
-    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1,1"}, "3 stages");
-    expect_error((part_wish_t){.n_ranks = 6, .layout = "2x3", .split = "1,1"}, "3 shards");
+    expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1,1"},
+                 "2 shares of stages, but the layout has 3");
+    expect_error((part_wish_t){.n_ranks = 6, .layout = "2x3", .split = "1,1"},
+                 "2 shares of shards, but the layout has 3");
 }
 
 static void unsound_shapes(void **state)
