@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "coordinator/tokenizer.h"
 #include "launch/cluster_plan.h"
 #include "launch/cores.h"
 #include "launch/engine_source.h"
@@ -153,6 +154,14 @@ static base_status_t plan_cluster(const engine_t *e, const engine_config_t *conf
     return st;
 }
 
+static base_status_t check_vocab(const model_t *model, base_err_t *err)
+{
+    coord_tokenizer_t *tokenizer = NULL;
+    base_status_t      st        = coord_tokenizer_create(&model->vocab, &tokenizer, err);
+    coord_tokenizer_destroy(&tokenizer);
+    return st;
+}
+
 /* Rank 0: open the model and plan. The assignment borrows the model's desc. */
 static base_status_t plan_model(engine_t *e, const engine_config_t *config, part_assignment_t *a,
                                 base_err_t *err)
@@ -171,7 +180,8 @@ static base_status_t plan_model(engine_t *e, const engine_config_t *config, part
         return st;
     }
     a->desc = e->model->desc;
-    st      = fill_numbers(config, &a->desc, a, err);
+    if (config->text) st = check_vocab(e->model, err);
+    if (st == BASE_OK) st = fill_numbers(config, &a->desc, a, err);
     if (st != BASE_OK) return st;
     if (config->cluster != NULL) return plan_cluster(e, config, &wish, a, err);
     return part_plan_make(&wish, &a->desc, &a->plan, err);

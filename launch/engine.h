@@ -40,6 +40,8 @@ typedef struct {
     const char        *cpu;  /* "ref", "avx2", "avx512vbmi" at most; NULL: the best there is */
     const char        *head; /* "screened": keep coarse rows of the head (NUMERICS 9), "auto":
                                * where they pay; else no */
+    bool               text; /* the work is on text: a vocabulary that cannot be used ends the
+                              * start before weights are read or sent */
     bool               no_pin;
     bool               oversubscribe; /* more threads than cores are no mistake */
     bool               measure; /* engine_stats looks at the memory bandwidth: it takes 30 ms more,

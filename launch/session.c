@@ -40,6 +40,7 @@ engine_config_t session_config(const options_t *o)
     c.pack_cache        = opt_string(o, OPT_PACK_CACHE);
     c.cpu               = opt_string(o, OPT_CPU);
     if (o->command == CMD_BENCH) c.head = opt_string(o, OPT_BENCH_HEAD);
+    c.text          = o->command == CMD_RUN || (o->command == CMD_EVAL && !opt_given(o, OPT_IDS));
     c.no_pin        = opt_flag(o, OPT_NO_PIN);
     c.oversubscribe = opt_flag(o, OPT_OVERSUBSCRIBE);
     c.quiet         = opt_flag(o, OPT_QUIET);

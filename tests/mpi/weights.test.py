@@ -114,6 +114,17 @@ def check_hint(model, tmp):
     print(ours[0])
 
 
+def check_text(model, tmp):
+    """A text for a model without a vocabulary is refused before its weights are sent."""
+    args = ["run", "-p", "x", "-n", "1", "-t", "1"]
+    parts = [[trireme.BINARY, *args, "-m", m] for m in (model, NOTHING)]
+    command = [*trireme.MPIRUN, *(word for part in parts for word in (":", "-n", "1", *part))]
+    command.remove(":")
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60 * trireme.PATIENCE)
+    assert done.returncode == 3 and "holds no vocabulary" in done.stderr, (done.returncode, done.stderr)
+    assert "weights of 1 rank" not in done.stderr, done.stderr
+
+
 with tempfile.TemporaryDirectory() as tmp:
     main = trireme.GOLDEN / "transformers/silu-tq2.gguf"
     check_model(main, tmp, SETTINGS)
@@ -128,6 +139,7 @@ with tempfile.TemporaryDirectory() as tmp:
     check_means(main, tmp)
     check_spread(main, tmp)
     check_hint(main, tmp)
+    check_text(main, tmp)
     check_flips(main, tmp)
     check_protocol(main, tmp)
     check_late(main, tmp)
