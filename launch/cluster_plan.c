@@ -32,11 +32,12 @@ static part_ask_t ask_of(const part_wish_t *wish, const part_assignment_t *a)
 
 enum { WHY_BYTES = 320 };
 
-/* One name has no domain, or both have the same. */
-static bool same_host(const char *a, const char *b)
+/* The same, as far as a node's name goes; or one of the two has no domain. */
+static bool same_host(const char *name, const char *host)
 {
-    const size_t n = strcspn(a, "."), m = strcspn(b, ".");
-    return n == m && strncmp(a, b, n) == 0 && (a[n] == '\0' || b[n] == '\0' || strcmp(a, b) == 0);
+    const size_t n = strcspn(name, "."), m = strcspn(host, ".");
+    return strncmp(name, host, PART_NODE_NAME_MOST) == 0 ||
+           (n == m && strncmp(name, host, n) == 0 && (name[n] == '\0' || host[n] == '\0'));
 }
 
 /* The only node of that name; n_nodes if there is none, or more than one. */

@@ -223,7 +223,7 @@ static void fill_node(const doctor_t *d, uint32_t host, part_node_t *node)
 {
     const doctor_host_t *h   = &d->hosts[host];
     const int32_t        all = h->first->cores_machine;
-    (void)snprintf(node->name, sizeof(node->name), "%.40s", h->machine->host);
+    (void)snprintf(node->name, sizeof(node->name), "%.*s", PART_NODE_NAME_MOST, h->machine->host);
     node->mem_bytes = worker_machine_allowed(h->machine);
     node->cores     = (uint32_t)(h->n_threads < all ? h->n_threads : all);
     node->membw     = h->rates.t2;

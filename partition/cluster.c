@@ -10,7 +10,6 @@
 
 #include "base/arena.h"
 
-enum { NAME_MAX_BYTES = PART_NODE_NAME_BYTES - 12 }; /* room for a number behind it */
 enum { KIND_COUNT, KIND_SIZE, KIND_REAL, KIND_TEXT, KIND_NODES, KIND_PAIRS, KIND_FEW };
 
 typedef struct {
@@ -43,7 +42,7 @@ enum {
 enum { C_NODES, C_LATENCY, C_NET, C_STEP, C_LAYER, C_PAIR_LATENCY, C_PAIR_NET, CLUSTER_FIELDS };
 
 static const field_t node_fields[NODE_FIELDS] = {
-    [N_NAME]       = {"name", KIND_TEXT, 1, NAME_MAX_BYTES},
+    [N_NAME]       = {"name", KIND_TEXT, 1, PART_NODE_NAME_MOST},
     [N_COUNT]      = {"count", KIND_COUNT, 1, LIMIT_RANKS},
     [N_MEM]        = {"mem", KIND_SIZE, 1 << 20, 1125899906842624.0},
     [N_CORES]      = {"cores", KIND_COUNT, 1, 1 << 16},
@@ -210,9 +209,10 @@ static base_status_t nodes_append(part_cluster_t *c, const part_node_t *node, co
         *n             = *node;
         n->rank0       = c->n_ranks;
         if (count == 1)
-            (void)snprintf(n->name, sizeof(n->name), "%.*s", NAME_MAX_BYTES, name);
+            (void)snprintf(n->name, sizeof(n->name), "%.*s", PART_NODE_NAME_MOST, name);
         else
-            (void)snprintf(n->name, sizeof(n->name), "%.*s%s%u", NAME_MAX_BYTES, name, dash, i + 1);
+            (void)snprintf(n->name, sizeof(n->name), "%.*s%s%u", PART_NODE_NAME_MOST, name, dash,
+                           i + 1);
         c->n_ranks += node->ranks;
     }
     return BASE_OK;

@@ -18,6 +18,7 @@
 
 enum {
     PART_NODE_NAME_BYTES        = 64,
+    PART_NODE_NAME_MOST         = 52, /* of a name that is given; a number may follow */
     PART_CLUSTER_FILE_MAX_BYTES = 1 << 20,
     PART_PAIR_NODES             = 256, /* most nodes of a table of pairs */
 };

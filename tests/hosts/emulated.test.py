@@ -64,6 +64,14 @@ def test_names(tmp):
             said = done.stderr.decode()
             assert words in said and "nodes are taken in the order of the file" in said, said
 
+    # A name longer than a node's: doctor writes and run compares what of it fits.
+    name = "node-of-a-cluster-with-long-names.region-1.provider.internal"
+    inside = ["unshare", "--uts", "sh", "-c", 'hostname "$1" && shift && exec "$@"', "sh", name, *trireme.MPIRUN, "-n"]
+    subprocess.run([*inside, "2", trireme.BINARY, "doctor", "-t", "1", "--save", file], check=True, capture_output=True)
+    assert json.loads(file.read_text())["nodes"][0]["name"] == name[:52]
+    done = subprocess.run([*inside, "3", *command[:-2]], capture_output=True, text=True)
+    assert done.returncode == 2 and f"({name} has 2 in it, and 3 here)" in done.stderr, done.stderr
+
 
 def test_wire():
     """100 Mbit/s and 1 ms, as trireme doctor measures them: less than it, but not by much. Latency is taken off
