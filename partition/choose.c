@@ -199,57 +199,24 @@ static uint64_t fullest(const part_choice_t *c)
     return most;
 }
 
+/* The last of a layout counts. */
 static void trial_note(part_trials_t *trials, const part_choice_t *c)
 {
-    if (trials == NULL || trials->n == PART_TRIED_MAX) return;
-    trials->list[trials->n++] = (part_tried_t){.stages         = c->plan.stages,
-                                               .shards         = c->plan.shards,
-                                               .n_nodes        = c->n_nodes,
-                                               .fits           = c->fits,
-                                               .worst_share    = c->worst_share,
-                                               .decode_tps     = c->time.decode_tps,
-                                               .value          = c->time.value,
-                                               .rank_bytes_max = fullest(c)};
-}
-
-/* --- by order of preference --- */
-
-static base_status_t choose_first(const part_cluster_t *cluster, const model_desc_t *desc,
-                                  const part_ask_t *ask, bool asked, part_choice_t *choice,
-                                  part_trials_t *trials, base_err_t *err)
-{
-    uint32_t      stages[PART_TRIED_MAX];
-    part_choice_t best = {0}, next = {0};
-    base_status_t st = BASE_OK;
-
-    st = try_layout(cluster, desc, ask, is_auto(ask->layout) ? NULL : ask->layout, &best, err);
-    if (st != BASE_OK) goto out;
-    trial_note(trials, &best);
-    uint32_t n = asked ? 1 : layouts_in_order(cluster, desc->n_layers, best.plan.stages, stages);
-    for (uint32_t i = 1; i < n; i++) {
-        char layout[32];
-        (void)snprintf(layout, sizeof(layout), "%ux%u", stages[i], cluster->n_ranks / stages[i]);
-        /* Shares written for one layout need not fit another: such a one is passed over. */
-        st = try_layout(cluster, desc, ask, layout, &next, err);
-        if (st == BASE_ERR_USAGE) {
-            st = BASE_OK;
-            continue;
-        }
-        if (st != BASE_OK) goto out;
-        trial_note(trials, &next);
-        if (!best.fits && (next.fits || next.worst_share < best.worst_share)) {
-            part_choice_free(&best);
-            best = next;
-            next = (part_choice_t){0};
-        }
-        part_choice_free(&next);
-    }
-    *choice = best;
-    best    = (part_choice_t){0};
-out:
-    part_choice_free(&best);
-    part_choice_free(&next);
-    return st;
+    uint32_t at = 0;
+    if (trials == NULL) return;
+    while (at < trials->n &&
+           (trials->list[at].stages != c->plan.stages || trials->list[at].shards != c->plan.shards))
+        at++;
+    if (at == PART_TRIED_MAX) return;
+    if (at == trials->n) trials->n++;
+    trials->list[at] = (part_tried_t){.stages         = c->plan.stages,
+                                      .shards         = c->plan.shards,
+                                      .n_nodes        = c->n_nodes,
+                                      .fits           = c->fits,
+                                      .worst_share    = c->worst_share,
+                                      .decode_tps     = c->time.decode_tps,
+                                      .value          = c->time.value,
+                                      .rank_bytes_max = fullest(c)};
 }
 
 /* --- by value --- */
@@ -315,8 +282,6 @@ out:
     return st;
 }
 
-/* --- a layout that is asked for --- */
-
 static part_wish_t wish_of(const part_cluster_t *cluster, const part_ask_t *ask)
 {
     return (part_wish_t){.n_ranks           = cluster->n_ranks,
@@ -325,6 +290,99 @@ static part_wish_t wish_of(const part_cluster_t *cluster, const part_ask_t *ask)
                          .pipeline_parallel = ask->pipeline_parallel,
                          .tensor_parallel   = ask->tensor_parallel};
 }
+
+/* --- by memory alone --- */
+
+/* Speeds are not known, and no even layout fits: the search with all nodes alike fast, for shares
+ * and layers that fit. *found_p: it has some, in *choice. */
+static base_status_t choose_by_memory(const part_cluster_t *cluster, const model_desc_t *desc,
+                                      const part_ask_t *ask, part_only_t only,
+                                      part_choice_t *choice, bool *found_p, base_err_t *err)
+{
+    part_cluster_t like  = {0};
+    part_found_t   found = {0};
+    part_ask_t     all   = *ask;
+    part_choice_t  c     = {0};
+    uint32_t       order[LIMIT_RANKS];
+    base_status_t  st = BASE_OK;
+
+    for (uint32_t i = 0; i < cluster->n_nodes; i++) order[i] = i;
+    st = part_cluster_pick(cluster, order, cluster->n_nodes, &like, err);
+    if (st != BASE_OK) return st;
+    for (uint32_t i = 0; i < like.n_nodes; i++) {
+        like.nodes[i].membw = 1e10 * like.nodes[i].ranks;
+        like.nodes[i].ops   = 1e12 * like.nodes[i].ranks;
+    }
+    like.latency  = 1e-5;
+    like.net      = 1e9;
+    all.all_nodes = true; /* none is known to be slow */
+
+    st = part_search(&like, desc, &all, only, &found, NULL, err);
+    if (st == BASE_OK && found.value < INFINITY) {
+        st       = found_take(cluster, desc, ask, &found, &c, err);
+        *found_p = st == BASE_OK;
+        if (st == BASE_OK) *choice = c;
+    }
+    part_found_free(&found);
+    part_cluster_free(&like);
+    return st;
+}
+
+/* --- by order of preference --- */
+
+static base_status_t choose_first(const part_cluster_t *cluster, const model_desc_t *desc,
+                                  const part_ask_t *ask, bool asked, part_choice_t *choice,
+                                  part_trials_t *trials, base_err_t *err)
+{
+    uint32_t      stages[PART_TRIED_MAX];
+    part_choice_t best = {0}, next = {0};
+    base_status_t st = BASE_OK;
+
+    st = try_layout(cluster, desc, ask, is_auto(ask->layout) ? NULL : ask->layout, &best, err);
+    if (st != BASE_OK) goto out;
+    trial_note(trials, &best);
+    uint32_t n = asked ? 1 : layouts_in_order(cluster, desc->n_layers, best.plan.stages, stages);
+    for (uint32_t i = 1; i < n; i++) {
+        char layout[32];
+        (void)snprintf(layout, sizeof(layout), "%ux%u", stages[i], cluster->n_ranks / stages[i]);
+        /* Shares written for one layout need not fit another: such a one is passed over. */
+        st = try_layout(cluster, desc, ask, layout, &next, err);
+        if (st == BASE_ERR_USAGE) {
+            st = BASE_OK;
+            continue;
+        }
+        if (st != BASE_OK) goto out;
+        trial_note(trials, &next);
+        if (!best.fits && (next.fits || next.worst_share < best.worst_share)) {
+            part_choice_free(&best);
+            best = next;
+            next = (part_choice_t){0};
+        }
+        part_choice_free(&next);
+    }
+    if (!best.fits && is_auto(ask->split) && !part_speeds_known(cluster)) {
+        const part_wish_t wish = wish_of(cluster, ask);
+        part_only_t       only = {0};
+        bool              is   = false;
+        if (asked) st = part_layout_choose(&wish, desc->n_layers, &only.stages, &only.shards, err);
+        if (st == BASE_OK) st = choose_by_memory(cluster, desc, ask, only, &next, &is, err);
+        if (st != BASE_OK) goto out;
+        if (is) {
+            trial_note(trials, &next);
+            part_choice_free(&best);
+            best = next;
+            next = (part_choice_t){0};
+        }
+    }
+    *choice = best;
+    best    = (part_choice_t){0};
+out:
+    part_choice_free(&best);
+    part_choice_free(&next);
+    return st;
+}
+
+/* --- a layout that is asked for --- */
 
 /* The nodes of most memory, in the cluster's order, that have so many ranks together; 0: none
  * have. */

@@ -121,6 +121,12 @@ plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 2x1
 first=$(sed -n 's/^ *0  \([a-d]\) .*/\1/p' "$dir/out")
 grep -q "^run it on $first: mpirun -n 2 --host $first:1," "$dir/out" || fail "where to start: $(cat "$dir/out")"
 
+# What fits does not hang on speeds: shares and layers are moved until it does.
+plan 0 --shape llama3-405b -c 8192 --nodes 6 --mem 16G --json
+holds 'p["fits"] and p["split"] != "even" and p["predicted"]["decode_tps"] is None'
+holds 'p["layouts"][0]["layout"] == p["layout"] and p["layouts"][0]["fits"]'
+plan 0 --shape llama-70b -c 4096 --nodes 10 --mem 2G
+
 # Where the file is: rows of the embedding (128256 x 16384 x 2 bytes of the 405B shape, a third of them
 # in blocks of 16) in the first stage, but for rank 0's node. All that a rank holds is its total.
 rows='all(abs(r["embed_bytes"] - 128256 * 16384 * 2 / 3) <= 16 * 16384 * 2 for r in p["ranks"][:3])'

@@ -400,7 +400,7 @@ static void started_ranks(void **state)
 {
     (void)state;
     const uint32_t cases = cases_of(STARTED_CASES);
-    uint32_t       fit = 0, uneven = 0;
+    uint32_t       fit = 0, uneven = 0, moved = 0;
     for (uint32_t i = 0; i < cases; i++) {
         const uint32_t n      = 1 + below(4);
         model_desc_t   desc   = any_model(5);
@@ -426,11 +426,21 @@ static void started_ranks(void **state)
         fit += choice.fits;
         uneven += choice.fits && strcmp(choice.split, "even") != 0;
         part_choice_free(&choice);
+        /* What fits does not hang on speeds. */
+        for (uint32_t a = 0; a < n; a++) c.nodes[a].membw = 0;
+        if (part_plan_choose(&c, &desc, &ask, &choice, NULL, &err) != BASE_OK)
+            fail_msg("case %u, no speeds: %s", i, err.text);
+        check_account(&choice, &desc, &ask);
+        assert_int_equal(choice.time.known, 0);
+        if (brute.best < INFINITY && !choice.fits)
+            fail_msg("case %u: a plan that fits was missed without speeds", i);
+        moved += choice.fits && strcmp(choice.split, "even") != 0;
+        part_choice_free(&choice);
         part_cluster_free(&c);
         free(desc.layers);
     }
-    printf("%u of %u fit, %u not even\n", fit, cases, uneven);
-    assert_true(fit > cases / 3 && uneven > cases / 10);
+    printf("%u of %u fit, %u not even; without speeds %u not even\n", fit, cases, uneven, moved);
+    assert_true(fit > cases / 3 && uneven > cases / 10 && moved > cases / 100);
 }
 
 /* Larger ones: fits, and no worse than any even layout of all nodes. */
