@@ -19,8 +19,8 @@ base_status_t base_arena_create(base_arena_t *arena, size_t bytes, const char *w
     void  *p = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return base_fail(err, BASE_ERR_MEMORY,
-                         "%s: cannot reserve %zu bytes; use more ranks or a "
-                         "smaller context (-c)",
+                         "%s: cannot reserve %zu bytes; use more machines or a "
+                         "smaller context (-c): trireme plan says what fits",
                          what, bytes);
     uint8_t *start = p;
     if (slack != 0) {

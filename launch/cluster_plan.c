@@ -91,9 +91,9 @@ static uint32_t order_of(const part_cluster_t *file, const char *const *hosts, u
     return n_order;
 }
 
-/* The file's nodes as the ranks lie on them. */
+/* The file's nodes as the ranks lie on them. *named: some run on a host that it names. */
 static base_status_t read_nodes(const char *path, const char *const *hosts, uint32_t n_ranks,
-                                part_cluster_t *cluster, base_err_t *err)
+                                part_cluster_t *cluster, bool *named, base_err_t *err)
 {
     part_cluster_t file  = {0};
     uint32_t      *order = NULL, n = 0, known = 0;
@@ -102,7 +102,8 @@ static base_status_t read_nodes(const char *path, const char *const *hosts, uint
 
     if (st == BASE_OK) st = base_alloc((void **)&order, file.n_nodes, sizeof(*order), "nodes", err);
     if (st != BASE_OK) goto out;
-    n = order_of(&file, hosts, n_ranks, order, &known, why);
+    n      = order_of(&file, hosts, n_ranks, order, &known, why);
+    *named = known > 0;
     if (why[0] == '\0') {
         st = part_cluster_pick(&file, order, n, cluster, err);
         goto out;
@@ -135,12 +136,13 @@ base_status_t cluster_plan(const char *path, const part_wish_t *wish,
                            const cluster_started_t *started, part_assignment_t *a, base_err_t *err)
 {
     part_cluster_t cluster = {0};
+    bool           named   = true;
     part_choice_t *choice  = NULL; /* large: not on the stack */
     part_ask_t     ask     = ask_of(wish, a);
     base_status_t  st      = base_alloc((void **)&choice, 1, sizeof(*choice), "plan", err);
 
     ask.file_first = started->file_first;
-    if (st == BASE_OK) st = read_nodes(path, started->hosts, wish->n_ranks, &cluster, err);
+    if (st == BASE_OK) st = read_nodes(path, started->hosts, wish->n_ranks, &cluster, &named, err);
     if (st != BASE_OK) goto out;
     st = part_plan_choose(&cluster, &a->desc, &ask, choice, NULL, err);
     if (st == BASE_OK && !choice->fits && strcmp(a->pack, "auto") == 0) {
@@ -154,8 +156,9 @@ base_status_t cluster_plan(const char *path, const part_wish_t *wish,
                  "trireme plan says what would",
                  path, choice->used.nodes[choice->worst_node].name, choice->worst_share * 100);
     if (st != BASE_OK) goto out;
-    base_log(BASE_LOG_INFO, "by --cluster %s: layout %ux%u, split %s", path, choice->plan.stages,
-             choice->plan.shards, choice->split);
+    base_log(BASE_LOG_INFO, "by --cluster %s: layout %ux%u, split %s%s", path, choice->plan.stages,
+             choice->plan.shards, choice->split,
+             named ? "" : " (it names no host of these ranks: its nodes in its order)");
     a->plan      = choice->plan;
     choice->plan = (part_plan_t){0};
 out:

@@ -28,7 +28,8 @@ typedef struct {
     uint32_t         n_ctx; /* the longest test needs it */
     uint32_t         max_batch;
     uint32_t         max_seq;
-    uint32_t         longest; /* tokens of one phase */
+    uint32_t         longest;     /* tokens of one phase */
+    uint64_t         done, total; /* tokens of all tests with these threads, for progress */
     session_t        session;
     bench_report_t  *report;   /* rank 0 */
     int32_t         *ids;      /* rank 0: random tokens, of sequence s from s on; owned */
@@ -91,6 +92,12 @@ static part_batch_t make_batch(bench_t *b, const phase_t *p, bool together, uint
     return batch;
 }
 
+static void count_done(bench_t *b, uint64_t n_tokens)
+{
+    b->done += n_tokens;
+    base_progress("bench", b->done, b->total);
+}
+
 /* Prompts, `batch` tokens at a time; logits of the last token of each. */
 static base_status_t run_prompts(bench_t *b, engine_t *engine, phase_t p, uint32_t batch,
                                  base_err_t *err)
@@ -104,6 +111,7 @@ static base_status_t run_prompts(bench_t *b, engine_t *engine, phase_t p, uint32
         part_batch_t batch_now = make_batch(b, &p, false, at, count);
         st                     = engine_step(engine, &batch_now, &logits, err);
         at += count;
+        if (st == BASE_OK) count_done(b, count);
     }
     return st;
 }
@@ -128,6 +136,7 @@ static base_status_t run_decode(bench_t *b, engine_t *engine, phase_t p, base_er
             part_batch_t batch = make_batch(b, &p, true, i * p.n_seq + from, to - from);
             st                 = engine_submit(engine, &batch, err);
             if (flying < groups) flying++;
+            if (st == BASE_OK) count_done(b, to - from);
         }
     for (; st == BASE_OK && flying > 0; flying--) st = engine_collect(engine, &logits, err);
     return st;
@@ -225,6 +234,29 @@ static base_status_t measure(bench_t *b, engine_t *engine, const bench_test_t *t
 
 /* ---- all of them ---- */
 
+/* Of the test as it is measured: what lies before it, the warm-up and all samples. */
+static uint64_t tokens_of(const bench_t *b, const bench_test_t *test, uint32_t depth,
+                          uint32_t n_seq)
+{
+    const uint64_t warm = opt_flag(b->o, OPT_NO_WARMUP) ? 0 : test->n_prompt + (test->n_gen > 0);
+    const uint64_t each = (uint64_t)test->n_prompt + test->n_gen;
+    return (depth + warm + opt_u32(b->o, OPT_REPETITIONS) * each) * n_seq;
+}
+
+/* What progress is told of. */
+static void count_all(bench_t *b, uint32_t batches)
+{
+    const opt_value_t *depths = &b->o->v[OPT_N_DEPTH];
+    const opt_value_t *seqs   = &b->o->v[OPT_BENCH_PARALLEL];
+
+    b->done = b->total = 0;
+    for (uint32_t d = 0; d < depths->n; d++)
+        for (uint32_t s = 0; s < seqs->n; s++)
+            for (uint32_t t = 0; t < b->n_tests; t++)
+                b->total += batches * tokens_of(b, &b->tests[t], (uint32_t)depths->ints[d],
+                                                (uint32_t)seqs->ints[s]);
+}
+
 static base_status_t work(void *context, engine_t *engine, base_err_t *err)
 {
     bench_t           *b       = context;
@@ -235,6 +267,7 @@ static base_status_t work(void *context, engine_t *engine, base_err_t *err)
     uint32_t           total   = batches->n * depths->n * seqs->n * b->n_tests;
     base_status_t      st      = random_tokens(b, model->desc.n_vocab, err);
 
+    count_all(b, batches->n);
     /* The last of the lists changes fastest: batches, depths, sequences, tests. */
     for (uint32_t i = 0; i < total && st == BASE_OK; i++) {
         uint32_t left  = i / b->n_tests;
@@ -243,7 +276,6 @@ static base_status_t work(void *context, engine_t *engine, base_err_t *err)
         uint32_t batch = (uint32_t)batches->ints[left / seqs->n / depths->n];
         if (batch > engine_n_batch(engine)) batch = engine_n_batch(engine);
         st = measure(b, engine, &b->tests[i % b->n_tests], batch, depth, n_seq, err);
-        base_progress("bench", i + 1, total);
     }
     return st;
 }

@@ -192,7 +192,9 @@ static void print_vocab(const model_vocab_t *v, const char *chat)
     print_id(v->eot, v->add_bos ? " (bos added)\n" : "\n");
     if (chat != NULL || v->chat_template.bytes > 0)
         (void)printf("  %-16s %s\n", "chat template",
-                     chat != NULL ? chat : "unknown here: name one with --chat-template");
+                     chat == NULL ? "unknown here: name one with --chat-template" : chat);
+    if (chat != NULL && v->chat_template.bytes == 0)
+        (void)printf("  %-16s (the file has none: what run -cnv takes by the architecture)\n", "");
 }
 
 static base_status_t print_table(const options_t *o, const model_t *m, const census_t *c,

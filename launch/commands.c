@@ -153,7 +153,8 @@ const command_t cli_commands[COMMAND_COUNT] = {
         "to start it. Starts no MPI and reads no weights. Exit status 1 when nothing fits; the "
         "message says which single change would do.\n\n"
         "Speeds come from the figures given: what is missing is left out, and without --membw (and "
-        "--latency and --netbw between nodes) the first layout that fits is taken. --layout keeps "
+        "--latency and --netbw between nodes) the first layout that fits is taken, with other "
+        "shares and layers where none does as it is. --layout keeps "
         "to one layout, on the best nodes and with the best shares; with --split that one plan is "
         "predicted, as run would make it.\n\n"
         "--scale is a simulator: the speed with more and more nodes like the first, and how many "
@@ -251,7 +252,8 @@ const char *const cli_notes[] = {
     "Every option has a twin in the environment: TRIREME_ and its name in capitals, such as "
     "TRIREME_CTX_SIZE=4096; flags take 1 or 0. The command line wins.",
     "Results go to the standard output, messages and progress to the standard error.",
-    "Exit status: 0 done, 1 failure at run time, 2 usage, 3 bad model or input, 130 or 143 "
+    "Exit status: 0 done, 1 failure at run time, 2 usage, 3 a model or file that is bad, or "
+    "cannot be read or written, 130 or 143 "
     "interrupted (what was generated until then is kept).",
     NULL,
 };

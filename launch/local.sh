@@ -12,6 +12,7 @@ for list in /sys/devices/system/node/node[0-9]*/cpulist; do
 done
 [ "$nodes" -gt 0 ] || nodes=1
 ranks=${RANKS:-$nodes}
+[[ $ranks =~ ^[1-9][0-9]{0,3}$ ]] || { echo "local.sh: RANKS=$ranks: expected a number from 1 on" >&2; exit 2; }
 [ "$ranks" -gt 1 ] || exec "$trireme" "$@"
 
 if [ "$ranks" -eq "$nodes" ]; then

@@ -373,6 +373,8 @@ static base_status_t unknown_option(uint32_t command, const char *word, size_t n
         }
     }
     near = opt_nearest(wrong, list, count);
+    for (size_t i = 0; i < count; i++) /* a dash too few or too many */
+        if (strcmp(wrong + strspn(wrong, "-"), list[i] + strspn(list[i], "-")) == 0) near = list[i];
     return base_fail(err, BASE_ERR_USAGE, "unknown option '%s'%s%s%s", wrong,
                      near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
                      near != NULL ? "'?" : "");

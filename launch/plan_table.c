@@ -7,7 +7,7 @@
 #include "launch/output.h"
 #include "launch/plan_report.h"
 
-enum { EXPLAINED_MAX = 16, HOSTS_PRINTED = 16, RANKS_PRINTED = 64, LEFT_OUT_PRINTED = 8 };
+enum { EXPLAINED_MAX = 16, HOSTS_PRINTED = 64, RANKS_PRINTED = 64, LEFT_OUT_PRINTED = 8 };
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
@@ -20,24 +20,25 @@ void plan_say_misfit(const plan_run_t *r)
 {
     const part_choice_t *c    = &r->choice;
     const part_node_t   *node = &c->used.nodes[c->worst_node];
-    char                 layout[32], ctx[32] = "", nodes[64] = "", change[160] = "";
+    char                 layout[32], ctx[32] = "", nodes[128] = "", change[200] = "";
 
     if (r->advice_ctx != 0) (void)snprintf(ctx, sizeof(ctx), "-c %u", r->advice_ctx);
     if (r->advice_nodes != 0)
-        (void)snprintf(nodes, sizeof(nodes), "; %u node%s like node 1 would do", r->advice_nodes,
-                       base_plural(r->advice_nodes));
+        (void)snprintf(nodes, sizeof(nodes), "; %u node%s like %s would do", r->advice_nodes,
+                       base_plural(r->advice_nodes), r->cluster.nodes[0].name);
     (void)snprintf(change, sizeof(change), "%s%s%s%s%s", ctx,
                    r->advice_pack && ctx[0] != '\0' ? " or " : "",
                    r->advice_pack ? "--pack t3" : "",
                    r->advice_cache && (r->advice_pack || ctx[0] != '\0') ? " or " : "",
                    r->advice_cache ? "-ctk f16 -ctv f16" : "");
-    base_log(BASE_LOG_ERROR,
-             "%s does not fit: even layout %s needs %.2f GiB on %s, which has %.2f of %.2f GiB to "
-             "give%s%s%s",
-             r->desc.name, part_layout_name(&c->plan, layout, sizeof(layout)),
-             (double)c->node_bytes[c->worst_node] / GIB, node->name,
-             (double)part_node_usable(node) / GIB, (double)node->mem_bytes / GIB,
-             change[0] != '\0' ? "; it fits with " : "", change, nodes);
+    base_log(
+        BASE_LOG_ERROR,
+        "%s does not fit: layout %s, split %.60s, needs %.2f GiB on %s, which has %.2f of %.2f "
+        "GiB to give%s%s%s",
+        r->desc.name, part_layout_name(&c->plan, layout, sizeof(layout)), c->split,
+        (double)c->node_bytes[c->worst_node] / GIB, node->name,
+        (double)part_node_usable(node) / GIB, (double)node->mem_bytes / GIB,
+        change[0] != '\0' ? "; it fits with " : "", change, nodes);
 }
 
 static void print_rank(const plan_run_t *r, uint32_t rank)
@@ -226,14 +227,15 @@ static void print_hosts(const plan_run_t *r)
     for (uint32_t i = 0; i < u->n_nodes && i < HOSTS_PRINTED; i++)
         (void)printf("%s%s:%u", i == 0 ? "" : ",", u->nodes[i].name, u->nodes[i].ranks);
     if (u->n_nodes > HOSTS_PRINTED)
-        (void)printf(",... (%u nodes, in the order of the table)", u->n_nodes);
+        (void)printf(",... (%u nodes: --json has all, in order)", u->n_nodes);
 }
 
 /* Ranks on several machines are started on the first, which has the model's file: Open MPI puts the
  * machine that mpirun runs on in front of all others, whatever --host says. */
 static void print_command(const plan_run_t *r)
 {
-    const part_choice_t *c = &r->choice;
+    const part_choice_t *c    = &r->choice;
+    const bool           many = r->ask.n_seq > 1; /* run makes one sequence */
     char                 layout[32];
 
     if (r->cluster.n_nodes > 1)
@@ -245,11 +247,15 @@ static void print_command(const plan_run_t *r)
         print_hosts(r);
         (void)printf(" --bind-to %s ", c->n_ranks == c->n_nodes ? "none" : "numa");
     }
-    (void)printf("trireme run -m %s", r->model_name == NULL ? "MODEL" : r->model_name);
+    (void)printf("trireme %s -m %s", many ? "bench" : "run",
+                 r->model_name == NULL ? "MODEL" : r->model_name);
+    if (many) (void)printf(" -np %u", r->ask.n_seq);
     if (c->n_ranks > 1)
         (void)printf(" --layout %s --split %s", part_layout_name(&c->plan, layout, sizeof(layout)),
                      c->split);
-    (void)printf(" --pack %s -c %u\n", r->pack, r->ask.n_ctx);
+    (void)printf(" --pack %s", r->pack);
+    if (!many) (void)printf(" -c %u -p PROMPT", r->ask.n_ctx);
+    (void)printf("\n");
     if (c->n_nodes == r->cluster.n_nodes) return;
     (void)printf("left out:");
     for (uint32_t i = 0, printed = 0; i < r->cluster.n_nodes; i++) {

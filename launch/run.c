@@ -121,8 +121,9 @@ static base_status_t find_chat(run_t *run, base_err_t *err)
     if (st != BASE_OK) return st;
     if (!wants_chat(o) && model->vocab.chat_template.bytes == 0)
         st = base_fail(err, BASE_ERR_USAGE,
-                       "no prompt: give -p TEXT, -f FILE, or -f - for the standard input (this "
-                       "model has no chat template; -cnv --chat-template NAME chats all the same)");
+                       "no prompt: give -p TEXT, -f FILE, or -f - for the standard input (the "
+                       "model's file has no chat template; -cnv chats all the same, by "
+                       "--chat-template NAME or what its architecture is used to)");
     else if (!wants_chat(o) && (opt_flag(o, OPT_JSON) || opt_flag(o, OPT_DUMP_PROMPT)))
         st = base_fail(err, BASE_ERR_USAGE, "no message: give -p TEXT or -f FILE");
     else

@@ -125,6 +125,11 @@ static base_status_t number_read(const char *at, const field_t *f, const json_t 
     }
     if (f->kind == KIND_COUNT && !json_is_integer(value))
         return base_fail(err, BASE_ERR_INPUT, "%s.%s: %g, expected a whole number", at, f->name, v);
+    if (f->kind == KIND_SIZE && json_is_number(value) && v < f->low)
+        return base_fail(err, BASE_ERR_INPUT,
+                         "%s.%s: %.17g bytes are less than 1 MiB; a size with a unit is a text, as "
+                         "in \"24G\"",
+                         at, f->name, v);
     if (!(v >= f->low && v <= f->high))
         return base_fail(err, BASE_ERR_INPUT, "%s.%s: %.17g, expected %g to %g", at, f->name, v,
                          f->low, f->high);

@@ -112,12 +112,17 @@ base_status_t part_layout_choose(const part_wish_t *wish, uint32_t n_layers, uin
     if (s == 0 && t == 0) layout_auto(wish, n_layers, &s);
     if (t == 0) t = wish->n_ranks / s;
     if (s == 0) s = wish->n_ranks / t;
-    if ((uint64_t)s * t != wish->n_ranks)
+    if ((uint64_t)s * t != wish->n_ranks) {
+        s = s == 0 ? 1 : s;
+        t = t == 0 ? 1 : t;
         return base_fail(err, BASE_ERR_USAGE,
-                         "layout of %u stage%s x %u shard%s: does not make %u rank%s; possible: %s",
-                         s == 0 ? 1 : s, base_plural(s == 0 ? 1 : s), t == 0 ? 1 : t,
-                         base_plural(t == 0 ? 1 : t), wish->n_ranks, base_plural(wish->n_ranks),
+                         "layout of %u stage%s x %u shard%s: does not make %u rank%s, it is one of "
+                         "%llu (mpirun -n %llu); possible: %s",
+                         s, base_plural(s), t, base_plural(t), wish->n_ranks,
+                         base_plural(wish->n_ranks), (unsigned long long)s * t,
+                         (unsigned long long)s * t,
                          layouts_fitting(wish->n_ranks, n_layers, fitting, sizeof(fitting)));
+    }
     if (s > n_layers)
         return base_fail(err, BASE_ERR_USAGE,
                          "layout %ux%u: %u stage%s, but the model has %u layer%s; possible: %s", s,

@@ -86,9 +86,10 @@ base_status_t part_plan_make(const part_wish_t *wish, const model_desc_t *desc, 
     if (st != BASE_OK) goto out;
     if (layers_given) shares = before;
     of_stages = p.shards == 1 && !layers_given;
-    st        = part_split_parse(of_stages ? "even" : shares, p.shards,
-                          layers_given ? "shards (in front of the slash)" : "shards",
-                          p.shard_weight, err);
+    st        = part_split_parse(
+               of_stages ? "even" : shares, p.shards,
+        layers_given ? "shards in front of the slash (none there: even, as in /3,1)" : "shards",
+        p.shard_weight, err);
     if (st != BASE_OK) goto out;
     st = part_split_parse(of_stages ? shares : "even", p.stages, "stages", stage_weight, err);
     if (st != BASE_OK) goto out;

@@ -260,7 +260,8 @@ static base_status_t find_others(worker_unit_cache_t *c, const char *dir, const 
     struct dirent *entry = NULL;
     base_status_t  st    = BASE_OK;
     if (d == NULL)
-        return base_fail(err, BASE_ERR_IO, "%s: cannot look into: %s", dir, strerror(errno));
+        return base_fail(err, BASE_ERR_IO, "--cache %s: cannot look into: %s", dir,
+                         strerror(errno));
     while (st == BASE_OK && c->n_files + 1 < FILES_MAX && (entry = readdir(d)) != NULL) {
         uint64_t end = 0;
         if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 || strcmp(entry->d_name, own) == 0)

@@ -29,6 +29,19 @@ v = json.load(open(sys.argv[1]))
 assert v["stop"] == "interrupted" and len(v["tokens"]) > 0 and v["text"], v["stop"]
 PY
 
+# bench tells how far a single long test is, and does not claim its end
+"$T" bench -m "$MODEL" -p 100000 -b 64 -n 0 -r 1 -t 1 --progress on >/dev/null 2>"$tmp/err" </dev/null &
+pid=$!
+for _ in $(seq 300); do
+    sleep 0.1
+    [ "$(tr '\r' '\n' <"$tmp/err" | grep -c '^bench ')" -lt 2 ] || break
+done
+kill -s INT "$pid"
+wait "$pid"
+same "exit of bench after SIGINT" 130 $?
+[ "$(tr '\r' '\n' <"$tmp/err" | grep -c '^bench .*%')" -ge 2 ] || fail "no progress of bench: $(cat "$tmp/err")"
+! grep -q '100 %' "$tmp/err" || fail "bench is done, it says: $(cat "$tmp/err")"
+
 # bench --shape makes its model in memory: no file is left, however it ends
 export TMPDIR=$tmp/scratch
 mkdir "$TMPDIR"

@@ -25,6 +25,7 @@ PATH = re.compile(r"/[^:]*")
 USER = {"runAsNonRoot": bool, "runAsUser": int, "runAsGroup": int, "fsGroup": int}
 SIZE = {"cpu": QUANTITY, "memory": QUANTITY}
 CONTAINER = {"name!": NAME, "image!": str, "command": [str], "args": [str],
+             "env": [{"name!": re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), "value": str}],
              "resources": {"requests": SIZE, "limits": SIZE},
              "volumeMounts": [{"name!": NAME, "mountPath!": PATH, "readOnly": bool}]}
 VOLUME = {"name!": NAME, "persistentVolumeClaim": {"claimName!": NAME, "readOnly": bool},
@@ -101,15 +102,21 @@ def fits(job, name):
             if option in args:
                 path = args[args.index(option) + 1]
                 assert any(path.startswith(at) and v == volume for at, v in mounts.items()), f"{name}: {path}"
+        if "--cache" in args: # both the weights and the secret they count under outlive the pods
+            (owner,) = [e["value"] for e in container["env"] if e["name"] == "XDG_CACHE_HOME"]
+            for path in (owner, args[args.index("--cache") + 1]):
+                assert "hostPath" in volumes[mounts[path]], f"{name}: {path} ends with its pod"
 
 
 def runs(job, name, tmp):
     """The command of the launcher, with a model of ours, on two ranks."""
-    args = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"][0]["args"]
+    container = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"][0]
+    args = container["args"]
     own = {"/models/model.gguf": str(trireme.DEFAULT_MODEL), "/cache": str(tmp), "8": "1", "4": "1",
            "512": "32", "128": "8"}
     args = [own.get(a, a) for a in args[args.index("trireme") + 1:]]
-    done = trireme.run(args, ranks=2, env=launching.environment())
+    env = launching.environment() | {e["name"]: e["value"].replace("/owner", f"{tmp}/owner") for e in container.get("env", [])}
+    done = trireme.run(args, ranks=2, env=env)
     assert len(done.stdout) > 80, done.stdout
     print(f"{name}: trireme {' '.join(args)}: {len(done.stdout)} bytes")
 

@@ -204,6 +204,7 @@ static void errors(void **state)
 {
     (void)state;
     expect_error(CMD_RUN, "--tmep 3", "did you mean '--temp'?");
+    expect_error(CMD_RUN, "--tp 3", "did you mean '-tp'?");
     expect_error(CMD_RUN, "--tokenizer-of-another-program", "unknown option");
     expect_error(CMD_RUN, "--decode", "unknown option '--decode'"); /* of another command */
     expect_error(CMD_RUN, "-n", "-n needs a value");

@@ -61,6 +61,8 @@ if command -v mpirun >/dev/null; then
     one=$("$T" run -m "$MODEL" -p x -n 8 -s 3 -q 2>"$tmp/err")
     same "local.sh" "$one" "$(RANKS=2 "$SOURCE/launch/local.sh" run -m "$MODEL" -p x -n 8 -s 3 2>"$tmp/err")"
     grep -q ', 2 ranks, ' "$tmp/err" || fail "local.sh: $(cat "$tmp/err")"
+    same "local.sh with a wrong number" "2 local.sh: RANKS=x: expected a number from 1 on" \
+        "$(said=$(RANKS=x "$SOURCE/launch/local.sh" run -m "$MODEL" 2>&1); echo "$? $said")"
     same "local.sh with one rank" "$one" "$(RANKS=1 "$SOURCE/launch/local.sh" run -m "$MODEL" -p x -n 8 -s 3 -q)"
     same "mpirun-ethernet.sh" "$one" "$("$SOURCE/launch/mpirun-ethernet.sh" 127.0.0.0/8 "$tmp/hosts" \
         run -m "$MODEL" -p x -n 8 -s 3 2>"$tmp/err")"

@@ -63,3 +63,18 @@ with tempfile.TemporaryDirectory() as tmp:
     done = subprocess.run([*command, "--ranks", "1", "--bench", "--cpu nonsense"], capture_output=True, text=True, env=env)
     assert done.returncode == 1, done.stderr
     assert "| failed | 1 | 1x1 |" in (out / "report.md").read_text() and "nonsense" in done.stderr, done.stderr
+
+    # What cannot begin says why, in a line.
+    for change, words in ((["--ranks", "2", "--layouts", "2x2"], "no layout of --layouts 2x2 makes 2 ranks"), ([], "no folder for the results")):
+        place = "/dev/full" if not change else str(out)
+        done = subprocess.run([*command[:2], place, *command[3:], *change], capture_output=True, text=True, env=env)
+        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+    # Warnings are notes of the table and lines of the report.
+    cores = len(os.sched_getaffinity(0))
+    done = subprocess.run([*command, "--ranks", "2", "--layouts", "1x2", "-t", str(cores), "-p", "0"], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    with (out / "results.csv").open() as f:
+        (row,) = csv.DictReader(f)
+    assert row["note"].startswith("more threads than cores"), row
+    assert "- 1x2: more threads than cores" in (out / "report.md").read_text()

@@ -26,8 +26,10 @@ with tempfile.TemporaryDirectory() as tmp:
     slow = cluster(tmp, "slow.json", latency_us=5000, net_gbit=1)
     plain = json.loads(trireme.run(ASK).stdout)
     for path, layout in ((fast, "1x2"), (slow, "2x1")):
-        got = json.loads(trireme.run([*ASK, "--cluster", path], ranks=2).stdout)
+        done = trireme.run([*ASK, "--cluster", path], ranks=2)
+        got = json.loads(done.stdout)
         assert got["layout"] == layout, (path, got["layout"])
+        assert b"it names no host of these ranks" in done.stderr, done.stderr
         assert got["tokens"] == plain["tokens"] and got["text"] == plain["text"], (path, got, plain)
     # What was asked for is kept.
     got = json.loads(trireme.run([*ASK, "--cluster", fast, "--layout", "2x1"], ranks=2).stdout)
@@ -39,6 +41,7 @@ with tempfile.TemporaryDirectory() as tmp:
     some.write_text(json.dumps({"nodes": [{**node, "name": "other"}, here], "latency_us": 5000, "net_gbit": 1}))
     done = trireme.run([*ASK, "--cluster", some], ranks=2)
     assert json.loads(done.stdout)["tokens"] == plain["tokens"] and b"warning" not in done.stderr, done.stderr
+    assert b"names no host" not in done.stderr, done.stderr
     done = trireme.run([*ASK, "--cluster", some], ranks=3, check=False)
     assert done.returncode == 0 and b"has 2 in it, and 3 here" in done.stderr, done.stderr
     here["ranks"] = 4

@@ -130,7 +130,8 @@ static void splits(void **state)
                  "layers of each");
     expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "1/"}, "layers of each");
     expect_error((part_wish_t){.n_ranks = 3, .layout = "3x1", .split = "3,1/4,1,1"},
-                 "'3,1': 2 shares of shards (in front of the slash), but the layout has 1");
+                 "'3,1': 2 shares of shards in front of the slash (none there: even, as in /3,1), "
+                 "but the layout has 1");
     part_wish_t stages = {.n_ranks = 2, .layout = "2x1", .split = "5,1"};
     assert_int_equal(part_plan_make(&stages, &desc, &plan, NULL), BASE_OK);
     assert_int_equal(plan.stage_layer[1], 5);

@@ -64,7 +64,7 @@ grep -q 'no prediction' "$dir/out" || fail "prediction without figures"
 plan 1 --shape llama3-405b --nodes 3 --mem 24G -c 4096 --json
 holds 'p["fits"] is False and p["advice"]["n_nodes"] >= 4'
 holds 'p["predicted"]["decode_tps"] is None'
-says 'does not fit.*nodes like node 1 would do'
+says 'does not fit.*nodes like node1 would do'
 
 plan 0 --shape llama3-405b --type tq1_0 --nodes 5 --pack t3 --mem 24G -c 4096 --membw 50 --latency 50 --netbw 10 --json
 holds 'p["layout"] == "1x5" and p["left_out"] == [] and p["exact"] and p["predicted"]["decode_tps"] > 2'
@@ -115,6 +115,16 @@ grep -q 'of the layout that was given' "$dir/out" || fail "--explain of a layout
 ! grep -q 'No node holds' "$dir/out" || fail "--explain of a layout: what was not looked at"
 plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 1x4 --json # all, unlike: not even
 holds 'p["split"] != "even" and len(p["ranks"]) == 4 and p["left_out"] == []'
+
+# What the command can do: run makes one sequence, bench many; run wants a text.
+plan 0 --shape llama3-8b --nodes 2 --mem 8G -c 512 -np 16
+grep -q '^run it on node1: mpirun .* trireme bench -m MODEL -np 16 --layout [^ ]* --split [^ ]* --pack t2$' "$dir/out" ||
+    fail "the command of many sequences: $(cat "$dir/out")"
+plan 0 --shape llama3-8b --nodes 40 --mem 8G -c 512 --layout 10x4
+grep -q '^run it .*,node40:1 .* -c 512 -p PROMPT$' "$dir/out" || fail "the command of 40 nodes: $(cat "$dir/out")"
+echo '{"nodes": [{"mem": 24}]}' >"$dir/bytes.json"
+plan 3 --shape llama3-8b --cluster "$dir/bytes.json"
+says '24 bytes are less than 1 MiB; a size with a unit is a text'
 
 # mpirun is to be started on the first node of the plan, which it would put in front anyway.
 plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 2x1
