@@ -14,7 +14,7 @@ function(write_page file)
 endfunction()
 
 write_page(man1/trireme.1 --man)
-foreach(command run eval tokenize inspect bench synth plan)
+foreach(command run eval tokenize inspect bench synth plan doctor convert verify)
     write_page(man1/trireme-${command}.1 --man ${command})
 endforeach()
 write_page(trireme.bash --completion-bash)

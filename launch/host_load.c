@@ -66,7 +66,7 @@ bool host_load_threads(const host_load_t *all, int n, char *text)
 {
     const size_t bytes   = HOST_LOAD_TEXT;
     int          crowded = 0, loose = 0;
-    bool         wider = false;
+    bool         wider = false, lower = false;
     host_sum_t   s;
     size_t       at = 0;
 
@@ -85,16 +85,16 @@ bool host_load_threads(const host_load_t *all, int n, char *text)
         if (crowded > 0 ? s.threads <= allowed(&s) : s.loose == 0) continue;
         at += name_host(&s, named++ == 0, text + at, bytes - at);
         wider = wider || s.first->cores < s.first->cores_machine;
+        lower = lower || s.threads > s.ranks;
     }
     const int more = (crowded > 0 ? crowded : loose) - named;
     if (more > 0) at += (size_t)snprintf(text + at, bytes - at, " and %d more", more);
-    (void)snprintf(
-        text + at, bytes - at,
-        "; they %s. %start fewer ranks there, or give a lower -t (--oversubscribe: it is "
-        "meant so)",
-        crowded > 0 ? "take turns and wait for each other, which is many times slower"
-                    : "are not pinned, as ranks of a host share its cores out",
-        wider ? "Bind wider (mpirun --bind-to none or numa), s" : "S");
+    (void)snprintf(text + at, bytes - at,
+                   "; they %s. %start fewer ranks there%s (--oversubscribe: it is meant so)",
+                   crowded > 0 ? "take turns and wait for each other, which is many times slower"
+                               : "are not pinned, as ranks of a host share its cores out",
+                   wider ? "Bind wider (mpirun --bind-to none or numa), s" : "S",
+                   lower ? ", or give a lower -t" : "");
     return true;
 }
 

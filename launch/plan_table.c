@@ -194,24 +194,29 @@ static void print_reason(const plan_run_t *r)
 
 static void print_explanation(const plan_run_t *r)
 {
+    if (!r->trials.by_value && r->choice.time.known && r->choice.time.comm_known) {
+        (void)printf("\nwhy: the split was given%s\n",
+                     part_layout_asked(&r->ask)
+                         ? ", and the layout"
+                         : "; of the layouts that take it this is the fastest");
+        return;
+    }
     if (!r->trials.by_value) {
         (void)printf("\nwhy: %s; the first layout that fits is taken, one stage a node before all "
                      "others\n",
-                     r->choice.time.known && r->choice.time.comm_known
-                         ? "the layout was given"
-                         : "speeds are not known (membw, latency and netbw of the cluster)");
+                     "speeds are not known (membw, latency and netbw of the cluster)");
         return;
     }
     (void)printf("\nwhy: the fastest for %s of %llu plan%s compared%s%s\n", aim(r),
                  (unsigned long long)r->trials.plans, base_plural(r->trials.plans),
                  part_layout_asked(&r->ask) ? " of the layout that was given" : "",
                  r->trials.exact ? "; none of the model's space is faster" : "");
-    (void)printf("  layout  nodes   tokens/s  fullest rank  of its node\n");
+    (void)printf("  layout  nodes   tokens/s  fullest rank  fullest node\n");
     for (uint32_t i = 0; i < r->trials.n && i < EXPLAINED_MAX; i++) {
         const part_tried_t *t = &r->trials.list[i];
         char                layout[32], size[32];
         (void)snprintf(layout, sizeof(layout), "%ux%u", t->stages, t->shards);
-        (void)printf("  %-7s %5u %10.*f  %12s  %9.0f %%\n", layout, t->n_nodes,
+        (void)printf("  %-7s %5u %10.*f  %12s  %10.0f %%\n", layout, t->n_nodes,
                      plan_digits(1 / t->value), 1 / t->value,
                      out_bytes(t->rank_bytes_max, size, sizeof(size)), t->worst_share * 100);
     }

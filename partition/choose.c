@@ -330,10 +330,18 @@ static base_status_t choose_by_memory(const part_cluster_t *cluster, const model
 
 /* --- by order of preference --- */
 
+/* What fits before what does not; then what is fast, if that is known, or else what came first. */
+static bool better(const part_choice_t *a, const part_choice_t *b, bool known)
+{
+    if (!b->fits) return a->fits || a->worst_share < b->worst_share;
+    return known && a->fits && a->time.value < b->time.value;
+}
+
 static base_status_t choose_first(const part_cluster_t *cluster, const model_desc_t *desc,
                                   const part_ask_t *ask, bool asked, part_choice_t *choice,
                                   part_trials_t *trials, base_err_t *err)
 {
+    const bool    known = part_speeds_known(cluster);
     uint32_t      stages[PART_TRIED_MAX];
     part_choice_t best = {0}, next = {0};
     base_status_t st = BASE_OK;
@@ -353,14 +361,14 @@ static base_status_t choose_first(const part_cluster_t *cluster, const model_des
         }
         if (st != BASE_OK) goto out;
         trial_note(trials, &next);
-        if (!best.fits && (next.fits || next.worst_share < best.worst_share)) {
+        if (better(&next, &best, known)) {
             part_choice_free(&best);
             best = next;
             next = (part_choice_t){0};
         }
         part_choice_free(&next);
     }
-    if (!best.fits && is_auto(ask->split) && !part_speeds_known(cluster)) {
+    if (!best.fits && is_auto(ask->split) && !known) {
         const part_wish_t wish = wish_of(cluster, ask);
         part_only_t       only = {0};
         bool              is   = false;

@@ -63,6 +63,7 @@ static void test_threads(void **state)
     assert_true(host_load_threads(all, 2, text));
     says("(2 ranks, 2 threads, 1 core of 8)");
     says("Bind wider (mpirun --bind-to none");
+    assert_null(strstr(text, "lower -t")); /* a thread each already */
 
     ranks(3, 3); /* enough cores in all, but not where the threads are */
     all[1].threads = 3;

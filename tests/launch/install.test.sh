@@ -11,7 +11,10 @@ want() {
     [ -s "$prefix/$1" ] || { echo "not installed, or empty: $1"; missing=1; }
 }
 want bin/trireme
-for command in run eval tokenize inspect bench synth plan; do
+# every command that --help names
+commands=$("$prefix/bin/trireme" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
+[ "$(wc -l <<<"$commands")" -ge 10 ] || { echo "commands: $commands"; exit 1; }
+for command in $commands; do
     want "share/man/man1/trireme-$command.1"
 done
 want share/bash-completion/completions/trireme

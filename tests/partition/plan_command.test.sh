@@ -126,6 +126,17 @@ echo '{"nodes": [{"mem": 24}]}' >"$dir/bytes.json"
 plan 3 --shape llama3-8b --cluster "$dir/bytes.json"
 says '24 bytes are less than 1 MiB; a size with a unit is a text'
 
+# Shares without a layout: the fastest of the layouts that take them.
+shares="--shape llama3-8b -c 4096 --nodes 3 --mem 24G --membw 50 --cores 16 --latency 30 --netbw 25 --split 3,1,1"
+plan 0 $shares --layout 3x1 --json
+three=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["predicted"]["decode_tps"])' "$dir/out")
+plan 0 $shares --layout 1x3 --json
+holds "p['predicted']['decode_tps'] > $three"
+plan 0 $shares --json
+holds "p['layout'] == '1x3' and p['split'] == '3,1,1'"
+plan 0 $shares --explain
+grep -q 'the split was given; of the layouts that take it' "$dir/out" || fail "--explain of shares: $(cat "$dir/out")"
+
 # mpirun is to be started on the first node of the plan, which it would put in front anyway.
 plan 0 --shape llama3-8b -c 4096 --cluster "$dir/unlike.json" --layout 2x1
 first=$(sed -n 's/^ *0  \([a-d]\) .*/\1/p' "$dir/out")
