@@ -17,7 +17,6 @@
 #include "worker/worker.h"
 
 enum {
-    BATCH_DEFAULT  = 512,
     PROMPT_DEFAULT = 512,
     CTX_LEAST      = 512, /* no shorter context is advised */
 };
@@ -140,7 +139,7 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
     ask.ternary_bits     = strcmp(r->pack, "t3") == 0 ? 1.6 : 2;
     ask.type_k           = args->type_k;
     ask.type_v           = args->type_v;
-    ask.n_batch          = args->n_batch != 0 ? args->n_batch : BATCH_DEFAULT;
+    ask.n_batch          = args->n_batch != 0 ? args->n_batch : PLAN_BATCH_DEFAULT;
     ask.layout           = args->layout;
     ask.split            = args->split;
     ask.depth            = args->depth;
@@ -155,6 +154,7 @@ static base_status_t ask_read(const launch_plan_args_t *args, plan_run_t *r, bas
     r->ask.optimize       = strcmp(what, "prefill") == 0      ? PART_FOR_PREFILL
                             : strcmp(what, "throughput") == 0 ? PART_FOR_THROUGHPUT
                                                               : PART_FOR_DECODE;
+    r->head = args->head != NULL && strcmp(args->head, "auto") != 0 ? args->head : NULL;
     if (args->head != NULL && strcmp(args->head, "full") != 0)
         r->ask.screen = strcmp(args->head, "auto") == 0 ? part_screen_pays(&r->desc)
                                                         : part_screen_possible(&r->desc);

@@ -417,9 +417,11 @@ static base_status_t fill_info(engine_t *e, uint64_t start_us, bool quiet, base_
     if (st == BASE_OK && e->source.n_without > 0 && !quiet)
         base_log(
             BASE_LOG_INFO,
-            "weights of %u rank%s without the file: %.1f MiB sent, %.1f MiB from their caches, "
-            "in %.1f s",
+            "weights of %u rank%s without the file (%srank %d on %s): %.1f MiB sent, %.1f MiB from "
+            "their caches, in %.1f s",
             e->source.n_without, base_plural(e->source.n_without),
+            e->source.n_without > 1 ? "first " : "", e->source.without,
+            comm_host_name(e->world, e->source.without),
             (double)info->weights_received_bytes / 1048576.0,
             (double)info->weights_cached_bytes / 1048576.0, info->load_s);
     return st;

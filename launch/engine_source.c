@@ -171,13 +171,13 @@ static answer_t look(engine_source_t *s, const char *model_path, const part_assi
 
 /* Rank 0: server[r] is the rank that r asks, -1 where r has the files. One on r's own host if there
  * is one; the askers are spread over those who have them. */
-static void choose(const answer_t *a, int n, int32_t *server, uint32_t *n_without)
+static void choose(const answer_t *a, int n, int32_t *server, uint32_t *n_without, int *without)
 {
     int next = 0; /* of all that have the files */
     for (int r = 0; r < n; r++) {
         server[r] = -1;
         if (a[r].has != 0) continue;
-        (*n_without)++;
+        if ((*n_without)++ == 0) *without = r;
         for (int k = 0; k < n && server[r] < 0; k++)
             if (a[(r + k) % n].has != 0 && a[(r + k) % n].host == a[r].host)
                 server[r] = (r + k) % n;
@@ -212,7 +212,7 @@ static base_status_t share_servers(engine_source_t *s, comm_world_t *world, answ
         for (int r = 0; r < n; r++) all[r].why[sizeof(all[r].why) - 1] = '\0';
         for (int r = 0; r < n; r++) keep = keep || all[r].keeps != 0;
         warn_others(all, n);
-        choose(all, n, server, &s->n_without);
+        choose(all, n, server, &s->n_without, &s->without);
         if (keep) secret = cache_secret_load(&s->origin.secret, err);
         memcpy(server + n, &s->origin.secret, sizeof(s->origin.secret));
         st = comm_control_share(world, list_of_servers, server, bytes, err);

@@ -15,7 +15,8 @@ typedef struct {
     uint64_t       *bytes;  /* of the files */
     worker_server_t server;
     bool            serves;
-    uint32_t        n_without; /* rank 0: ranks that get their weights from others */
+    uint32_t        n_without; /* rank 0: ranks that get their weights from others, */
+    int             without;   /* and the first of them */
 } engine_source_t;
 
 /* Rank 0: can other ranks read a file that this one cannot? Every rank says whether its path is

@@ -35,6 +35,8 @@ static const foreign_t table[] = {
      "the context is -c N"},
     {MODEL_COMMANDS, "--num-threads --n-threads -tb --threads-batch",
      "the threads of each rank are -t N, for prompts too"},
+    {CMD_PLAN, "-t --threads", "the cores of a machine are --cores N"},
+    {CMD_RUN, "-np --parallel", "run makes one sequence, bench -np times many"},
     {MODEL_COMMANDS | CMD_PLAN, "--kv-cache-dtype",
      "the KV cache is set by -ctk TYPE -ctv TYPE (f32, f16)"},
     {MODEL_COMMANDS | CMD_PLAN, "-ts --tensor-split", "the shares of the ranks are --split 3,1"},

@@ -11,6 +11,8 @@
 enum { PLAN_FP16, PLAN_INT8, PLAN_T2, PLAN_T3, PLAN_FORMATS };
 extern const char *const plan_format_names[PLAN_FORMATS]; /* "fp16", "int8", "2 bits", "1.6 bits" */
 
+enum { PLAN_BATCH_DEFAULT = 512 }; /* tokens of a step, as of run */
+
 typedef struct {
     model_t       *model; /* of -m; or */
     model_desc_t   shape; /* of --shape, owned; */
@@ -21,6 +23,7 @@ typedef struct {
     bool           pack_open; /* not asked for */
     const char    *pack_reason;
     const char    *model_name; /* for a command line: -m FILE or --shape NAME */
+    const char    *head;       /* "full" or "screened" where it was asked for, else NULL */
     bool           explain;
     part_choice_t  choice;
     part_trials_t  trials;

@@ -259,6 +259,14 @@ static void print_command(const plan_run_t *r)
         (void)printf(" --layout %s --split %s", part_layout_name(&c->plan, layout, sizeof(layout)),
                      c->split);
     (void)printf(" --pack %s", r->pack);
+    if (many && r->ask.screen)
+        (void)printf(" --head screened");
+    else if (!many && r->head != NULL)
+        (void)printf(" --head %s", r->head);
+    if (r->ask.type_k == MODEL_F16) (void)printf(" -ctk f16");
+    if (r->ask.type_v == MODEL_F16) (void)printf(" -ctv f16");
+    if (r->ask.n_batch != PLAN_BATCH_DEFAULT && r->ask.n_batch < r->ask.n_ctx * r->ask.n_seq)
+        (void)printf(" -b %u", r->ask.n_batch);
     if (!many) (void)printf(" -c %u -p PROMPT", r->ask.n_ctx);
     (void)printf("\n");
     if (c->n_nodes == r->cluster.n_nodes) return;

@@ -78,3 +78,14 @@ with tempfile.TemporaryDirectory() as tmp:
         (row,) = csv.DictReader(f)
     assert row["note"].startswith("more threads than cores"), row
     assert "- 1x2: more threads than cores" in (out / "report.md").read_text()
+
+    # In a Slurm job srun starts the ranks, if it speaks PMIx.
+    for kinds, words in (("none pmix pmix_v4", "srun --mpi=pmix -n 1"), ("none pmi2", "mpirun -np 1")):
+        for tool in ("srun", "mpirun"): # both note how they were called, and run nothing
+            (tools / tool).write_text(f'#!/bin/sh\n[ "$1" = --mpi=list ] && echo "{kinds}" && exit\necho "{tool} $*" >>\'{tmp}/called\'\nexit 1\n')
+            (tools / tool).chmod(0o755)
+        pathlib.Path(tmp, "called").write_text("")
+        subprocess.run([str(SCALING), str(trireme.DEFAULT_MODEL), str(out), "--ranks", "1,2"], capture_output=True, text=True,
+                       env=env | {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "1"})
+        called = pathlib.Path(tmp, "called").read_text()
+        assert words.replace(" 1", " 2") in called, (kinds, called)

@@ -7,6 +7,7 @@ found and named, and asked for again, or ends the run when it comes wrong again 
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,8 @@ def check_model(model, tmp, settings):
         got, report, text = logits([model] + [NOTHING] * (ranks - 1), tmp, "--layout", *layout.split(), "-t", threads)
         assert got == want, (model, layout, threads)
         assert report["weights_received_bytes"] > 0 and report["weights_cached_bytes"] == 0, report
-        assert f"{ranks - 1} rank" in text and "without the file" in text, text
+        first = f"({'first ' if ranks > 2 else ''}rank 1 on {socket.gethostname()[:63]}): "
+        assert f"{ranks - 1} rank" in text and "without the file " + first in text, text
     print(f"{pathlib.Path(model).name}: the same bytes on {len(settings)} layouts")
 
 

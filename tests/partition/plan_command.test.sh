@@ -118,13 +118,17 @@ holds 'p["split"] != "even" and len(p["ranks"]) == 4 and p["left_out"] == []'
 
 # What the command can do: run makes one sequence, bench many; run wants a text.
 plan 0 --shape llama3-8b --nodes 2 --mem 8G -c 512 -np 16
-grep -q '^run it on node1: mpirun .* trireme bench -m MODEL -np 16 --layout [^ ]* --split [^ ]* --pack t2$' "$dir/out" ||
+grep -q '^run it on node1: mpirun .* trireme bench -m MODEL -np 16 --layout [^ ]* --split [^ ]* --pack t2 --head screened$' "$dir/out" ||
     fail "the command of many sequences: $(cat "$dir/out")"
 plan 0 --shape llama3-8b --nodes 40 --mem 8G -c 512 --layout 10x4
 grep -q '^run it .*,node40:1 .* -c 512 -p PROMPT$' "$dir/out" || fail "the command of 40 nodes: $(cat "$dir/out")"
 echo '{"nodes": [{"mem": 24}]}' >"$dir/bytes.json"
 plan 3 --shape llama3-8b --cluster "$dir/bytes.json"
 says '24 bytes are less than 1 MiB; a size with a unit is a text'
+
+# What was planned is what the command does: types of the cache and the size of steps, too.
+plan 0 --shape llama3-8b --nodes 2 --mem 8G -c 4096 -ctk f16 -ctv f16 -b 64 --head full
+grep -q '^run it on node1: .* --pack t2 --head full -ctk f16 -ctv f16 -b 64 -c 4096 -p PROMPT$' "$dir/out" || fail "options: $(cat "$dir/out")"
 
 # Shares without a layout: the fastest of the layouts that take them.
 shares="--shape llama3-8b -c 4096 --nodes 3 --mem 24G --membw 50 --cores 16 --latency 30 --netbw 25 --split 3,1,1"
