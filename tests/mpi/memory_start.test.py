@@ -8,6 +8,8 @@ exchange. Where it can do without, as for shared memory, the run gives what it g
 import concurrent.futures
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,19 @@ MODEL = trireme.GOLDEN / "transformers/silu-tq2.gguf"
 ONLINE = trireme.GOLDEN / "saved/bitnet-online"
 
 
+def ranks_left(out):
+    """The processes that were to write this file, but for mpirun itself."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if str(out) in words and words[0] == trireme.BINARY:
+            found.append(int(entry.name))
+    return found
+
+
 def start(library, model, others, options, rank, at, seconds=100):
     """One run, and the file of its logits. `others`: what rank 1 is given as its model."""
     out = pathlib.Path(f"{library}.{rank}.{at}.npy")
@@ -29,11 +44,23 @@ def start(library, model, others, options, rank, at, seconds=100):
     out.unlink(missing_ok=True)
     rest = ["--ids", "1,5,9", "--logits", out, "-t", "1", "-q", *options]
     command = [*trireme.MPIRUN, "-n", "1", *program, model, *rest, ":", "-n", "1", *program, others, *rest]
+    command = [str(c) for c in command]
+    mpirun = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=seconds * trireme.PATIENCE)
-    except subprocess.TimeoutExpired as late:
-        sys.exit(f"rank {rank}, allocation {at}, {options}: ranks wait for ever\n{late.stderr}")
-    return done, out
+        said = mpirun.communicate(timeout=seconds * trireme.PATIENCE)
+        return subprocess.CompletedProcess(command, mpirun.returncode, *said), out
+    except subprocess.TimeoutExpired:
+        left = ranks_left(out)
+        mpirun.kill()
+        for pid in left: # they hold the pipes
+            os.kill(pid, signal.SIGKILL)
+        said = mpirun.communicate()
+    # Open MPI 4.1 may itself hang, once in thousands of runs, when a rank is killed while it connects to mpirun.
+    code = re.search(r"Exit code: +(\d+)", said[1])
+    if left or code is None:
+        sys.exit(f"rank {rank}, allocation {at}, {options}: ranks wait for ever: {left}\n{said[1]}")
+    print(f"rank {rank}, allocation {at}, {options}: its ranks had ended, mpirun alone had not")
+    return subprocess.CompletedProcess(command, int(code[1]), *said), out
 
 
 def ways_of(library):
