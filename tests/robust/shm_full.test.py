@@ -4,6 +4,7 @@
 Before, some waited for a window that others could not make, or were killed at their first write into it."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,10 @@ def main():
             launching.same(what, out, want)
         # It becomes full between asking for room and writing: at the second and the third thing to share.
         library = trireme.preload("fault", tmp)
-        for nth in ("2", "3"):
+        tells = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 14)
+        if not tells:
+            print(f"Linux {os.uname().release} does not tell in time that a page has no room: not tried")
+        for nth in ("2", "3") if tells else ():
             what, out = f"/dev/shm full at window {nth}", pathlib.Path(tmp, "out.npy")
             late = env | {"LD_PRELOAD": library, "FAULT_SHM": nth,
                           "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0"}
