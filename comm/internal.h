@@ -64,6 +64,7 @@ struct comm_world {
     MPI_Request   *requests;
     comm_server_t *server; /* feed.c; NULL: nobody asks this rank */
     /* patience.c */
+    char name[COMM_NAME_BYTES];     /* of this host */
     char (*names)[COMM_NAME_BYTES]; /* of the hosts of all ranks; NULL without MPI */
     uint64_t patience_us;           /* 0: endless */
     uint64_t steps;                 /* control messages so far */

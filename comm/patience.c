@@ -1,6 +1,5 @@
 /* comm/patience.c: a word about ranks that do not answer. Only waits that last look here. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "comm/internal.h"
@@ -9,10 +8,9 @@ enum { PATIENCE_S = 30, PATIENCE_MOST_S = 1000000 };
 
 base_status_t comm_patience_open(comm_world_t *world, base_err_t *err)
 {
-    const char *text                  = getenv("TRIREME_PATIENCE");
-    char        name[COMM_NAME_BYTES] = {0};
-    char       *end                   = NULL;
-    long        seconds               = text == NULL ? PATIENCE_S : strtol(text, &end, 10);
+    const char *text    = getenv("TRIREME_PATIENCE");
+    char       *end     = NULL;
+    long        seconds = text == NULL ? PATIENCE_S : strtol(text, &end, 10);
 
     if (text != NULL && (end == text || *end != '\0' || seconds < 0 || seconds > PATIENCE_MOST_S)) {
         if (world->rank == 0)
@@ -22,15 +20,14 @@ base_status_t comm_patience_open(comm_world_t *world, base_err_t *err)
         seconds = PATIENCE_S;
     }
     world->patience_us = (uint64_t)seconds * 1000000;
-    if (gethostname(name, sizeof(name) - 1) != 0) name[0] = '?';
-    return comm_check(MPI_Allgather(name, sizeof(name), MPI_CHAR, world->names, sizeof(name),
-                                    MPI_CHAR, world->all),
+    return comm_check(MPI_Allgather(world->name, COMM_NAME_BYTES, MPI_CHAR, world->names,
+                                    COMM_NAME_BYTES, MPI_CHAR, world->all),
                       "MPI_Allgather", err);
 }
 
 const char *comm_host_name(const comm_world_t *world, int rank)
 {
-    return world->names == NULL ? "" : world->names[rank];
+    return world->names == NULL ? world->name : world->names[rank];
 }
 
 bool comm_patience_over(const comm_world_t *world, uint64_t waited_us, uint64_t *next_us)

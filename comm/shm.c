@@ -60,11 +60,11 @@ static base_status_t ask_room(MPI_Comm comm, uint64_t bytes, int rank, int *all_
 }
 
 /* How a rank's part of the window came out; the least is that of all. */
-typedef enum { PART_FULL, PART_NONE, PART_GOOD } part_state_t;
+typedef enum { SHM_FULL, SHM_NONE, SHM_GOOD } shm_state_t;
 
 /* Blocks for the own part, whose room another program may have taken since it was asked for: told
  * by Linux 5.14 and newer, where writing would end the process. Then zeros. */
-static part_state_t fill_part(uint8_t *part, size_t bytes)
+static shm_state_t fill_part(uint8_t *part, size_t bytes)
 {
 #ifdef MADV_POPULATE_WRITE
     const uintptr_t page  = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -72,17 +72,17 @@ static part_state_t fill_part(uint8_t *part, size_t bytes)
     const size_t    whole = (uintptr_t)part + bytes - begin;
     if (madvise(part - ((uintptr_t)part - begin), whole, MADV_POPULATE_WRITE) != 0 &&
         (errno == EFAULT || errno == ENOMEM))
-        return PART_FULL;
+        return SHM_FULL;
 #endif
     memset(part, 0, bytes);
-    return PART_GOOD;
+    return SHM_GOOD;
 }
 
 base_status_t comm_shm_open(MPI_Comm comm, size_t bytes, comm_shm_t *shm, base_err_t *err)
 {
     uint8_t     **parts = NULL;
     void         *own = NULL, *memory = NULL;
-    int           size = 0, rank = 0, all_good = 0, state = PART_GOOD, least = PART_NONE;
+    int           size = 0, rank = 0, all_good = 0, state = SHM_GOOD, least = SHM_NONE;
     base_status_t st = BASE_OK;
 
     shm->win   = MPI_WIN_NULL;
@@ -94,28 +94,28 @@ base_status_t comm_shm_open(MPI_Comm comm, size_t bytes, comm_shm_t *shm, base_e
     st    = ask_room(comm, (uint64_t)bytes * (uint64_t)size, rank, &all_good, err);
     if (st != BASE_OK || all_good == 0) return st;
     if (base_alloc(&memory, (size_t)size, sizeof(uint8_t *), "shared memory", NULL) != BASE_OK)
-        state = PART_NONE;
+        state = SHM_NONE;
     parts = memory;
     if (MPI_Win_allocate_shared((MPI_Aint)bytes, 1, MPI_INFO_NULL, comm, &own, &shm->win) !=
         MPI_SUCCESS) {
         shm->win = MPI_WIN_NULL;
-        state    = PART_NONE;
+        state    = SHM_NONE;
     }
-    for (int r = 0; r < size && state == PART_GOOD; r++) {
+    for (int r = 0; r < size && state == SHM_GOOD; r++) {
         MPI_Aint length = 0;
         int      unit   = 0;
         void    *base   = NULL;
         if (MPI_Win_shared_query(shm->win, r, &length, &unit, &base) != MPI_SUCCESS ||
             length < (MPI_Aint)bytes)
-            state = PART_NONE;
+            state = SHM_NONE;
         else
             parts[r] = align_up(base);
     }
-    if (state == PART_GOOD) state = (int)fill_part(parts[rank], bytes - COMM_LINE);
+    if (state == SHM_GOOD) state = (int)fill_part(parts[rank], bytes - COMM_LINE);
     /* also the barrier behind which everyone sees zeros */
     st = comm_check(MPI_Allreduce(&state, &least, 1, MPI_INT, MPI_MIN, comm), "MPI_Allreduce", err);
-    if (st == BASE_OK && least == PART_FULL) tell(rank, (uint64_t)bytes * (uint64_t)size, 0);
-    if (st == BASE_OK && least == PART_GOOD) {
+    if (st == BASE_OK && least == SHM_FULL) tell(rank, (uint64_t)bytes * (uint64_t)size, 0);
+    if (st == BASE_OK && least == SHM_GOOD) {
         shm->parts = parts;
         parts      = NULL;
     }

@@ -347,6 +347,7 @@ base_status_t comm_world_open(comm_world_t **out, base_err_t *err)
     w->local_size = 1;
     w->host_count = 1;
     told          = launcher_ranks();
+    if (gethostname(w->name, sizeof(w->name) - 1) != 0) w->name[0] = '?';
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0); /* short sleeps stay short */
     warn_no_pmi();
     if (launched())

@@ -52,47 +52,49 @@ static uint32_t node_of(const part_cluster_t *file, const char *host)
     return found;
 }
 
-static uint32_t ranks_alike(const char *const *hosts, uint32_t rank, uint32_t n_ranks)
+static uint32_t ranks_alike(const comm_world_t *world, uint32_t rank, uint32_t n_ranks)
 {
-    uint32_t n = 1;
-    while (rank + n < n_ranks && strcmp(hosts[rank], hosts[rank + n]) == 0) n++;
+    const char *host = comm_host_name(world, (int)rank);
+    uint32_t    n    = 1;
+    while (rank + n < n_ranks && strcmp(host, comm_host_name(world, (int)(rank + n))) == 0) n++;
     return n;
 }
 
 /* Nodes of the file in the order of the ranks, as far as they are known. *known: how many ranks run
  * on a node of the file. `why` is empty if all do, as many on each as the file says. */
-static uint32_t order_of(const part_cluster_t *file, const char *const *hosts, uint32_t n_ranks,
+static uint32_t order_of(const part_cluster_t *file, const comm_world_t *world, uint32_t n_ranks,
                          uint32_t *order, uint32_t *known, char *why)
 {
     uint32_t n_order = 0;
     *known           = 0;
     why[0]           = '\0';
     for (uint32_t rank = 0, n; rank < n_ranks; rank += n) {
-        const uint32_t node   = node_of(file, hosts[rank]);
+        const char    *host   = comm_host_name(world, (int)rank);
+        const uint32_t node   = node_of(file, host);
         const bool     is     = node < file->n_nodes;
         bool           before = false;
 
-        n = ranks_alike(hosts, rank, n_ranks);
+        n = ranks_alike(world, rank, n_ranks);
         for (uint32_t i = 0; i < n_order; i++) before = before || order[i] == node;
         if (is) *known += n;
         if (is && !before) order[n_order++] = node;
         if (why[0] != '\0') continue;
         if (!is)
             (void)snprintf(why, WHY_BYTES, "rank %u runs on %s, which it does not name", rank,
-                           hosts[rank]);
+                           host);
         else if (before)
             (void)snprintf(why, WHY_BYTES,
                            "the ranks of %s do not follow each other, see mpirun's --map-by slot",
-                           hosts[rank]);
+                           host);
         else if (n != file->nodes[node].ranks)
-            (void)snprintf(why, WHY_BYTES, "%s has %u in it, and %u here", hosts[rank],
+            (void)snprintf(why, WHY_BYTES, "%s has %u in it, and %u here", host,
                            file->nodes[node].ranks, n);
     }
     return n_order;
 }
 
 /* The file's nodes as the ranks lie on them. *named: some run on a host that it names. */
-static base_status_t read_nodes(const char *path, const char *const *hosts, uint32_t n_ranks,
+static base_status_t read_nodes(const char *path, const comm_world_t *world, uint32_t n_ranks,
                                 part_cluster_t *cluster, bool *named, base_err_t *err)
 {
     part_cluster_t file  = {0};
@@ -102,7 +104,7 @@ static base_status_t read_nodes(const char *path, const char *const *hosts, uint
 
     if (st == BASE_OK) st = base_alloc((void **)&order, file.n_nodes, sizeof(*order), "nodes", err);
     if (st != BASE_OK) goto out;
-    n      = order_of(&file, hosts, n_ranks, order, &known, why);
+    n      = order_of(&file, world, n_ranks, order, &known, why);
     *named = known > 0;
     if (why[0] == '\0') {
         st = part_cluster_pick(&file, order, n, cluster, err);
@@ -132,8 +134,8 @@ out:
 
 /* ---- the plan -------------------------------------------------------------------------------- */
 
-base_status_t cluster_plan(const char *path, const part_wish_t *wish,
-                           const cluster_started_t *started, part_assignment_t *a, base_err_t *err)
+base_status_t cluster_plan(const char *path, const comm_world_t *world, const part_wish_t *wish,
+                           bool file_first, part_assignment_t *a, base_err_t *err)
 {
     part_cluster_t cluster = {0};
     bool           named   = true;
@@ -141,8 +143,8 @@ base_status_t cluster_plan(const char *path, const part_wish_t *wish,
     part_ask_t     ask     = ask_of(wish, a);
     base_status_t  st      = base_alloc((void **)&choice, 1, sizeof(*choice), "plan", err);
 
-    ask.file_first = started->file_first;
-    if (st == BASE_OK) st = read_nodes(path, started->hosts, wish->n_ranks, &cluster, &named, err);
+    ask.file_first = file_first;
+    if (st == BASE_OK) st = read_nodes(path, world, wish->n_ranks, &cluster, &named, err);
     if (st != BASE_OK) goto out;
     st = part_plan_choose(&cluster, &a->desc, &ask, choice, NULL, err);
     if (st == BASE_OK && !choice->fits && strcmp(a->pack, "auto") == 0) {

@@ -139,21 +139,6 @@ static base_status_t open_model(engine_t *e, const engine_config_t *config, part
     return quant_synth_model(shape, type, embed, config->seed, &e->model, err);
 }
 
-/* Rank 0: the plan that a cluster file makes best. */
-static base_status_t plan_cluster(const engine_t *e, const engine_config_t *config,
-                                  const part_wish_t *wish, part_assignment_t *a, base_err_t *err)
-{
-    const char      **hosts   = NULL;
-    cluster_started_t started = {.file_first = e->some_cannot && config->shape == NULL};
-    base_status_t     st = base_alloc((void **)&hosts, wish->n_ranks, sizeof(*hosts), "hosts", err);
-    for (uint32_t r = 0; st == BASE_OK && r < wish->n_ranks; r++)
-        hosts[r] = comm_host_name(e->world, (int)r);
-    started.hosts = hosts;
-    if (st == BASE_OK) st = cluster_plan(config->cluster, wish, &started, a, err);
-    free(hosts);
-    return st;
-}
-
 static base_status_t check_vocab(const model_t *model, base_err_t *err)
 {
     coord_tokenizer_t *tokenizer = NULL;
@@ -183,7 +168,9 @@ static base_status_t plan_model(engine_t *e, const engine_config_t *config, part
     if (config->text) st = check_vocab(e->model, err);
     if (st == BASE_OK) st = fill_numbers(config, &a->desc, a, err);
     if (st != BASE_OK) return st;
-    if (config->cluster != NULL) return plan_cluster(e, config, &wish, a, err);
+    if (config->cluster != NULL)
+        return cluster_plan(config->cluster, e->world, &wish,
+                            e->some_cannot && config->shape == NULL, a, err);
     return part_plan_make(&wish, &a->desc, &a->plan, err);
 }
 

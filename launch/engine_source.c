@@ -32,35 +32,28 @@ typedef struct {
 
 /* ---- the hint -------------------------------------------------------------------------------- */
 
-typedef struct {
-    int32_t readable;
-    char    host[64];
-} reader_t;
-
 base_status_t engine_source_hint(comm_world_t *world, const char *path, char *text, size_t bytes,
                                  bool *some_cannot, base_err_t *err)
 {
-    reader_t      mine = {.readable = path != NULL && access(path, R_OK) == 0};
-    reader_t     *all  = NULL;
+    int32_t       mine = path != NULL && access(path, R_OK) == 0; /* readable */
+    int32_t      *all  = NULL;
     const int     n    = comm_size(world);
     base_status_t st   = BASE_OK;
     text[0]            = '\0';
     *some_cannot       = false;
     if (n == 1) return BASE_OK;
-    (void)gethostname(mine.host, sizeof(mine.host) - 1);
     if (comm_rank(world) == 0)
         st = base_alloc((void **)&all, (size_t)n, sizeof(*all), "ranks", err);
     st = comm_agree(world, st, err);
     if (st == BASE_OK) st = comm_gather_records(world, &mine, sizeof(mine), all, err);
     for (int r = 1; st == BASE_OK && all != NULL && r < n; r++) {
-        all[r].host[sizeof(all[r].host) - 1] = '\0';
-        if (all[r].readable == 0)
+        if (all[r] == 0)
             *some_cannot = true;
         else if (text[0] == '\0')
             (void)snprintf(text, bytes,
                            "; rank %d on %s can read its -m: rank 0 must be one that has the file, "
                            "so name that host first",
-                           r, all[r].host);
+                           r, comm_host_name(world, r));
     }
     free(all);
     return st;

@@ -202,9 +202,10 @@ static void print_explanation(const plan_run_t *r)
         return;
     }
     if (!r->trials.by_value) {
-        (void)printf("\nwhy: %s; the first layout that fits is taken, one stage a node before all "
-                     "others\n",
-                     "speeds are not known (membw, latency and netbw of the cluster)");
+        (void)printf("\nwhy: speeds are not known (membw, latency and netbw of the cluster); %s\n",
+                     strcmp(r->choice.split, "even") == 0
+                         ? "the first layout that fits is taken, one stage a node before all others"
+                         : "these shares and layers fit");
         return;
     }
     (void)printf("\nwhy: the fastest for %s of %llu plan%s compared%s%s\n", aim(r),

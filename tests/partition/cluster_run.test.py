@@ -49,6 +49,11 @@ with tempfile.TemporaryDirectory() as tmp:
     done = trireme.run([*ASK, "--cluster", some], ranks=2, check=False)
     want = f"has 4 ranks, but 2 were started ({socket.gethostname()} has 4 in it, and 2 here)"
     assert done.returncode == 2 and want.encode() in done.stderr, done.stderr
+    # One rank without mpirun has a host, too.
+    here["ranks"] = 1
+    some.write_text(json.dumps({"nodes": [{**node, "name": "other"}, here], "latency_us": 5000, "net_gbit": 1}))
+    done = trireme.run([*ASK, "--cluster", some])
+    assert json.loads(done.stdout)["tokens"] == plain["tokens"] and b"names no host" not in done.stderr, done.stderr
     # A file of another cluster, and none.
     done = trireme.run([*ASK, "--cluster", fast], check=False)
     assert done.returncode == 2 and b"has 2 ranks, but 1 was started" in done.stderr, done.stderr

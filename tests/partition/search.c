@@ -350,6 +350,29 @@ static void small_clusters(void **state)
                 both > cases / 200);
 }
 
+/* A random model on up to four random nodes, and brute force over its plans. */
+typedef struct {
+    model_desc_t   desc;
+    part_ask_t     ask;
+    part_cluster_t c;
+    brute_t        brute; /* of the members above: a case is not copied */
+} case_t;
+
+static void case_make(case_t *k)
+{
+    const uint32_t n = 1 + below(4);
+    k->desc          = any_model(5);
+    k->ask           = any_ask();
+    k->c             = any_cluster(n, n > 2 ? 1 : 2, model_bytes(&k->desc, &k->ask));
+    k->brute         = (brute_t){.all = &k->c, .desc = &k->desc, .ask = &k->ask, .best = INFINITY};
+}
+
+static void case_free(case_t *k)
+{
+    part_cluster_free(&k->c);
+    free(k->desc.layers);
+}
+
 /* A layout that is asked for, of all ranks or fewer: the best nodes, order, shares and layers. */
 static void asked_layouts(void **state)
 {
@@ -357,39 +380,36 @@ static void asked_layouts(void **state)
     const uint32_t cases = cases_of(ASKED_CASES);
     uint32_t       fewer = 0, none = 0, fit = 0;
     for (uint32_t i = 0; i < cases; i++) {
-        const uint32_t n      = 1 + below(4);
-        model_desc_t   desc   = any_model(5);
-        part_ask_t     ask    = any_ask();
-        part_cluster_t c      = any_cluster(n, n > 2 ? 1 : 2, model_bytes(&desc, &ask));
-        brute_t        brute  = {.all = &c, .desc = &desc, .ask = &ask, .best = INFINITY};
-        part_choice_t  choice = {0};
-        base_err_t     err    = {0};
-        char           layout[32];
-        brute.only_stages = 1 + below(c.n_ranks < desc.n_layers ? c.n_ranks : desc.n_layers);
-        brute.only_shards = 1 + below(c.n_ranks / brute.only_stages);
-        (void)snprintf(layout, sizeof(layout), "%ux%u", brute.only_stages, brute.only_shards);
-        ask.layout             = layout;
-        const base_status_t st = part_plan_choose(&c, &desc, &ask, &choice, NULL, &err);
-        brute_orders(&brute, 0, 0);
-        if (brute.plans == 0) { /* no whole nodes make so many ranks */
+        case_t        k      = {0};
+        part_choice_t choice = {0};
+        base_err_t    err    = {0};
+        case_make(&k);
+        char layout[32];
+        k.brute.only_stages =
+            1 + below(k.c.n_ranks < k.desc.n_layers ? k.c.n_ranks : k.desc.n_layers);
+        k.brute.only_shards = 1 + below(k.c.n_ranks / k.brute.only_stages);
+        (void)snprintf(layout, sizeof(layout), "%ux%u", k.brute.only_stages, k.brute.only_shards);
+        k.ask.layout           = layout;
+        const base_status_t st = part_plan_choose(&k.c, &k.desc, &k.ask, &choice, NULL, &err);
+        brute_orders(&k.brute, 0, 0);
+        if (k.brute.plans == 0) { /* no whole nodes make so many ranks */
             assert_int_equal(st, BASE_ERR_USAGE);
             none++;
         } else {
             if (st != BASE_OK) fail_msg("case %u: %s: %s", i, layout, err.text);
-            check_account(&choice, &desc, &ask);
-            assert_int_equal(choice.plan.stages, brute.only_stages);
-            assert_int_equal(choice.plan.shards, brute.only_shards);
-            if (brute.best < INFINITY && !choice.fits) /* shares off the grid may fit alone */
+            check_account(&choice, &k.desc, &k.ask);
+            assert_int_equal(choice.plan.stages, k.brute.only_stages);
+            assert_int_equal(choice.plan.shards, k.brute.only_shards);
+            if (k.brute.best < INFINITY && !choice.fits) /* shares off the grid may fit alone */
                 fail_msg("case %u: %s: a plan that fits was missed", i, layout);
-            if (choice.fits && choice.time.value > brute.best * (1 + 1e-6))
+            if (choice.fits && choice.time.value > k.brute.best * (1 + 1e-6))
                 fail_msg("case %u: %s: %.9g, brute force has %.9g: %s", i, layout,
-                         choice.time.value, brute.best, brute.text);
+                         choice.time.value, k.brute.best, k.brute.text);
             fit += choice.fits;
-            fewer += choice.fits && choice.n_ranks < c.n_ranks;
+            fewer += choice.fits && choice.n_ranks < k.c.n_ranks;
         }
         part_choice_free(&choice);
-        part_cluster_free(&c);
-        free(desc.layers);
+        case_free(&k);
     }
     printf("%u of %u fit, %u of fewer ranks; %u of no whole nodes\n", fit, cases, fewer, none);
     assert_true(fewer > cases / 10 && fit > cases / 3 && none > 0);
@@ -402,42 +422,38 @@ static void started_ranks(void **state)
     const uint32_t cases = cases_of(STARTED_CASES);
     uint32_t       fit = 0, uneven = 0, moved = 0;
     for (uint32_t i = 0; i < cases; i++) {
-        const uint32_t n      = 1 + below(4);
-        model_desc_t   desc   = any_model(5);
-        part_ask_t     ask    = any_ask();
-        part_cluster_t c      = any_cluster(n, n > 2 ? 1 : 2, model_bytes(&desc, &ask));
-        brute_t        brute  = {.all = &c, .desc = &desc, .ask = &ask, .best = INFINITY};
-        part_choice_t  choice = {0};
-        base_err_t     err    = {0};
+        case_t        k      = {0};
+        part_choice_t choice = {0};
+        base_err_t    err    = {0};
+        case_make(&k);
 
-        ask.all_nodes = true;
-        for (uint32_t a = 0; a < n; a++) brute.order[a] = a;
-        if (part_plan_choose(&c, &desc, &ask, &choice, NULL, &err) != BASE_OK)
+        k.ask.all_nodes = true;
+        for (uint32_t a = 0; a < k.c.n_nodes; a++) k.brute.order[a] = a;
+        if (part_plan_choose(&k.c, &k.desc, &k.ask, &choice, NULL, &err) != BASE_OK)
             fail_msg("case %u: %s", i, err.text);
-        check_account(&choice, &desc, &ask);
-        brute_order(&brute, n);
-        assert_int_equal(choice.n_nodes, n);
-        for (uint32_t a = 0; a < n; a++) assert_int_equal(choice.order[a], a);
-        if (brute.best < INFINITY && !choice.fits)
+        check_account(&choice, &k.desc, &k.ask);
+        brute_order(&k.brute, k.c.n_nodes);
+        assert_int_equal(choice.n_nodes, k.c.n_nodes);
+        for (uint32_t a = 0; a < k.c.n_nodes; a++) assert_int_equal(choice.order[a], a);
+        if (k.brute.best < INFINITY && !choice.fits)
             fail_msg("case %u: a plan that fits was missed", i);
-        if (choice.fits && choice.time.value > brute.best * (1 + 1e-6))
+        if (choice.fits && choice.time.value > k.brute.best * (1 + 1e-6))
             fail_msg("case %u: %ux%u: %.9g, brute force has %.9g: %s", i, choice.plan.stages,
-                     choice.plan.shards, choice.time.value, brute.best, brute.text);
+                     choice.plan.shards, choice.time.value, k.brute.best, k.brute.text);
         fit += choice.fits;
         uneven += choice.fits && strcmp(choice.split, "even") != 0;
         part_choice_free(&choice);
         /* What fits does not hang on speeds. */
-        for (uint32_t a = 0; a < n; a++) c.nodes[a].membw = 0;
-        if (part_plan_choose(&c, &desc, &ask, &choice, NULL, &err) != BASE_OK)
+        for (uint32_t a = 0; a < k.c.n_nodes; a++) k.c.nodes[a].membw = 0;
+        if (part_plan_choose(&k.c, &k.desc, &k.ask, &choice, NULL, &err) != BASE_OK)
             fail_msg("case %u, no speeds: %s", i, err.text);
-        check_account(&choice, &desc, &ask);
+        check_account(&choice, &k.desc, &k.ask);
         assert_int_equal(choice.time.known, 0);
-        if (brute.best < INFINITY && !choice.fits)
+        if (k.brute.best < INFINITY && !choice.fits)
             fail_msg("case %u: a plan that fits was missed without speeds", i);
         moved += choice.fits && strcmp(choice.split, "even") != 0;
         part_choice_free(&choice);
-        part_cluster_free(&c);
-        free(desc.layers);
+        case_free(&k);
     }
     printf("%u of %u fit, %u not even; without speeds %u not even\n", fit, cases, uneven, moved);
     assert_true(fit > cases / 3 && uneven > cases / 10 && moved > cases / 100);
